@@ -1,0 +1,1 @@
+"""One file an algorithm, each a learner of fastmeta.learner."""

@@ -1,0 +1,78 @@
+"""Input checks of the public door. Every message reads `<argument>=<value> must <constraint>. <What to do.>`"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DivergenceError(ArithmeticError):
+    """A loss, gradient or parameter became infinite or NaN; the message names the inner step and the likely cause."""
+
+
+def integer(name: str, value: Any, at_least: int, advice: str = "") -> int:
+    """`value` as an int of at least `at_least`; ValueError or TypeError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(_message(name, value, "be a whole number", advice))
+    if value < at_least:
+        raise ValueError(_message(name, value, f"be at least {at_least}", advice))
+    return int(value)
+
+
+def positive(name: str, value: Any, advice: str = "") -> float:
+    """`value` as a finite float above zero."""
+    number = real(name, value, advice)
+    if number <= 0:
+        raise ValueError(_message(name, value, "be positive", advice))
+    return number
+
+
+def fraction(name: str, value: Any, advice: str = "") -> float:
+    """`value` as a float in [0, 1)."""
+    number = real(name, value, advice)
+    if not 0 <= number < 1:
+        raise ValueError(_message(name, value, "be at least 0 and below 1", advice))
+    return number
+
+
+def real(name: str, value: Any, advice: str = "") -> float:
+    """`value` as a finite float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(_message(name, value, "be a number", advice))
+    if not math.isfinite(value):
+        raise ValueError(_message(name, value, "be finite", advice))
+    return float(value)
+
+
+def choice(name: str, value: Any, options: Iterable[str]) -> str:
+    """`value` where it is one of `options`; the error suggests the nearest one."""
+    names = list(options)
+    if value in names:
+        return str(value)
+    near = difflib.get_close_matches(str(value), names, n=1)
+    advice = f'Did you mean "{near[0]}"?' if near else ""
+    listed = ", ".join(f'"{option}"' for option in names)
+    raise ValueError(_message(name, value, f"be one of {listed}", advice))
+
+
+def finite(name: str, array: NDArray[Any]) -> None:
+    """Raise where a floating array holds a NaN or an infinity, naming the first place."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    bad = ~np.isfinite(array)
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    raise ValueError(
+        f"{name} must be finite; {int(bad.sum())} of {array.size} values are not, the first at {place}. "
+        "Remove or replace them before training."
+    )
+
+
+def _message(name: str, value: Any, constraint: str, advice: str) -> str:
+    shown = f'"{value}"' if isinstance(value, str) else f"{value!r}"
+    return f"{name}={shown} must {constraint}.{' ' + advice if advice else ''}"

@@ -1,0 +1,41 @@
+"""The command line: `fastmeta train`, `fastmeta evaluate`, `fastmeta check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import fastmeta
+from fastmeta.cli.check import check
+from fastmeta.cli.evaluate import evaluate
+from fastmeta.cli.train import train
+
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, fastmeta.DivergenceError)
+
+
+class CommandLine(click.Group):
+    """A group whose commands end with one line, not a traceback, where the input is to blame."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; exit code 1 for bad input, 130 for Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except USER_ERRORS as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo(str(interrupt) or "Stopped.", err=True)
+            ctx.exit(130)
+
+
+@click.group(
+    cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(fastmeta.__version__, prog_name="fastmeta")
+def main() -> None:
+    """Meta-learning without a framework: train a network so that it learns new tasks from a few samples."""
+
+
+main.add_command(train)
+main.add_command(evaluate)
+main.add_command(check)

@@ -1,0 +1,95 @@
+"""Option values: what a number or a word on the command line must be, and how the error reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from fastmeta import checks
+
+
+class Checked(click.ParamType[Any]):
+    """An option value that `fastmeta.checks` judges, so that errors read the same here and in Python."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as Python, or a usage error `<argument>=<value> must <constraint>.`"""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(param.name if param and param.name else self.name, value)
+        except (ValueError, TypeError) as error:
+            raise click.UsageError(str(error), ctx) from error
+
+    def parse(self, name: str, text: str) -> Any:
+        """The value of `text`; ValueError or TypeError where it is not allowed."""
+        raise NotImplementedError
+
+
+class Whole(Checked):
+    """A whole number of at least `at_least`."""
+
+    name = "number"
+
+    def __init__(self, at_least: int = 1) -> None:
+        self.at_least = at_least
+
+    def parse(self, name: str, text: str) -> int:
+        """`text` as an int; 15_000 and 15,000 are fine."""
+        digits = text.replace(",", "").replace("_", "")
+        return checks.integer(name, int(digits) if digits.lstrip("-").isdigit() else text, self.at_least)
+
+
+class Wholes(Whole):
+    """Whole numbers in rising order, as in 0,1,5,10."""
+
+    name = "numbers"
+
+    def parse(self, name: str, text: str) -> Any:
+        """`text` as a tuple of ints."""
+        steps = tuple(Whole.parse(self, name, part.strip()) for part in text.split(","))
+        if list(steps) != sorted(set(steps)):
+            raise ValueError(f'{name}="{text}" must rise from one number to the next. Write it as 0,1,5,10.')
+        return steps
+
+
+class Rate(Checked):
+    """A positive number."""
+
+    name = "rate"
+
+    def parse(self, name: str, text: str) -> float:
+        """`text` as a float."""
+        try:
+            number = float(text)
+        except ValueError:
+            return checks.positive(name, text)
+        return checks.positive(name, number)
+
+
+class Word(Checked):
+    """One of a few words; the error suggests the nearest."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words, self.name = tuple(words), "word"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """The words, as the help shows them."""
+        return "|".join(self.words)
+
+    def parse(self, name: str, text: str) -> str:
+        """`text` where it is one of the words."""
+        return checks.choice(name, text, self.words)
+
+
+def use_threads(threads: int | None, device: str) -> None:
+    """Let the kernels of device "cpu" use this many threads; None leaves all of them."""
+    if threads is None or device != "cpu":
+        return
+    import numba
+
+    try:
+        numba.set_num_threads(threads)
+    except ValueError as error:
+        raise ValueError(f"threads={threads} must be at most what this machine has. {error}.") from error

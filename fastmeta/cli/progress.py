@@ -1,0 +1,57 @@
+"""Progress of a training: a bar on a terminal, else a line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Shows iteration, smoothed loss and tasks per second on standard error; use it as a context."""
+
+    def __init__(self, iterations: int, tasks_per_step: int) -> None:
+        self.iterations, self.tasks_per_step = iterations, tasks_per_step
+        self._loss: float | None = None
+        self._bar: Any = None
+        self._first = 0
+        self._started = self._shown = time.perf_counter()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, iteration: int, loss: float) -> None:
+        """`iteration` (from 1) has just been done with this `loss`."""
+        now = time.perf_counter()
+        if self._loss is None:
+            self._begin(iteration, now)
+        self._loss = loss if self._loss is None else 0.99 * self._loss + 0.01 * loss
+        rate = (iteration - self._first) * self.tasks_per_step / max(now - self._started, 1e-9)
+        if self._bar is not None:
+            self._bar.update(1)
+            if now - self._shown > 0.2:
+                self._shown = now
+                self._bar.set_postfix_str(f"loss {self._loss:.3f}, {rate:,.0f} tasks/s", refresh=False)
+        elif now - self._shown > SECONDS_BETWEEN_LINES:
+            self._shown = now
+            print(
+                f"iteration {iteration:,} of {self.iterations:,}: loss {self._loss:.3f}, {rate:,.0f} tasks/s",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _begin(self, iteration: int, now: float) -> None:
+        self._first, self._started = iteration, now  # the first iteration compiles
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.iterations, initial=iteration - 1, unit="it", dynamic_ncols=True)

@@ -1,0 +1,123 @@
+"""One training run: settings in, a run folder with checkpoint, log, score and pictures out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from numpy.typing import NDArray
+
+import fastmeta as fm
+from fastmeta.cli.evaluate import print_scores, scores
+from fastmeta.cli.options import use_threads
+from fastmeta.cli.problems import ALGORITHMS, EVALUATION_SEED, PROBLEMS, Problem, Settings
+from fastmeta.cli.progress import Progress
+from fastmeta.cli.run_folder import Log, RunFolder
+from fastmeta.learner import Learner
+
+NOT_STORED = ("out", "resume", "threads")
+FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on
+CHECKPOINT_EVERY = {"sinusoid": 5000, "omniglot": 250}
+
+
+def run(ctx: click.Context, settings: Settings, name: str) -> None:
+    """Train as `settings` say in the folder `out` (runs/`name`), then evaluate and draw."""
+    folder = RunFolder(settings["out"] or f"runs/{name}")
+    resume = settings["resume"]
+    use_threads(settings["threads"], settings["device"])
+    stored: Settings = {"fastmeta": fm.__version__}
+    stored |= {key: value for key, value in settings.items() if key not in NOT_STORED}
+    settings = resumed(ctx, folder, stored) if resume else stored
+    problem = PROBLEMS[settings["problem"]](settings)
+    tasks = problem.training_tasks()
+    algorithm = ALGORITHMS[settings["algorithm"]]
+    learner = algorithm(
+        problem.network, settings["inner_lr"], settings["inner_steps"], device=settings["device"]
+    )
+    losses = losses_so_far(folder, settings) if resume else None
+    folder.start(settings, resume)
+    click.echo(f"{learner}\non {problem.title}, in {folder.path}")
+    log = Log(folder, losses)
+    try:
+        fit(learner, tasks, settings, folder, log)
+    except KeyboardInterrupt:
+        if not folder.checkpoint.exists():
+            raise
+        done = f"Stopped after iteration {learner.training.step:,}; {folder.checkpoint} holds it."
+        again = f"fastmeta train {settings['problem']} --out {folder.path} --resume"
+        raise KeyboardInterrupt(f"{done} Go on with: {again}") from None
+    finally:
+        log.close()
+    finish(learner, problem, settings, folder)
+
+
+def losses_so_far(folder: RunFolder, settings: Settings) -> NDArray[Any] | None:
+    """The losses that a run's checkpoint holds; ValueError where it has more of them than it is to have."""
+    if not folder.checkpoint.exists():
+        return None
+    losses = fm.load(folder.checkpoint).history["loss"]
+    if len(losses) > settings["iterations"]:
+        raise ValueError(
+            f"iterations={settings['iterations']} must be at least {len(losses)}, which the run has done. "
+            "Raise it."
+        )
+    return losses
+
+
+def resumed(ctx: click.Context, folder: RunFolder, settings: Settings) -> Settings:
+    """The stored settings of a run that goes on; a ValueError where the command line contradicts them."""
+    stored = folder.config()
+    for key, value in settings.items():
+        if ctx.get_parameter_source(key) != ParameterSource.COMMANDLINE and key != "problem":
+            continue
+        if key in FREE_TO_CHANGE:
+            stored[key] = value
+        elif stored.get(key) != (list(value) if isinstance(value, tuple) else value):
+            raise ValueError(
+                f"{key}={value} must be {stored.get(key)} as in {folder.path / 'config.json'}. "
+                "Leave it out, or start another run with --out."
+            )
+    return stored
+
+
+def fit(
+    learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder: RunFolder, log: Log
+) -> None:
+    """Train with progress, log and checkpoints."""
+    with Progress(settings["iterations"], settings["tasks_per_step"]) as progress:
+
+        def show(iteration: int, loss: float) -> None:
+            log.append(iteration, loss)
+            progress.step(iteration, loss)
+
+        learner.fit(
+            tasks,
+            iterations=settings["iterations"],
+            tasks_per_step=settings["tasks_per_step"],
+            optimizer=fm.Adam(settings["learning_rate"]),
+            seed=settings["seed"],
+            checkpoint=folder.checkpoint,
+            checkpoint_every=CHECKPOINT_EVERY[settings["problem"]],
+            resume=True,
+            callback=show,
+        )
+
+
+def finish(learner: Learner, problem: Problem, settings: Settings, folder: RunFolder) -> None:
+    """Evaluate, write score.json, draw."""
+    seconds = float(learner.history["seconds"].sum())
+    click.echo(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
+    rows = scores(learner, problem, settings["evaluation_steps"], settings["episodes"], EVALUATION_SEED)
+    print_scores(rows, problem, settings["episodes"])
+    folder.write(
+        "score.json", {"training_seconds": seconds, "episodes": settings["episodes"], "scores": rows}
+    )
+    try:
+        from fastmeta import plots
+
+        plots.learning_curve(folder.path / "learning_curve.png", learner.history["loss"], str(problem.title))
+        pictures = ["learning_curve.png", *problem.draw(learner, folder)]
+        click.echo("Pictures: " + ", ".join(str(folder.path / picture) for picture in pictures))
+    except ModuleNotFoundError as error:
+        click.echo(f"No pictures. {error}", err=True)

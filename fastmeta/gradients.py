@@ -1,0 +1,212 @@
+"""The functional layer: theta is one flat vector in, values and gradients out.
+
+One task's data (N, ...) give one result; (T, N, ...) data give one per task, for theta (P,) or (T, P).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks, inputs
+from fastmeta import device as devices
+from fastmeta.gradient_check import GradientReport, check_meta_gradient
+from fastmeta.networks import Network
+from fastmeta.tasks.episode import Batch
+from fastmeta_kernels.contract import TaskSet
+
+__all__ = [
+    "GradientReport",
+    "MetaGradient",
+    "adapt",
+    "check_meta_gradient",
+    "gradient",
+    "hvp",
+    "loss",
+    "meta_gradient",
+    "predict",
+]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """The gradient of the mean query loss after the inner loop, and the losses on the way."""
+
+    loss: float  # mean query loss
+    gradient: Array  # (P,)
+    inner_lr_gradient: Any  # inner_lr's shape; a float where that is a number
+    query_losses: Array  # (T,)
+    support_losses: Array  # (T, S) before each inner step
+
+
+def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Array:
+    """Outputs (N, O) or (T, N, O). Batch norm uses the statistics of the N samples at hand."""
+    x = np.atleast_1d(x)
+    single = inputs.is_single(net, x)
+    theta = inputs.parameters(net, theta, None if single else len(x))
+    outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype))
+    return outputs[0] if single else outputs
+
+
+def loss(
+    net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu"
+) -> Any:
+    """Mean over samples (and outputs) of weight * loss: a float, or (T,).
+
+    Integer y (N,) are labels and mean cross-entropy, float y (N, O) mean squared error.
+    Raises DivergenceError where it is not finite.
+    """
+    theta, data, single = _one_set(net, theta, x, y, weights)
+    losses = devices.backend(device).loss(net.table, theta, data)
+    _check_losses(losses)
+    return float(losses[0]) if single else losses
+
+
+def gradient(
+    net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu"
+) -> tuple[Any, Array]:
+    """Loss (a float, or (T,)) and its gradient with respect to theta, (P,) or (T, P)."""
+    theta, data, single = _one_set(net, theta, x, y, weights)
+    losses, gradients = devices.backend(device).gradient(net.table, theta, data)
+    _check_losses(losses)
+    _check_finite("gradient", gradients)
+    return (float(losses[0]), gradients[0]) if single else (losses, gradients)
+
+
+def hvp(
+    net: Network,
+    theta: Array,
+    v: Array,
+    x: Array,
+    y: Array,
+    weights: Array | None = None,
+    *,
+    device: str = "cpu",
+) -> Array:
+    """Exact product of the loss's Hessian at theta with v (P,) or (T, P): (P,) or (T, P)."""
+    theta, data, single = _one_set(net, theta, x, y, weights)
+    v = inputs.parameters(net, v, None if single else len(x), "v").astype(theta.dtype, copy=False)
+    product = devices.backend(device).hvp(net.table, theta, v, data)
+    _check_finite("Hessian-vector product", product)
+    return product[0] if single else product
+
+
+def adapt(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    inner_lr: Any = 0.01,
+    inner_steps: int = 1,
+    adapt: str = "all",
+    weights: Array | None = None,
+    *,
+    device: str = "cpu",
+) -> Array:
+    """phi, (P,) or (T, P), after `inner_steps` of gradient descent from theta.
+
+    inner_lr: a number, or an array whose last axis is 1, V (one per entry of net.views) or P, with an
+    optional first axis of one per step. adapt="head" moves the last linear layer only (ANIL).
+    Raises DivergenceError where a loss or phi is not finite.
+    """
+    theta, data, single = _one_set(net, theta, x, y, weights)
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
+    phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
+    _check_inner(losses, phi, inner_lr)
+    return phi[0] if single else phi
+
+
+def meta_gradient(
+    net: Network,
+    theta: Array,
+    batch: Batch,
+    inner_lr: Any = 0.01,
+    inner_steps: int = 1,
+    order: int = 2,
+    adapt: str = "all",
+    device: str = "cpu",
+    memory: str = "auto",
+) -> MetaGradient:
+    """Gradient of the mean query loss after adaptation with respect to theta (P,) and inner_lr.
+
+    order=2 is exact (MAML), order=1 treats inner gradients as constants (FOMAML). inner_lr and adapt as in
+    `adapt`. memory="stash" keeps every step's activations, "recompute" only its parameters: the same bits.
+    Raises DivergenceError, naming the inner step, where a loss is not finite.
+
+    >>> from fastmeta import MLP, tasks
+    >>> net = MLP((1, 40, 40, 1))
+    >>> meta_gradient(net, net.init(seed=0), tasks.Sinusoid(shots=10).sample(4, seed=0)).gradient.shape
+    (1761,)
+    """
+    if order not in (1, 2):
+        raise ValueError(f"order={order!r} must be 2 (exact) or 1 (first order).")
+    checks.choice("memory", memory, ("auto", "stash", "recompute"))
+    theta = inputs.parameters(net, theta)
+    support, query = inputs.batch_sets(net, batch, theta.dtype)
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
+    result = devices.backend(device).meta_gradient(
+        net.table, theta, support, query, inner, int(order), memory
+    )
+    _check_inner(result.support_losses, result.query_losses, inner_lr)
+    _check_finite("meta-gradient", result.gradient)
+    _check_finite("gradient of inner_lr", result.rates_gradient)
+    rates = result.rates_gradient.reshape(np.shape(inner_lr))
+    mean = float(result.query_losses.mean(dtype=np.float64))
+    return MetaGradient(
+        mean,
+        result.gradient,
+        rates if rates.ndim else float(rates),
+        result.query_losses,
+        result.support_losses,
+    )
+
+
+def _one_set(net: Network, theta: Any, x: Any, y: Any, weights: Any) -> tuple[Array, TaskSet, bool]:
+    x = np.atleast_1d(x)
+    single = inputs.is_single(net, x)
+    theta = inputs.parameters(net, theta, None if single else len(x))
+    return theta, inputs.task_set(net, x, y, weights, theta.dtype), single
+
+
+def _check_losses(losses: Array) -> None:
+    if not np.isfinite(losses).all():
+        task = int(np.argmin(np.isfinite(losses)))
+        raise checks.DivergenceError(
+            f"the loss of task {task} is {losses[task]}: theta, the data or the weights are too large "
+            f"for {losses.dtype}. Scale the data, or start from net.init()."
+        )
+
+
+def _check_inner(support_losses: Array, outcome: Array, inner_lr: Any) -> None:
+    """Raise at the first inner step behind which a support loss or outcome (T,) or (T, P) is not finite."""
+    if np.isfinite(support_losses).all() and np.isfinite(outcome).all():
+        return
+    steps = support_losses.shape[1]
+    after = np.isfinite(outcome).reshape(len(outcome), -1).all(axis=1, keepdims=True)
+    finite = np.concatenate([np.isfinite(support_losses), after], axis=1)  # (T, S + 1)
+    done = int(np.argmin(finite.all(axis=0)))
+    task = int(np.argmin(finite[:, done]))
+    if done == 0:
+        raise checks.DivergenceError(
+            f"the loss of task {task} is not finite before any inner step: theta or the data are too large. "
+            "Scale the data, or start from net.init()."
+        )
+    shown = f"inner_lr={inner_lr}" if np.ndim(inner_lr) == 0 else "inner_lr"
+    raise checks.DivergenceError(
+        f"task {task} diverged at inner step {done} of {steps}: its loss is not finite after it. Likely "
+        f"causes: (a) {shown} is too large: halve it; (b) the data or targets are not scaled to about 1; "
+        "(c) theta has grown during training: lower the optimizer's rate."
+    )
+
+
+def _check_finite(what: str, values: Array) -> None:
+    if not np.isfinite(values).all():
+        raise checks.DivergenceError(
+            f"the {what} is not finite although every loss is: it overflows {values.dtype}. "
+            "Halve inner_lr, scale the data to about 1, or use a float64 theta."
+        )

@@ -1,0 +1,147 @@
+"""The layers a network is made of: frozen descriptions that say what comes out for what goes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fastmeta import checks
+
+Shape = tuple[int, ...]  # (F,) or (H, W, C)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer; `output_shape` gives the shape of a sample behind it or raises ValueError."""
+
+    noun: ClassVar[str] = ""  # what its parameters are named after, "" where it has none
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of one sample's output for an input of `shape`."""
+        return shape
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """y = x W + b: weight (I, O), bias (O,). Takes vectors; put Flatten or GlobalMeanPool before it."""
+
+    outputs: int
+    noun: ClassVar[str] = "linear"
+
+    def __post_init__(self) -> None:
+        checks.integer("outputs", self.outputs, 1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 1:
+            raise ValueError(f"Linear takes vectors but gets {_image(shape)}. Put Flatten() or GlobalMeanPool() first.")
+        return (self.outputs,)
+
+
+@dataclass(frozen=True)
+class Conv2d(Layer):
+    """Cross-correlation over images (H, W, I): weight (kernel, kernel, I, channels), bias (channels,) unless bias=False."""
+
+    channels: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    bias: bool = True
+    noun: ClassVar[str] = "conv"
+
+    def __post_init__(self) -> None:
+        checks.integer("channels", self.channels, 1)
+        checks.integer("kernel", self.kernel, 1)
+        checks.integer("stride", self.stride, 1)
+        checks.integer("padding", self.padding, 0)
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel={self.kernel} must be odd.")
+        if self.padding >= self.kernel:
+            raise ValueError(f"padding={self.padding} must be smaller than kernel={self.kernel}.")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        height, width, _ = _image_shape(self, shape)
+        out = [(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in (height, width)]
+        if min(out) < 1:
+            raise ValueError(
+                f"Conv2d with kernel={self.kernel} and padding={self.padding} does not fit on {_image(shape)}. "
+                "Use a smaller kernel, more padding or fewer downsampling layers."
+            )
+        return (out[0], out[1], self.channels)
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Normalises each channel by mean and biased variance of the batch at hand (eps 1e-5): scale (C,), shift (C,).
+
+    Transductive, as in the published MAML: no running statistics; gradients flow through the statistics.
+    """
+
+    noun: ClassVar[str] = "norm"
+
+
+@dataclass(frozen=True)
+class ReLU(Layer):
+    """max(x, 0); its derivative at 0 is 0."""
+
+
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """tanh(x)."""
+
+
+@dataclass(frozen=True)
+class Softplus(Layer):
+    """log(1 + exp(x))."""
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Layer):
+    """Maximum over size x size windows, stride size, the remainder dropped; ties go to the first in row order."""
+
+    size: int = 2
+
+    def __post_init__(self) -> None:
+        checks.integer("size", self.size, 1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        height, width, channels = _image_shape(self, shape)
+        if min(height, width) < self.size:
+            raise ValueError(
+                f"MaxPool2d({self.size}) does not fit on {_image(shape)}. Use fewer pools or larger images."
+            )
+        return (height // self.size, width // self.size, channels)
+
+
+@dataclass(frozen=True)
+class GlobalMeanPool(Layer):
+    """Mean over height and width: (H, W, C) -> (C,)."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (_image_shape(self, shape)[2],)
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """(H, W, C) -> (H * W * C,) in H, W, C order; a vector stays as it is."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        size = 1
+        for n in shape:
+            size *= n
+        return (size,)
+
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer
+    for layer in (Linear, Conv2d, BatchNorm, ReLU, Tanh, Softplus, MaxPool2d, GlobalMeanPool, Flatten)
+}
+
+
+def _image_shape(layer: Layer, shape: Shape) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise ValueError(f"{type(layer).__name__} takes images (H, W, C) but gets vectors of {shape[0]}.")
+    return shape[0], shape[1], shape[2]
+
+
+def _image(shape: Shape) -> str:
+    return "images of " + " x ".join(map(str, shape)) if len(shape) == 3 else f"vectors of {shape[0]}"

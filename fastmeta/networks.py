@@ -1,0 +1,243 @@
+"""Networks as data: frozen descriptions compiled to an integer layer table over one flat `theta`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+from fastmeta import layers as layer_module
+from fastmeta.layers import BatchNorm, Conv2d, Flatten, GlobalMeanPool, Layer, Linear, MaxPool2d, ReLU, Shape, Softplus, Tanh
+from fastmeta_kernels import layer_table as lt
+
+ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh, "softplus": Softplus}
+INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "truncated_normal")
+_KINDS: dict[type[Layer], int] = {
+    Linear: lt.LINEAR,
+    Conv2d: lt.CONVOLUTION,
+    BatchNorm: lt.BATCH_NORM,
+    ReLU: lt.RELU,
+    Tanh: lt.TANH,
+    Softplus: lt.SOFTPLUS,
+    MaxPool2d: lt.MAX_POOL,
+    GlobalMeanPool: lt.GLOBAL_MEAN_POOL,
+    Flatten: lt.FLATTEN,
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """Any sequence of layers over samples of `input_shape`, (F,) or (H, W, C).
+
+    Raises ValueError where a layer does not fit on what comes before it, or nothing has parameters.
+
+    >>> net = Network([Conv2d(8), ReLU(), GlobalMeanPool(), Linear(5)], input_shape=(28, 28, 1))
+    >>> net.init(seed=0).shape
+    (125,)
+    """
+
+    layers: Sequence[Layer]
+    input_shape: Shape
+    description: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        shape = (self.input_shape,) if isinstance(self.input_shape, int) else tuple(self.input_shape)
+        if len(shape) not in (1, 3):
+            raise ValueError(f"input_shape={shape} must be (features,) or (height, width, channels).")
+        object.__setattr__(self, "input_shape", tuple(checks.integer("input_shape", n, 1) for n in shape))
+        for layer in self.layers:
+            if not isinstance(layer, Layer) or type(layer) not in _KINDS:
+                raise TypeError(f"layers must be fastmeta layers such as Linear(40); got {layer!r}.")
+        if len(self.shapes[-1]) != 1:
+            raise ValueError(f"{self} ends with {self.shapes[-1]} a sample. Add Flatten() or GlobalMeanPool() at the end.")
+        if self.parameter_count == 0:
+            raise ValueError(f"{self} has no parameters. Add a Linear or Conv2d layer.")
+
+    def __str__(self) -> str:
+        return self.description or f"Network({list(self.layers)}, input_shape={self.input_shape})"
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shape of one sample before the first layer and behind each."""
+        shapes = [self.input_shape]
+        for layer in self.layers:
+            shapes.append(layer.output_shape(shapes[-1]))
+        return tuple(shapes)
+
+    @cached_property
+    def table(self) -> lt.Table:
+        """(L, FIELDS) int64: the network as the kernels read it."""
+        rows = np.zeros((len(self.layers), lt.FIELDS), np.int64)
+        offset = 0
+        for row, layer, before, after in zip(rows, self.layers, self.shapes, self.shapes[1:], strict=False):
+            row[lt.KIND] = _KINDS[type(layer)]
+            row[lt.IN_H : lt.IN_C + 1] = before if len(before) == 3 else (1, 1, before[0])
+            row[lt.OUT_H : lt.OUT_C + 1] = after if len(after) == 3 else (1, 1, after[0])
+            if isinstance(layer, Conv2d):
+                row[[lt.KERNEL, lt.STRIDE, lt.PADDING]] = layer.kernel, layer.stride, layer.padding
+            elif isinstance(layer, MaxPool2d):
+                row[[lt.KERNEL, lt.STRIDE]] = layer.size
+            has_weight = bool(layer.noun)
+            has_bias = has_weight and getattr(layer, "bias", True)
+            row[lt.WEIGHT] = offset if has_weight else -1
+            offset += lt.weight_size(row) if has_weight else 0
+            row[lt.BIAS] = offset if has_bias else -1
+            offset += int(row[lt.OUT_C]) if has_bias else 0
+        rows.flags.writeable = False
+        return rows
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """P, the length of theta."""
+        return lt.parameter_count(self.table)
+
+    @cached_property
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Name and shape of each parameter array, in the order of theta."""
+        shapes: dict[str, Shape] = {}
+        seen: dict[str, int] = {}
+        for layer, before, row in zip(self.layers, self.shapes, self.table, strict=False):
+            if not layer.noun:
+                continue
+            seen[layer.noun] = seen.get(layer.noun, 0) + 1
+            name = f"{layer.noun}{seen[layer.noun]}"
+            first, second = ("scale", "shift") if layer.noun == "norm" else ("weight", "bias")
+            channels = int(row[lt.OUT_C])
+            if isinstance(layer, Linear):
+                shapes[f"{name}.{first}"] = (before[0], channels)
+            elif isinstance(layer, Conv2d):
+                shapes[f"{name}.{first}"] = (layer.kernel, layer.kernel, before[2], channels)
+            else:
+                shapes[f"{name}.{first}"] = (channels,)
+            if row[lt.BIAS] >= 0:
+                shapes[f"{name}.{second}"] = (channels,)
+        return shapes
+
+    @cached_property
+    def outputs(self) -> int:
+        """O, the number of outputs of one sample."""
+        return self.shapes[-1][0]
+
+    @cached_property
+    def head(self) -> tuple[int, int]:
+        """theta[start:stop] of the last linear layer; ValueError where parameters follow it or none is there."""
+        linear = [i for i, layer in enumerate(self.layers) if isinstance(layer, Linear)]
+        start = int(self.table[linear[-1], lt.WEIGHT]) if linear else 0
+        if not linear or (self.table[linear[-1] + 1 :, lt.WEIGHT] >= 0).any():
+            raise ValueError(f'adapt="head" needs a network whose last layer with parameters is Linear; got {self}.')
+        return start, self.parameter_count
+
+    def init(self, seed: int = 0, dtype: str = "float32", scheme: str = "glorot_uniform") -> NDArray[Any]:
+        """Random theta (P,): weights by `scheme`, biases and shifts 0, scales 1. Seeded; float32 and float64 agree.
+
+        Schemes: glorot_uniform and glorot_normal (Glorot & Bengio 2010), he_uniform and he_normal (He et al. 2015),
+        lecun_normal (LeCun et al. 1998), truncated_normal (deviation 0.01 cut at two deviations: the MAML code's MLP).
+        """
+        checks.choice("scheme", scheme, INITIALIZATIONS)
+        checks.choice("dtype", str(np.dtype(dtype)), ("float32", "float64"))
+        rng = np.random.default_rng(checks.integer("seed", seed, 0))
+        theta = np.zeros(self.parameter_count)
+        for name, view in self.views(theta).items():
+            if name.endswith(".weight"):
+                view[...] = _draw(rng, scheme, view.shape)
+            elif name.endswith(".scale"):
+                view[...] = 1.0
+        return theta.astype(dtype)
+
+    def views(self, theta: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Writable views of theta (..., P) by name, in its order: "linear1.weight" (..., I, O), ..."""
+        theta = np.asarray(theta)
+        if theta.ndim < 1 or theta.shape[-1] != self.parameter_count:
+            raise ValueError(f"theta has shape {theta.shape} but {self} has {self.parameter_count} parameters.")
+        views, offset, lead = {}, 0, theta.shape[:-1]
+        for name, shape in self.parameter_shapes.items():
+            size = math.prod(shape)
+            views[name] = theta[..., offset : offset + size].reshape(lead + shape)
+            offset += size
+        return views
+
+    def predict(self, theta: NDArray[Any], x: NDArray[Any], device: str = "cpu") -> NDArray[Any]:
+        """Outputs (N, O) of x (N, ...) with theta (P,); (T, N, O) of x (T, N, ...) with theta (P,) or (T, P)."""
+        from fastmeta.gradients import predict
+
+        return predict(self, theta, x, device=device)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The architecture as plain JSON values; `from_dict` is its inverse."""
+        return {
+            "input_shape": list(self.input_shape),
+            "layers": [
+                {"layer": type(n).__name__} | {f.name: getattr(n, f.name) for f in fields(n)} for n in self.layers
+            ],
+            "description": self.description,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Network:
+        """A network from what `to_dict` gave; ValueError where a layer is unknown."""
+        made = []
+        for entry in data["layers"]:
+            arguments = dict(entry)
+            kind = checks.choice("layer", arguments.pop("layer"), layer_module.LAYERS)
+            made.append(layer_module.LAYERS[kind](**arguments))
+        return cls(made, tuple(data["input_shape"]), data.get("description", ""))
+
+
+def MLP(sizes: Sequence[int], activation: str = "relu") -> Network:
+    """Linear layers of `sizes` with "relu", "tanh" or "softplus" between them.
+
+    >>> list(MLP((1, 40, 1)).parameter_shapes)
+    ['linear1.weight', 'linear1.bias', 'linear2.weight', 'linear2.bias']
+    """
+    widths = [checks.integer("sizes", n, 1) for n in sizes]
+    if len(widths) < 2:
+        raise ValueError(f"sizes={tuple(sizes)} must name at least inputs and outputs, as in (1, 40, 40, 1).")
+    between = ACTIVATIONS[checks.choice("activation", activation, ACTIVATIONS)]
+    made: list[Layer] = []
+    for width in widths[1:]:
+        made += [Linear(width), between()]
+    return Network(made[:-1], (widths[0],), f"MLP(sizes={tuple(widths)})")
+
+
+def Conv4(
+    image: Sequence[int] = (28, 28, 1), channels: int = 64, outputs: int | None = 5, downsample: str = "stride"
+) -> Network:
+    """Four blocks of 3x3 convolution (no bias), batch norm, ReLU; then a linear head unless outputs=None.
+
+    downsample="stride": stride-2 convolutions, then the mean over H and W (the MAML code's Omniglot network).
+    downsample="pool": 2x2 max-pools behind each block, then flatten in H, W, C order (Vinyals et al. 2016).
+    """
+    checks.choice("downsample", downsample, ("stride", "pool"))
+    if len(image) != 3:
+        raise ValueError(f"image={tuple(image)} must be (height, width, channels), as in (28, 28, 1).")
+    stride = 2 if downsample == "stride" else 1
+    made: list[Layer] = []
+    for _ in range(4):
+        made += [Conv2d(channels, stride=stride, bias=False), BatchNorm(), ReLU()]
+        made += [MaxPool2d(2)] if downsample == "pool" else []
+    made += [GlobalMeanPool() if downsample == "stride" else Flatten()]
+    made += [] if outputs is None else [Linear(outputs)]
+    name = f'Conv4(image={tuple(image)}, channels={channels}, outputs={outputs}, downsample="{downsample}")'
+    return Network(made, tuple(image), name)
+
+
+def _draw(rng: np.random.Generator, scheme: str, shape: Shape) -> NDArray[np.float64]:
+    receptive = math.prod(shape[:-2])
+    fan_in, fan_out = shape[-2] * receptive, shape[-1] * receptive
+    if scheme == "truncated_normal":
+        values = rng.standard_normal(shape)
+        while (outside := np.abs(values) > 2).any():
+            values[outside] = rng.standard_normal(int(outside.sum()))
+        return 0.01 * values
+    variance = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}[scheme.split("_")[0]]
+    if scheme.endswith("uniform"):
+        limit = math.sqrt(3 * variance)
+        return rng.uniform(-limit, limit, shape)
+    return rng.normal(0.0, math.sqrt(variance), shape)

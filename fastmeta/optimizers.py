@@ -1,0 +1,200 @@
+"""Optimizers as pure functions: `init(theta) -> state`, `update(theta, gradient, state) -> theta, state`."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+
+Array = NDArray[Any]
+
+
+class State(NamedTuple):
+    """How many updates were made, and the running means of the gradient, each of theta's shape and dtype."""
+
+    step: int
+    moments: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class CosineSchedule:
+    """From `start` to `end` along half a cosine over `steps` updates, then `end` (Loshchilov & Hutter 2017).
+
+    >>> CosineSchedule(1e-3, 1e-5, steps=100)(0)
+    0.001
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        checks.positive("start", self.start)
+        checks.real("end", self.end)
+        if self.end < 0:
+            raise ValueError(f"end={self.end!r} must be at least 0.")
+        checks.integer("steps", self.steps, 1)
+
+    def __call__(self, step: int) -> float:
+        share = min(step / self.steps, 1.0)
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """`start`, multiplied by `factor` after each `every` updates (Snell et al. 2017: 1e-3, 0.5, 2000).
+
+    >>> StepSchedule(1e-3, factor=0.5, every=2000)(4000)
+    0.00025
+    """
+
+    start: float
+    factor: float
+    every: int
+
+    def __post_init__(self) -> None:
+        checks.positive("start", self.start)
+        checks.positive("factor", self.factor)
+        checks.integer("every", self.every, 1)
+
+    def __call__(self, step: int) -> float:
+        return self.start * self.factor ** (step // self.every)
+
+
+Schedule = CosineSchedule | StepSchedule
+
+
+@dataclass(frozen=True)
+class Optimizer(ABC):
+    """What SGD and Adam share: the learning rate, a float or a schedule, and the clipping of the gradient.
+
+    `clip_value` first limits each entry to [-clip_value, clip_value]; `clip_norm` then scales the whole array
+    down to that Euclidean norm (Pascanu, Mikolov & Bengio 2013). Any array shape; theta's dtype is kept.
+    """
+
+    learning_rate: float | Schedule
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.learning_rate, Schedule):
+            checks.positive("learning_rate", self.learning_rate)
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                checks.positive(name, getattr(self, name), "Leave it out for no clipping.")
+
+    @abstractmethod
+    def init(self, theta: Array) -> State:
+        """The state before the first update."""
+
+    def update(self, theta: Array, gradient: Array, state: State) -> tuple[Array, State]:
+        """theta after one step down `gradient`, and the next state; no input is modified."""
+        if gradient.shape != theta.shape:
+            raise ValueError(f"gradient has shape {gradient.shape} but theta has {theta.shape}.")
+        gradient = gradient.astype(theta.dtype, copy=False)
+        if self.clip_value is not None:
+            gradient = gradient.clip(-self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            norm = math.sqrt(np.square(gradient, dtype=np.float64).sum())
+            gradient = gradient * (self.clip_norm / norm) if norm > self.clip_norm else gradient
+        rate = self.learning_rate
+        rate = float(rate) if isinstance(rate, (int, float)) else rate(state.step)
+        moved, moments = self._move(theta, gradient, state, rate)
+        return moved, State(state.step + 1, moments)
+
+    @abstractmethod
+    def _move(
+        self, theta: Array, gradient: Array, state: State, rate: float
+    ) -> tuple[Array, tuple[Array, ...]]: ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values; `from_dict` is the inverse."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self)}
+        rate = self.learning_rate
+        if isinstance(rate, Schedule):
+            settings["learning_rate"] = {"schedule": type(rate).__name__, **vars(rate)}
+        return {"optimizer": type(self).__name__, **settings}
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent with momentum (Polyak 1964): u = momentum u + gradient; theta -= learning_rate u."""
+
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.fraction("momentum", self.momentum)
+
+    def init(self, theta: Array) -> State:
+        return State(0, (np.zeros_like(theta),) if self.momentum else ())
+
+    def _move(
+        self, theta: Array, gradient: Array, state: State, rate: float
+    ) -> tuple[Array, tuple[Array, ...]]:
+        if not state.moments:
+            return theta - rate * gradient, ()
+        velocity = self.momentum * state.moments[0]
+        velocity += gradient
+        return theta - rate * velocity, (velocity,)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, algorithm 1), with the bias corrections folded into the step.
+
+    The moments are kept as plain sums, m / (1 - beta1) and v / (1 - beta2) of the paper.
+
+    >>> Adam(CosineSchedule(1e-3, 1e-5, steps=50_000), clip_norm=10).init(np.zeros(3)).step
+    0
+    """
+
+    learning_rate: float | Schedule = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.fraction("beta1", self.beta1)
+        checks.fraction("beta2", self.beta2)
+        checks.positive("epsilon", self.epsilon)
+
+    def init(self, theta: Array) -> State:
+        return State(0, (np.zeros_like(theta), np.zeros_like(theta)))
+
+    def _move(
+        self, theta: Array, gradient: Array, state: State, rate: float
+    ) -> tuple[Array, tuple[Array, ...]]:
+        count = state.step + 1
+        weight1 = (1 - self.beta1**count) / (1 - self.beta1)  # sum of the weights in the first moment
+        weight2 = math.sqrt((1 - self.beta2**count) / (1 - self.beta2))
+        first = self.beta1 * state.moments[0]
+        first += gradient
+        move = gradient * gradient
+        second = self.beta2 * state.moments[1]
+        second += move
+        np.sqrt(second, out=move)
+        move += self.epsilon * weight2
+        np.divide(first, move, out=move)
+        move *= rate * weight2 / weight1
+        return np.subtract(theta, move, out=move), (first, second)
+
+
+def from_dict(data: dict[str, Any]) -> Optimizer:
+    """The optimizer that `to_dict` described; ValueError where its name or its schedule's is unknown."""
+    kinds: dict[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
+    schedules: dict[str, type[Schedule]] = {"CosineSchedule": CosineSchedule, "StepSchedule": StepSchedule}
+    settings = dict(data)
+    kind = kinds[checks.choice("optimizer", settings.pop("optimizer"), kinds)]
+    if isinstance(settings["learning_rate"], dict):
+        rate = dict(settings["learning_rate"])
+        schedule = schedules[checks.choice("schedule", rate.pop("schedule"), schedules)]
+        settings["learning_rate"] = schedule(**rate)
+    return kind(**settings)

@@ -1,0 +1,137 @@
+"""Pictures of a run: the learning curve, and sinusoids before and after adaptation. Needs Matplotlib."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, ACCENT = "#222222", "#9a9a9a", "#c2410c"
+STEPS = (
+    "#bfdbfe",
+    "#60a5fa",
+    "#2563eb",
+    "#1e2a78",
+)  # light to dark: before adaptation to the most inner steps
+Array = NDArray[Any]
+
+
+def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str = "query loss") -> None:
+    """Write a PNG of the losses (iterations,): every value faint, a running median dark.
+
+    Raises ValueError where there are no losses, ModuleNotFoundError where Matplotlib is missing.
+    """
+    losses = np.asarray(losses, np.float64)
+    if losses.ndim != 1 or losses.size == 0:
+        raise ValueError(f"losses of shape {losses.shape} must be (iterations,) with at least one value.")
+    figure = _figure(7.0, 4.0)
+    axes = figure.subplots()
+    window = max(1, losses.size // 100)
+    middle, low, high = _running(losses, window)
+    at = 1 + np.arange(middle.size) * window + (window - 1) / 2
+    axes.fill_between(at, low, high, color=STEPS[0], alpha=0.6, linewidth=0, label="middle 80 %")
+    axes.plot(
+        at, middle, color=STEPS[2], linewidth=1.8, label=f"median of {window:,}" if window > 1 else "loss"
+    )
+    if (losses > 0).all() and losses.max() > 20 * losses.min():
+        _logarithmic(axes)
+    axes.set_xlim(0, losses.size)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(xlabel="iteration", ylabel=ylabel)
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+    _save(figure, path)
+
+
+def adaptation(
+    path: str | Path,
+    x: Array,
+    truth: Array,
+    x_support: Array,
+    y_support: Array,
+    predictions: Mapping[int, Array],
+) -> None:
+    """Write a PNG with a panel a task: the true curve, the support points, the prediction after inner steps.
+
+    x (N,); truth (T, N); x_support and y_support (T, K); predictions: inner steps -> (T, N).
+    Raises ModuleNotFoundError where Matplotlib is missing.
+    """
+    tasks = len(truth)
+    figure = _figure(3.6 * tasks, 3.5)
+    panels = figure.subplots(1, tasks, sharey=True, squeeze=False)[0]
+    shades = [
+        STEPS[round(i * (len(STEPS) - 1) / max(len(predictions) - 1, 1))] for i in range(len(predictions))
+    ]
+    for task, axes in enumerate(panels):
+        axes.plot(x, truth[task], color=INK, linewidth=4, alpha=0.22, label="true curve")
+        for (steps, values), shade in zip(predictions.items(), shades, strict=True):
+            axes.plot(x, values[task], color=shade, linewidth=1.8, label=_after(steps))
+        axes.scatter(
+            x_support[task],
+            y_support[task],
+            s=26,
+            color=ACCENT,
+            edgecolor="white",
+            zorder=5,
+            label="support points",
+        )
+        axes.set(xlabel="x", xlim=(float(np.min(x)), float(np.max(x))))
+        _plain(axes)
+    panels[0].set_ylabel("y")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _after(steps: int) -> str:
+    return "before" if steps == 0 else f"after {steps} step{'s' if steps > 1 else ''}"
+
+
+def _running(values: Array, window: int) -> tuple[Array, Array, Array]:
+    whole = values[: values.size // window * window].reshape(-1, window)
+    low, middle, high = np.quantile(whole, (0.1, 0.5, 0.9), axis=1)
+    return middle, low, high
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'Plots need Matplotlib, which is not installed: pip install "fastmeta[plots]".'
+        ) from error
+    return Figure(
+        figsize=(width, height), dpi=150, layout="constrained"
+    )  # no pyplot: no window, no global state
+
+
+def _logarithmic(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors="#555555", labelsize=9)
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    temporary = f"{path}.tmp"
+    figure.savefig(temporary, format="png", facecolor="white")
+    os.replace(temporary, path)

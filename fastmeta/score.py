@@ -1,0 +1,62 @@
+"""What an evaluation says: a mean over episodes, with how sure it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Score:
+    """One value an episode: the share of right labels ("accuracy") or the mean squared error ("mse").
+
+    `ci95` is half the 95 % interval of the mean over tasks, 1.96 * std / sqrt(episodes), where std is over
+    the episodes' values (divided by n, as in the MAML code). `batch_norm` says whose statistics batch norm
+    used: "transductive", those of the batch at hand, query set included; "" where the network has none.
+
+    >>> print(Score(np.array([1.0, 0.8, 0.9, 0.9])))
+    90.00 % ± 6.93
+    """
+
+    values: NDArray[np.float64]  # (episodes,)
+    measure: str = "accuracy"
+    batch_norm: str = ""
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, np.float64)
+        if values.ndim != 1 or not values.size:
+            raise ValueError(f"values of shape {values.shape} must be (episodes,), at least one.")
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+        checks.choice("measure", self.measure, ("accuracy", "mse"))
+
+    @property
+    def mean(self) -> float:
+        """Mean over episodes: accuracy in [0, 1], or the mean squared error in squared target units."""
+        return float(self.values.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over episodes."""
+        return float(self.values.std())
+
+    @property
+    def ci95(self) -> float:
+        """Half the 95 % interval of the mean, in the mean's unit."""
+        return 1.96 * self.std / math.sqrt(len(self.values))
+
+    def __str__(self) -> str:
+        if self.measure == "accuracy":
+            return f"{100 * self.mean:.2f} % ± {100 * self.ci95:.2f}"
+        # two decimals, or as many as the interval's first digit needs
+        decimals = max(2, -math.floor(math.log10(self.ci95))) if self.ci95 else 2
+        return f"{self.mean:.{decimals}f} ± {self.ci95:.{decimals}f}"
+
+    def __repr__(self) -> str:
+        norm = f", batch norm {self.batch_norm}" if self.batch_norm else ""
+        return f"<{self.measure} {self} (95 % over {len(self.values)} episodes{norm})>"

@@ -1,0 +1,100 @@
+"""A meta-batch: the support and query sets of T tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+
+_EPISODES = (
+    0x7A5C  # keeps these streams apart from default_rng(seed), which draws a network's first parameters
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The support and query sets of T tasks.
+
+    x_support (T, N, ...), x_query (T, M, ...): floats. y_support (T, N), y_query (T, M): integer labels
+    0 .. ways-1, which mean cross-entropy; or y_support (T, N, O), y_query (T, M, O): float targets, which
+    mean mean squared error. `support_weights` (T, N) and `query_weights` (T, M) multiply each sample's loss.
+
+    Raises ValueError or TypeError where the shapes or kinds do not fit together.
+    """
+
+    x_support: NDArray[Any]
+    y_support: NDArray[Any]
+    x_query: NDArray[Any]
+    y_query: NDArray[Any]
+    support_weights: NDArray[Any] | None = None
+    query_weights: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("x_support", "y_support", "x_query", "y_query", "support_weights", "query_weights"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, np.asarray(value))
+        for x, y, w in (
+            ("x_support", "y_support", "support_weights"),
+            ("x_query", "y_query", "query_weights"),
+        ):
+            _check_set(x, getattr(self, x), y, getattr(self, y), w, getattr(self, w))
+        if self.x_support.shape[0] != self.x_query.shape[0]:
+            raise ValueError(
+                f"x_support has {self.x_support.shape[0]} tasks but x_query has {self.x_query.shape[0]}. "
+                "Both need the same leading axis T."
+            )
+        if self.x_support.shape[2:] != self.x_query.shape[2:]:
+            raise ValueError(
+                f"x_support has samples of shape {self.x_support.shape[2:]} "
+                f"but x_query of {self.x_query.shape[2:]}."
+            )
+        if (self.y_support.dtype.kind == "f") != (self.y_query.dtype.kind == "f"):
+            raise ValueError(
+                f"y_support is {self.y_support.dtype} but y_query is {self.y_query.dtype}. "
+                "Use integer labels in both (cross-entropy) or float targets in both (mean squared error)."
+            )
+
+    def __len__(self) -> int:
+        return int(self.x_support.shape[0])
+
+
+class TaskSource(Protocol):
+    """Whatever a learner trains and is evaluated on."""
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
+        """`tasks` tasks, a pure function of (seed, step): the same bits wherever it is called."""
+        ...
+
+
+def stream(seed: int, step: int) -> np.random.Generator:
+    """The random stream of one call of `sample`; seed and step are whole numbers of at least 0."""
+    return np.random.default_rng(
+        (checks.integer("seed", seed, 0), checks.integer("step", step, 0), _EPISODES),
+    )
+
+
+def _check_set(x_name: str, x: NDArray[Any], y_name: str, y: NDArray[Any], w_name: str, w: Any) -> None:
+    if x.ndim < 3 or x.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{x_name} of shape {x.shape} and dtype {x.dtype} must be numbers of shape "
+            "(tasks, samples, ...features)."
+        )
+    if y.dtype.kind == "f":
+        fits = y.ndim >= 3 and y.shape[:2] == x.shape[:2]
+        wanted = "(tasks, samples, outputs)"
+    elif y.dtype.kind in "iu":
+        fits = y.shape == x.shape[:2]
+        wanted = "(tasks, samples)"
+    else:
+        raise TypeError(f"{y_name} of dtype {y.dtype} must be integer labels or float targets.")
+    if not fits:
+        raise ValueError(f"{y_name} of shape {y.shape} must be {wanted}; {x_name} has shape {x.shape}.")
+    if w is not None and (w.dtype.kind != "f" or w.shape != x.shape[:2]):
+        raise ValueError(
+            f"{w_name} of shape {w.shape} and dtype {w.dtype} must be floats of shape {x.shape[:2]}."
+        )

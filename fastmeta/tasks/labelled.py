@@ -1,0 +1,143 @@
+"""N-way K-shot classification tasks over labelled arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmeta import checks
+from fastmeta.tasks.episode import Batch, stream
+
+
+def from_arrays(
+    x: ArrayLike, y: ArrayLike, ways: int = 5, shots: int = 1, queries: int = 15
+) -> LabelledTasks:
+    """N-way K-shot tasks over anybody's labelled samples.
+
+    x (n, ...features): floats, or uint8 images, which come out divided by 255; neither is copied where it is
+    C-contiguous float32 or uint8. y (n,): whole numbers of any values, one per sample. A task has `ways`
+    classes with `shots` support and `queries` query samples each.
+
+    Raises ValueError or TypeError where shapes or kinds do not fit, a value is not finite, `ways` exceeds the
+    number of classes, or shots + queries exceeds the samples of a class.
+    Source: Vinyals et al. 2016, arXiv 1606.04080 (episodes).
+
+    >>> x, y = np.random.default_rng(0).random((60, 8)), np.repeat([3, 5, 9], 20)
+    >>> from_arrays(x, y, ways=2, shots=1, queries=15).sample(4, seed=0).x_query.shape
+    (4, 30, 8)
+    """
+    return LabelledTasks(np.asarray(x), np.asarray(y), ways, shots, queries)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledTasks:
+    """Tasks of `ways` classes drawn from samples x (n, ...) with labels y (n,); see `from_arrays`.
+
+    `classes` holds the distinct labels in ascending order. Where `variants` > 1, each run of that many is one
+    thing in several forms (the rotations of one character), and a task holds at most one form of it.
+    Other sizes over the same samples: `dataclasses.replace(tasks, ways=20)`.
+    """
+
+    x: NDArray[Any] = field(repr=False)
+    y: NDArray[Any] = field(repr=False)
+    ways: int = 5
+    shots: int = 1
+    queries: int = 15
+    variants: int = 1
+    classes: NDArray[Any] = field(init=False, repr=False)
+    _order: NDArray[np.intp] = field(init=False, repr=False)  # (n,) samples, class by class
+    _first: NDArray[np.intp] = field(init=False, repr=False)  # (classes,) where each class begins in _order
+    _count: NDArray[np.intp] = field(init=False, repr=False)  # (classes,)
+
+    def __post_init__(self) -> None:
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("variants", 1)):
+            checks.integer(name, getattr(self, name), least)
+        _check_samples(self.x, self.y)
+        if self.x.dtype != np.uint8:
+            with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the check names
+                object.__setattr__(self, "x", self.x.astype(np.float32, copy=False))
+            checks.finite("x", self.x)
+        object.__setattr__(self, "x", np.ascontiguousarray(self.x))
+        classes, count = np.unique(self.y, return_counts=True)
+        order = np.argsort(self.y, kind="stable")
+        first = np.cumsum(count) - count
+        for name, value in (("classes", classes), ("_order", order), ("_first", first), ("_count", count)):
+            object.__setattr__(self, name, value)
+        self._check_sizes()
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
+        """x (tasks, ways * samples, ...) float32, y (tasks, ways * samples) int64 in 0 .. ways-1, by class.
+
+        Classes are drawn without replacement, and which class is label 0 is chance; a class's support and
+        query samples are distinct. A pure function of (seed, step).
+        Raises where tasks < 1, or seed or step is not a whole number >= 0.
+        """
+        rng = stream(seed, step)
+        tasks = checks.integer("tasks", tasks, 1)
+        kinds = np.full(tasks, len(self.classes) // self.variants)
+        chosen = _draw(rng, kinds, self.ways)  # (tasks, ways)
+        if self.variants > 1:
+            chosen = chosen * self.variants + rng.integers(self.variants, size=chosen.shape)
+        flat = chosen.ravel()
+        places = _draw(rng, self._count[flat], self.shots + self.queries)  # (tasks * ways, samples)
+        rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)
+        support, query = rows[:, :, : self.shots], rows[:, :, self.shots :]
+        return Batch(*self._set(support), *self._set(query))
+
+    def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        tasks, ways, samples = rows.shape
+        x = self.x.take(rows.reshape(tasks, ways * samples), axis=0)
+        if x.dtype == np.uint8:
+            x = np.divide(x, np.float32(255), dtype=np.float32)
+        return x, np.tile(np.repeat(np.arange(ways), samples), (tasks, 1))
+
+    def _check_sizes(self) -> None:
+        kinds, rest = divmod(len(self.classes), self.variants)
+        if rest:
+            raise ValueError(
+                f"variants={self.variants} must divide the number of classes, {len(self.classes)}."
+            )
+        if self.ways > kinds:
+            raise ValueError(
+                f"ways={self.ways} must be at most {kinds}, the number of classes that a task can hold. "
+                "Lower ways or give samples of more classes."
+            )
+        need, fewest = self.shots + self.queries, int(self._count.argmin())
+        if need > self._count[fewest]:
+            raise ValueError(
+                f"shots + queries={need} must be at most {self._count[fewest]}, the number of samples "
+                f"of class {self.classes[fewest]}. Lower shots or queries, or leave that class out."
+            )
+
+
+def _draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDArray[np.int64]:
+    """(R, k) distinct numbers a row in 0 .. population-1, every order equally likely; population (R,).
+
+    Floyd's algorithm (Bentley and Floyd 1987, CACM 30(9)) on all rows at once, then a shuffle of each row.
+    """
+    last = population - k + np.arange(k)[:, None]  # (k, R)
+    drawn = rng.integers(last + 1)
+    for i in range(1, k):
+        taken = (drawn[:i] == drawn[i]).any(axis=0)
+        np.copyto(drawn[i], last[i], where=taken)
+    return rng.permuted(drawn.T, axis=1)
+
+
+def _check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise TypeError(
+            f"x of dtype {x.dtype} must be floats or uint8. Convert it, for example x.astype('float32')."
+        )
+    if y.dtype.kind not in "iu":
+        raise TypeError(
+            f"y of dtype {y.dtype} must be whole numbers. Number the classes, or use y.astype('int64')."
+        )
+    if x.ndim < 2 or x.size == 0:
+        raise ValueError(f"x of shape {x.shape} must be (samples, ...features) and not empty.")
+    if y.shape != x.shape[:1]:
+        raise ValueError(
+            f"y of shape {y.shape} must be ({x.shape[0]},), one label per sample of x {x.shape}."
+        )

@@ -1,0 +1,79 @@
+"""Regression of sine curves from a few points, the first problem of the MAML paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+from fastmeta.tasks.episode import Batch, stream
+
+
+@dataclass(frozen=True)
+class Sinusoid:
+    """Tasks y = A sin(x - b): amplitude A, phase b and points x are uniform on the given ranges (low, high).
+
+    `shots` support and `queries` query points a task. Phase and x are in radians. Other shots over the same
+    curves: `dataclasses.replace(tasks, shots=5)`.
+
+    Raises ValueError or TypeError where a count is below 1 or a range is not two finite numbers, low <= high.
+    Source: Finn, Abbeel and Levine 2017, arXiv 1703.03400, section 5.1.
+
+    >>> Sinusoid(shots=10, queries=10).sample(25, seed=0).x_support.shape
+    (25, 10, 1)
+    """
+
+    shots: int = 10
+    queries: int = 10
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    phase: tuple[float, float] = (0.0, math.pi)
+    x_range: tuple[float, float] = (-5.0, 5.0)
+
+    def __post_init__(self) -> None:
+        checks.integer("shots", self.shots, 1)
+        checks.integer("queries", self.queries, 1)
+        for name in ("amplitude", "phase", "x_range"):
+            object.__setattr__(self, name, _range(name, getattr(self, name)))
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
+        """`tasks` curves: float32 x and y of shape (tasks, shots, 1) and (tasks, queries, 1).
+
+        A pure function of (seed, step). Raises where tasks < 1, or seed or step is not a whole number >= 0.
+        """
+        rng = stream(seed, step)
+        amplitude, phase = self._curves(rng, tasks)
+        low, high = self.x_range
+        x = rng.random((tasks, self.shots + self.queries, 1))
+        x *= high - low
+        x += low
+        x = x.astype(np.float32)
+        y = (amplitude[:, None, None] * np.sin(x - phase[:, None, None])).astype(np.float32)
+        k = self.shots
+        return Batch(x[:, :k], y[:, :k], x[:, k:], y[:, k:])
+
+    def parameters(
+        self, tasks: int, seed: int, step: int = 0
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Amplitude and phase, each (tasks,), of the curves that `sample` draws from, whatever the shots."""
+        return self._curves(stream(seed, step), tasks)
+
+    def _curves(
+        self, rng: np.random.Generator, tasks: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        unit = rng.random((2, checks.integer("tasks", tasks, 1)))
+        (a, a_high), (b, b_high) = self.amplitude, self.phase
+        return a + (a_high - a) * unit[0], b + (b_high - b) * unit[1]
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    advice = f"Give {name}=(low, high)."
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name}={value!r} must be two numbers. {advice}")
+    low, high = (checks.real(f"{name}[{i}]", end, advice) for i, end in enumerate(value))
+    if low > high:
+        raise ValueError(f"{name}={value!r} must have low <= high. {advice}")
+    return low, high

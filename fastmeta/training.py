@@ -1,0 +1,45 @@
+"""The state of a training and its one transition, apart from what is trained and on what."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+from fastmeta.optimizers import Optimizer, State
+
+Array = NDArray[Any]
+_CURES = "Lower the optimizer's learning_rate or inner_lr, or give the optimizer clip_norm=10."
+
+
+class Training(NamedTuple):
+    """All that the next iteration depends on: what is learned, and its optimizer states, after `step`."""
+
+    step: int
+    parameters: dict[str, Array]
+    moments: dict[str, State]
+
+
+def begin(parameters: dict[str, Array], optimizer: Optimizer) -> Training:
+    """Training before its first iteration."""
+    return Training(0, parameters, {name: optimizer.init(values) for name, values in parameters.items()})
+
+
+def advance(training: Training, slopes: dict[str, Array], optimizer: Optimizer) -> Training:
+    """One update of every parameter down its slope.
+
+    Raises DivergenceError where a slope is not finite or the update overflows.
+    """
+    step, parameters, moments = training
+    moved, states = {}, {}
+    for name, slope in slopes.items():
+        if not np.isfinite(slope).all():
+            raise checks.DivergenceError(f"the meta-gradient of {name} is not finite. {_CURES}")
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                moved[name], states[name] = optimizer.update(parameters[name], slope, moments[name])
+        except FloatingPointError as error:
+            raise checks.DivergenceError(f"the update of {name} overflows. {_CURES}") from error
+    return Training(step + 1, moved, states)

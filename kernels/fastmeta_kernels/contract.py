@@ -1,0 +1,86 @@
+"""What a backend is: the signature, shapes and meaning of every task-level kernel, once.
+
+T tasks, N samples of a set, P parameters, O outputs, S inner steps, V parameter arrays. Every array of one call
+has one float dtype (float32 or float64), is C-contiguous and is never modified. Inputs are valid: the public
+door checks them. `x` is (T, N, H, W, C) or (T, N, F). `y` is (T, N) int64 labels, which mean cross-entropy, or
+(T, N, O) floats, which mean mean squared error. `weights` (T, N) multiply each sample's loss, None means ones.
+A set's loss is the mean over its samples (and outputs) of weight * loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta_kernels.layer_table import Table
+
+Array = NDArray[Any]
+
+
+class TaskSet(NamedTuple):
+    """The support or query sets of T tasks."""
+
+    x: Array  # (T, N, H, W, C) or (T, N, F)
+    y: Array  # (T, N) int64 or (T, N, O)
+    weights: Array | None = None  # (T, N)
+
+
+class InnerLoop(NamedTuple):
+    """Plain gradient descent: phi_{k+1} = phi_k - m * alpha_k * grad L(phi_k), k = 0 .. steps - 1."""
+
+    steps: int
+    rates: Array  # alpha: (1 or steps, R), R = 1, V (one per parameter array) or P
+    adapted: tuple[int, int]  # m: only theta[start:stop] moves
+
+
+class MetaGradient(NamedTuple):
+    """Means over tasks, but for the losses."""
+
+    query_losses: Array  # (T,) at phi_S
+    support_losses: Array  # (T, S) before each inner step
+    gradient: Array  # (P,) d mean query loss / d theta
+    rates_gradient: Array  # d mean query loss / d alpha, the shape of rates
+
+
+class Backend(Protocol):
+    """A module with these functions. theta is (P,), shared by all tasks, or (T, P), one for each."""
+
+    def predict(self, table: Table, theta: Array, x: Array) -> Array:
+        """Outputs (T, N, O). Batch norm uses the statistics of the N samples at hand (transductive)."""
+        ...
+
+    def loss(self, table: Table, theta: Array, data: TaskSet) -> Array:
+        """Losses (T,)."""
+        ...
+
+    def gradient(self, table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
+        """Losses (T,) and d loss / d theta (T, P)."""
+        ...
+
+    def hvp(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
+        """Hessian-vector products H v (T, P); v is (P,) or (T, P)."""
+        ...
+
+    def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
+        """Adapted parameters phi_S (T, P) and support losses (T, S) before each step."""
+        ...
+
+    def meta_gradient(
+        self,
+        table: Table,
+        theta: Array,
+        support: TaskSet,
+        query: TaskSet,
+        inner: InnerLoop,
+        order: int = 2,
+        memory: str = "auto",
+    ) -> MetaGradient:
+        """Gradient of the mean query loss after the inner loop (MAML, arXiv 1703.03400, equation 1).
+
+        order 2 is exact; order 1 treats inner gradients as constants (FOMAML) and its rates_gradient likewise
+        uses v_S at every step. memory "stash" keeps every step's activations, "recompute" only its parameters,
+        "auto" chooses by size; the bits are the same.
+        """
+        ...

@@ -1,0 +1,138 @@
+"""Every Numba option in one place, and a disk cache that cannot serve stale machine code.
+
+Numba stamps a cached function with its own file only, so a changed helper in another file would be served
+stale. Here the stamp is a hash over all sources of this package, the options and the vector width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import llvmlite.binding
+import numba
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils, config
+from numba.core.caching import CacheImpl, UserWideCacheLocator
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# No nnan, ninf: a NaN must survive to the loss, where it is named.
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+}
+PACKAGE = Path(__file__).resolve().parent.parent
+_linked: list[Callable[[Any], None]] = []
+_kept: list[Any] = []  # compiled symbols live as long as the process
+
+
+def kernel(function: F) -> F:
+    """Compile a helper; it is cached as a part of the entry points that call it."""
+    compiled: F = numba.njit(**OPTIONS)(function)
+    return compiled
+
+
+def entry(function: F) -> F:
+    """Compile a parallel entry point and keep its machine code on disk where a place is writable."""
+    compiled: F = numba.njit(parallel=True, cache=_cache_is_writable(), **OPTIONS)(function)
+    return compiled
+
+
+def symbol(name: str, signature: Any, function: Callable[..., Any]) -> None:
+    """Compile a function over pointers and scalars under an external name that other kernels call."""
+    options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
+    compiled = numba.cfunc(signature, cache=_cache_is_writable(), **options)(function)
+    llvmlite.binding.add_symbol(name, compiled.address)
+    _kept.append(compiled)
+
+
+def linked(function: F) -> F:
+    """A kernel f(ws, plan, *integers) of three or five integers, compiled once and called by name.
+
+    Numba optimises whatever a kernel calls anew inside each of its callers, level by level; what is big is therefore
+    called through an external symbol. `compile_linked` must run before a kernel that calls one.
+    """
+    count = function.__code__.co_argcount - 2
+    name = f"fastmeta_{function.__name__}"
+    body = kernel(function)
+
+    def three(ws, size, plan, rows, columns, i, j, k):  # type: ignore[no-untyped-def]
+        body(carray(ws, size), carray(plan, (rows, columns)), i, j, k)
+
+    def five(ws, size, plan, rows, columns, i, j, k, m, n):  # type: ignore[no-untyped-def]
+        body(carray(ws, size), carray(plan, (rows, columns)), i, j, k, m, n)
+
+    def compile_for(lane: Any) -> None:
+        entry_point: Any = three if count == 3 else five
+        entry_point.__qualname__ = f"{name}_{lane}"
+        integers = types.CPointer(types.int64)
+        tail = [types.int64] * (2 + count)
+        symbol(f"{name}_{lane}", types.void(types.CPointer(lane), types.int64, integers, *tail), entry_point)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        ws, plan = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1))
+        call = [ws.data, ws.nitems, plan.data, *cgutils.unpack_tuple(builder, plan.shape), *args[2:]]
+        form = ir.FunctionType(ir.VoidType(), [value.type for value in call])
+        symbol_name = f"{name}_{signature.args[0].dtype}"
+        builder.call(cgutils.get_or_insert_function(builder.module, form, symbol_name), call)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def call_three(context: Any, ws: Any, plan: Any, i: Any, j: Any, k: Any) -> Any:
+        return types.void(ws, plan, *[types.int64] * 3), emit
+
+    @intrinsic
+    def call_five(context: Any, ws: Any, plan: Any, i: Any, j: Any, k: Any, m: Any, n: Any) -> Any:
+        return types.void(ws, plan, *[types.int64] * 5), emit
+
+    _linked.append(compile_for)
+    return call_three if count == 3 else call_five
+
+
+@lru_cache
+def compile_linked(lane: Any) -> None:
+    """Compile, or load from the cache, every linked kernel for float32 or float64."""
+    for compile_for in _linked:
+        compile_for(lane)
+
+
+def source_stamp() -> str:
+    """Hash of whatever decides the machine code, but for the processor, which Numba looks at itself."""
+    from fastmeta_kernels.cpu.vector import VECTOR_BYTES
+
+    digest = hashlib.sha256(repr((numba.__version__, sorted(map(str, OPTIONS.items())), VECTOR_BYTES)).encode())
+    for folder in (PACKAGE, PACKAGE / "cpu"):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+class KernelCacheLocator(UserWideCacheLocator):  # type: ignore[misc]
+    """A user-wide cache (or NUMBA_CACHE_DIR) for the functions of this package, stamped with `source_stamp`."""
+
+    def __init__(self, function: Any, file: str) -> None:
+        super().__init__(function, file)
+        if config.CACHE_DIR:
+            self._cache_path = os.path.join(config.CACHE_DIR, self.get_suitable_cache_subpath(file))
+
+    def get_source_stamp(self) -> str:
+        return source_stamp()
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> Any:
+        return super().from_function(function, file) if PACKAGE in Path(file).resolve().parents else None
+
+
+CacheImpl._locator_classes.insert(0, KernelCacheLocator)
+
+
+def _cache_is_writable() -> bool:
+    return KernelCacheLocator.from_function(_cache_is_writable, __file__) is not None

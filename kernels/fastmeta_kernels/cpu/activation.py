@@ -1,0 +1,108 @@
+"""ReLU, tanh and softplus in a workspace, told apart by `plan[l, KIND]`; y' and y'' are functions of y alone.
+
+Smooth ones walk the C channels that carry data and leave the padding at zero.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import numpy as np
+
+from fastmeta_kernels.cpu._jit import kernel
+from fastmeta_kernels.cpu.plan import CP, KIND, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store, where_positive
+from fastmeta_kernels.layer_table import RELU, TANH
+
+
+@kernel
+def mask_relu(ws, plan, l, n, y, value):
+    """value = value where y > 0, else 0, at the outputs of row l: the derivative of a ReLU that a row took over."""
+    width = VECTOR_BYTES // ws.itemsize
+    length = plan[l, OW] * plan[l, OCP]
+    for i in range(n):
+        for r in range(plan[l, OH]):
+            at = i * plan[l, Y_N] + r * plan[l, Y_R]
+            for q in range(at, at + length, width):
+                store(ws, value + q, where_positive(load(ws, y + q), load(ws, value + q)))
+
+
+@kernel
+def derivative(kind, y):
+    """f'(x) from y = f(x): tanh 1 - y^2, softplus 1 - exp(-y)."""
+    return 1 - y * y if kind == TANH else -np.expm1(-y)
+
+
+@kernel
+def second_derivative(kind, y):
+    """f''(x) from y = f(x): tanh -2 y (1 - y^2), softplus (1 - exp(-y)) exp(-y)."""
+    return -2 * y * (1 - y * y) if kind == TANH else -np.expm1(-y) * np.exp(-y)
+
+
+@kernel
+def forward(ws, plan, l, n, x, y):
+    width = VECTOR_BYTES // ws.itemsize
+    kind, cp, zero = plan[l, KIND], plan[l, CP], splat(ws.dtype.type(0.0))
+    for i in range(n):
+        for r in range(plan[l, H]):
+            at, to = x + i * plan[l, X_N] + r * plan[l, X_R], y + i * plan[l, Y_N] + r * plan[l, Y_R]
+            if kind == RELU:
+                for q in range(0, plan[l, W] * cp, width):
+                    store(ws, to + q, maximum(load(ws, at + q), zero))
+                continue
+            for p in range(0, plan[l, W] * cp, cp):
+                for q in range(p, p + plan[l, C]):
+                    v = ws[at + q]
+                    if kind == TANH:
+                        ws[to + q] = np.tanh(v)
+                    else:
+                        ws[to + q] = np.log1p(np.exp(-abs(v))) + max(v, ws.dtype.type(0.0))
+
+
+@kernel
+def backward(ws, plan, l, n, y, dy, dx):
+    """dx = f'(x) dy; with tangents in place of deltas it is forward_tangent, y_dot = f'(x) x_dot."""
+    width = VECTOR_BYTES // ws.itemsize
+    kind, cp = plan[l, KIND], plan[l, CP]
+    for i in range(n):
+        for r in range(plan[l, H]):
+            at, to = dx + i * plan[l, X_N] + r * plan[l, X_R], i * plan[l, Y_N] + r * plan[l, Y_R]
+            if kind == RELU:
+                for q in range(0, plan[l, W] * cp, width):
+                    store(ws, at + q, where_positive(load(ws, y + to + q), load(ws, dy + to + q)))
+                continue
+            for p in range(0, plan[l, W] * cp, cp):
+                for q in range(p, p + plan[l, C]):
+                    ws[at + q] = derivative(kind, ws[y + to + q]) * ws[dy + to + q]
+
+
+@kernel
+def forward_tangent(ws, plan, l, n, y, x_dot, y_dot):
+    """y_dot = f'(x) x_dot."""
+    width = VECTOR_BYTES // ws.itemsize
+    kind, cp = plan[l, KIND], plan[l, CP]
+    for i in range(n):
+        for r in range(plan[l, H]):
+            at, to = x_dot + i * plan[l, X_N] + r * plan[l, X_R], i * plan[l, Y_N] + r * plan[l, Y_R]
+            if kind == RELU:
+                for q in range(0, plan[l, W] * cp, width):
+                    store(ws, y_dot + to + q, where_positive(load(ws, y + to + q), load(ws, at + q)))
+                continue
+            for p in range(0, plan[l, W] * cp, cp):
+                for q in range(p, p + plan[l, C]):
+                    ws[y_dot + to + q] = derivative(kind, ws[y + to + q]) * ws[at + q]
+
+
+@kernel
+def backward_tangent(ws, plan, l, n, y, x_dot, dy, dy_dot, dx_dot):
+    """dx_dot = f'(x) dy_dot + f''(x) x_dot dy."""
+    backward(ws, plan, l, n, y, dy_dot, dx_dot)
+    kind, cp = plan[l, KIND], plan[l, CP]
+    if kind == RELU:
+        return
+    for i in range(n):
+        for r in range(plan[l, H]):
+            at, to = i * plan[l, X_N] + r * plan[l, X_R], i * plan[l, Y_N] + r * plan[l, Y_R]
+            for p in range(0, plan[l, W] * cp, cp):
+                for q in range(p, p + plan[l, C]):
+                    bend = second_derivative(kind, ws[y + to + q])
+                    ws[dx_dot + at + q] += bend * ws[x_dot + at + q] * ws[dy + to + q]

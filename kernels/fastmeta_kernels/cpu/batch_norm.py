@@ -1,0 +1,171 @@
+"""Batch norm in a workspace: y = scale * xh + shift, xh = (x - mean) r, r = 1 / sqrt(var + eps), M = samples * pixels.
+
+A row's statistics in a set are four vectors of CP: mean, r, dscale, dshift; in the tangent set mean_dot,
+mean(xh x_dot), dscale_dot, dshift_dot. Derivations: kernels/README.md.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import numpy as np
+
+from fastmeta_kernels.cpu._jit import kernel
+from fastmeta_kernels.cpu.plan import CP, X_N, X_R, Y_N, Y_R, H, W
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
+from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
+
+
+@kernel
+def forward(ws, plan, l, n, x, scale, shift, y, stats):
+    """y, and mean and r into stats."""
+    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+    width = VECTOR_BYTES // ws.itemsize
+    zero = splat(ws.dtype.type(0.0))
+    share = splat(ws.dtype.type(1.0 / (n * h * w)))
+    for j in range(0, cp, width):
+        mean = zero
+        for i in range(n):
+            for r in range(h):
+                part, at = zero, x + i * plan[l, X_N] + r * plan[l, X_R] + j
+                for q in range(at, at + w * cp, cp):
+                    part = part + load(ws, q)
+                mean = mean + part
+        mean = mean * share
+        variance = zero
+        for i in range(n):
+            for r in range(h):
+                part, at = zero, x + i * plan[l, X_N] + r * plan[l, X_R] + j
+                for q in range(at, at + w * cp, cp):
+                    e = load(ws, q) - mean
+                    part = part + e * e
+                variance = variance + part
+        store(ws, stats + j, mean)
+        store(ws, stats + cp + j, variance * share)
+        for q in range(stats + cp + j, stats + cp + j + width):
+            ws[q] = ws.dtype.type(1.0) / np.sqrt(ws[q] + ws.dtype.type(BATCH_NORM_EPSILON))
+        gain = load(ws, stats + cp + j) * load(ws, scale + j)
+        offset = load(ws, shift + j) - gain * mean
+        for i in range(n):
+            for r in range(h):
+                at, to = x + i * plan[l, X_N] + r * plan[l, X_R] + j, y + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                for q in range(0, w * cp, cp):
+                    store(ws, to + q, gain * load(ws, at + q) + offset)
+
+
+@kernel
+def backward(ws, plan, l, n, x, dy, scale, dx, stats, need_dx):
+    """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
+    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+    width = VECTOR_BYTES // ws.itemsize
+    zero = splat(ws.dtype.type(0.0))
+    share = splat(ws.dtype.type(1.0 / (n * h * w)))
+    for j in range(0, cp, width):
+        mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+        dscale, dshift = zero, zero
+        for i in range(n):
+            for r in range(h):
+                at, to = x + i * plan[l, X_N] + r * plan[l, X_R] + j, dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                part, other = zero, zero
+                for q in range(0, w * cp, cp):
+                    d = load(ws, to + q)
+                    part = part + d * (load(ws, at + q) - mean)
+                    other = other + d
+                dscale, dshift = dscale + part, dshift + other
+        dscale = dscale * rate
+        store(ws, stats + 2 * cp + j, dscale)
+        store(ws, stats + 3 * cp + j, dshift)
+        if need_dx:
+            gain = load(ws, scale + j) * rate
+            slope, level = dscale * share * rate, dshift * share
+            for i in range(n):
+                for r in range(h):
+                    at, to = plan[l, X_N] * i + plan[l, X_R] * r + j, dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                    for q in range(0, w * cp, cp):
+                        e = load(ws, x + at + q) - mean
+                        store(ws, dx + at + q, gain * (load(ws, to + q) - level - e * slope))
+
+
+@kernel
+def forward_tangent(ws, plan, l, n, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot):
+    """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
+    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+    width = VECTOR_BYTES // ws.itemsize
+    zero = splat(ws.dtype.type(0.0))
+    share = splat(ws.dtype.type(1.0 / (n * h * w)))
+    for j in range(0, cp, width):
+        mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+        mean_dot, along = zero, zero
+        if has_x_dot:
+            for i in range(n):
+                for r in range(h):
+                    at = i * plan[l, X_N] + r * plan[l, X_R] + j
+                    part, other = zero, zero
+                    for q in range(at, at + w * cp, cp):
+                        d = load(ws, x_dot + q)
+                        part = part + d
+                        other = other + d * (load(ws, x + q) - mean)
+                    mean_dot, along = mean_dot + part, along + other
+            mean_dot, along = mean_dot * share, along * share * rate
+        store(ws, tangents + j, mean_dot)
+        store(ws, tangents + cp + j, along)
+        gain = load(ws, scale + j) * rate
+        # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
+        slope = (load(ws, scale_dot + j) - gain * along) * rate
+        level = load(ws, shift_dot + j)
+        for i in range(n):
+            for r in range(h):
+                at, to = i * plan[l, X_N] + r * plan[l, X_R] + j, y_dot + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                for q in range(0, w * cp, cp):
+                    value = (load(ws, x + at + q) - mean) * slope + level
+                    if has_x_dot:
+                        value = value + gain * (load(ws, x_dot + at + q) - mean_dot)
+                    store(ws, to + q, value)
+
+
+@kernel
+def backward_tangent(
+    ws, plan, l, n, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
+):
+    """dscale_dot = sum (dy_dot xh + dy xh_dot), dshift_dot = sum dy_dot; with u = dy - dshift / M - xh dscale / M:
+
+    dx_dot = (scale_dot r + scale r_dot) u + scale r (dy_dot - dshift_dot / M - (xh_dot dscale + xh dscale_dot) / M),
+    r_dot = -r^2 mean(xh x_dot). Without x_dot nothing asks for dx_dot.
+    """
+    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+    width = VECTOR_BYTES // ws.itemsize
+    zero = splat(ws.dtype.type(0.0))
+    share = splat(ws.dtype.type(1.0 / (n * h * w)))
+    for j in range(0, cp, width):
+        mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+        mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+        dscale, dshift = load(ws, stats + 2 * cp + j), load(ws, stats + 3 * cp + j)
+        dscale_dot, dshift_dot = zero, zero
+        for i in range(n):
+            for r in range(h):
+                at, to = i * plan[l, X_N] + r * plan[l, X_R] + j, i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                part, other = zero, zero
+                for q in range(0, w * cp, cp):
+                    d_dot = load(ws, dy_dot + to + q)
+                    xh = (load(ws, x + at + q) - mean) * rate
+                    other = other + d_dot
+                    part = part + d_dot * xh
+                    if has_x_dot:
+                        xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
+                        part = part + load(ws, dy + to + q) * xh_dot
+                dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
+        store(ws, tangents + 2 * cp + j, dscale_dot)
+        store(ws, tangents + 3 * cp + j, dshift_dot)
+        if has_x_dot:
+            gain = load(ws, scale + j) * rate
+            gain_dot = load(ws, scale_dot + j) * rate - gain * rate * along
+            level, slope = dshift * share, dscale * share
+            level_dot, slope_dot = dshift_dot * share, dscale_dot * share
+            for i in range(n):
+                for r in range(h):
+                    at, to = i * plan[l, X_N] + r * plan[l, X_R] + j, i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                    for q in range(0, w * cp, cp):
+                        xh = (load(ws, x + at + q) - mean) * rate
+                        xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
+                        u = load(ws, dy + to + q) - level - xh * slope
+                        u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
+                        store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)

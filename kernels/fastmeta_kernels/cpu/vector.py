@@ -1,0 +1,202 @@
+"""A SIMD value type for nopython code: one machine vector of float32 or float64.
+
+Numba's autovectorised loops turn scalar without notice; these functions emit explicit LLVM vectors instead.
+`load(ws, i)` reads the vector that starts at ws[i]; + - * work lane by lane and contract to fused multiply-adds.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+FLAGS = ("contract", "reassoc", "nsz")
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+SUFFIX = {types.float32: "f32", types.float64: "f64"}
+BYTES = {types.float32: 4, types.float64: 8}
+
+
+def _host_vector_bytes() -> int:
+    """64 with AVX-512, 32 with AVX, else 16; FASTMETA_VECTOR_BYTES overrides (for tests)."""
+    chosen = os.environ.get("FASTMETA_VECTOR_BYTES")
+    if chosen:
+        if chosen not in ("16", "32", "64"):
+            raise ValueError(f'FASTMETA_VECTOR_BYTES="{chosen}" must be 16, 32 or 64.')
+        return int(chosen)
+    features = llvmlite.binding.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+
+
+VECTOR_BYTES = _host_vector_bytes()
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """VECTOR_BYTES of lanes."""
+
+    def __init__(self, lane: Any) -> None:
+        self.lane = lane
+        self.width = VECTOR_BYTES // BYTES[lane]
+        super().__init__(name=f"Vector({lane}, {self.width})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector_ir(vector.lane))
+
+
+def vector_ir(lane: Any) -> ir.VectorType:
+    return ir.VectorType(SCALAR[lane], VECTOR_BYTES // BYTES[lane])
+
+
+def data_pointer(context: Any, builder: Any, array: Any, value: Any, offset: Any) -> Any:
+    """Address of array[offset]; `array` is an array type or a bare pointer type."""
+    start = value if isinstance(array, types.CPointer) else context.make_array(array)(context, builder, value).data
+    return builder.gep(start, [offset])
+
+
+def load_ir(builder: Any, lane: Any, pointer: Any) -> Any:
+    return builder.load(builder.bitcast(pointer, vector_ir(lane).as_pointer()), align=BYTES[lane])
+
+
+def store_ir(builder: Any, lane: Any, value: Any, pointer: Any) -> None:
+    builder.store(value, builder.bitcast(pointer, vector_ir(lane).as_pointer()), align=BYTES[lane])
+
+
+def splat_ir(builder: Any, lane: Any, scalar: Any) -> Any:
+    kind = vector_ir(lane)
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, kind.count), [0] * kind.count))
+
+
+def fma_ir(builder: Any, lane: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = vector_ir(lane)
+    name = f"llvm.fmuladd.v{kind.count}{SUFFIX[lane]}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
+@intrinsic
+def load(context: Any, array: Any, offset: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = data_pointer(context, builder, signature.args[0], args[0], args[1])
+        return load_ir(builder, signature.return_type.lane, pointer)
+
+    return Vector(array.dtype)(array, types.int64), emit
+
+
+@intrinsic
+def store(context: Any, array: Any, offset: Any, value: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = data_pointer(context, builder, signature.args[0], args[0], args[1])
+        store_ir(builder, signature.args[2].lane, args[2], pointer)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), emit
+
+
+@intrinsic
+def splat(context: Any, scalar: Any) -> Any:
+    """A vector of equal lanes."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return splat_ir(builder, signature.args[0], args[0])
+
+    return Vector(scalar)(scalar), emit
+
+
+@intrinsic
+def total(context: Any, vector: Any) -> Any:
+    """Sum of the lanes."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lane = signature.return_type
+        kind = vector_ir(lane)
+        name = f"llvm.vector.reduce.fadd.v{kind.count}{SUFFIX[lane]}"
+        form = ir.FunctionType(SCALAR[lane], [SCALAR[lane], kind])
+        function = cgutils.get_or_insert_function(builder.module, form, name)
+        return builder.call(function, [ir.Constant(SCALAR[lane], 0.0), args[0]], fastmath=["reassoc"])
+
+    return vector.lane(vector), emit
+
+
+@intrinsic
+def maximum(context: Any, a: Any, b: Any) -> Any:
+    """Larger lanes; a NaN in `a` stays."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_unordered(">", args[0], args[1]), args[0], args[1])
+
+    return a(a, b), emit
+
+
+@intrinsic
+def where_positive(context: Any, mask: Any, value: Any) -> Any:
+    """value where mask > 0, else 0: a select, so that junk in a masked lane cannot leak."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = ir.Constant(args[0].type, None)
+        return builder.select(builder.fcmp_unordered(">", args[0], zero), args[1], zero)
+
+    return value(mask, value), emit
+
+
+@intrinsic
+def where_equal(context: Any, a: Any, b: Any, value: Any, other: Any) -> Any:
+    """value where a == b, else other."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
+
+    return value(a, b, value, other), emit
+
+
+@intrinsic
+def transpose(context: Any, array: Any, source: Any, source_stride: Any, target: Any, target_stride: Any) -> Any:
+    """Transpose a width x width block of `array` from offset `source` to offset `target`, in registers."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lane = signature.args[0].dtype
+        width = vector_ir(lane).count
+        read = data_pointer(context, builder, signature.args[0], args[0], args[1])
+        write = data_pointer(context, builder, signature.args[0], args[0], args[3])
+        at = lambda base, stride, i: builder.gep(base, [builder.mul(stride, ir.Constant(INT64, i))])  # noqa: E731
+        rows = [load_ir(builder, lane, at(read, args[2], i)) for i in range(width)]
+        low = [n for i in range(width // 2) for n in (i, width + i)]
+        halves = [ir.Constant(ir.VectorType(INT32, width), [n + add for n in low]) for add in (0, width // 2)]
+        # perfect shuffles: log2(width) rounds of interleaving row i with row i + width / 2
+        for _ in range(width.bit_length() - 1):
+            pairs = [(rows[i], rows[i + width // 2]) for i in range(width // 2)]
+            rows = [builder.shuffle_vector(a, b, half) for a, b in pairs for half in halves]
+        for i in range(width):
+            store_ir(builder, lane, rows[i], at(write, args[4], i))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64, types.int64), emit
+
+
+def _lane_by_lane(symbol: Any, instruction: str) -> None:
+    @intrinsic
+    def operation(context: Any, a: Any, b: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args, flags=FLAGS)
+
+        return a(a, b), emit
+
+    @overload(symbol)
+    def implementation(a, b):  # type: ignore[no-untyped-def]
+        if isinstance(a, Vector) and a == b:
+            return lambda a, b: operation(a, b)
+        return None
+
+
+for _symbol, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    _lane_by_lane(_symbol, _instruction)

@@ -1,0 +1,63 @@
+"""Outputs, losses, gradients and Hessian-vector products of T tasks at once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmeta_kernels.contract import Array, TaskSet
+from fastmeta_kernels.layer_table import Table
+from fastmeta_kernels.reference import losses, network
+
+quiet = np.errstate(over="ignore", invalid="ignore")  # a diverged loss is reported by the caller
+
+
+class Pass(NamedTuple):
+    """What one forward and backward pass leaves for a Hessian-vector product at the same theta."""
+
+    xs: list[Array]
+    dys: list[Any]
+    losses: Array  # (T,)
+    gradient: Array  # (T, P)
+
+
+@quiet
+def predict(table: Table, theta: Array, x: Array) -> Array:
+    """z = f(x, theta). (T, N, O)."""
+    return network.forward(table, np.atleast_2d(theta), x)[-1]
+
+
+@quiet
+def loss(table: Table, theta: Array, data: TaskSet) -> Array:
+    """L = loss(f(x, theta), y). (T,)."""
+    return losses.forward(predict(table, theta, data.x), data.y, data.weights)
+
+
+@quiet
+def gradient(table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
+    """L (T,) and dL / dtheta (T, P)."""
+    run = gradient_pass(table, np.atleast_2d(theta), data)
+    return run.losses, run.gradient
+
+
+@quiet
+def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
+    """H v = d/de grad L(theta + e v) at e = 0, by Pearlmutter's R-operator. (T, P)."""
+    theta = np.atleast_2d(theta)
+    return tangent_pass(table, theta, np.atleast_2d(v), data, gradient_pass(table, theta, data))
+
+
+def gradient_pass(table: Table, theta: Array, data: TaskSet) -> Pass:
+    """Forward and backward; theta (T, P) or (1, P)."""
+    xs = network.forward(table, theta, data.x)
+    dy = losses.backward(xs[-1], data.y, data.weights)
+    total, dys = network.backward(table, theta, xs, dy)
+    return Pass(xs, dys, losses.forward(xs[-1], data.y, data.weights), total)
+
+
+def tangent_pass(table: Table, theta: Array, v: Array, data: TaskSet, run: Pass) -> Array:
+    """H v (T, P) from what the gradient pass at theta left."""
+    x_dots = network.forward_tangent(table, theta, v, run.xs)
+    dy_dot = losses.backward_tangent(run.xs[-1], x_dots[-1], data.y, data.weights)
+    return network.backward_tangent(table, theta, v, run.xs, x_dots, run.dys, dy_dot)

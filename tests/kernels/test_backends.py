@@ -1,0 +1,241 @@
+"""Every backend against the reference, and what each promises of itself, over tests/cases.py."""
+
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+
+from fastmeta import inputs
+from fastmeta.gradient_check import kink_pattern
+from fastmeta_kernels import reference
+from fastmeta_kernels.contract import Backend, InnerLoop, TaskSet
+from tests.cases import CASES
+from tests.gradcheck import relative
+
+MODULES = {"numpy": "reference", "cpu": "cpu"}
+BY_NAME = {case.name: case for case in CASES}
+FUNCTIONS = ("predict", "loss", "gradient", "hvp", "adapt", "meta_gradient")
+SOME = [
+    BY_NAME[name]
+    for name in ("mlp_odd_tanh", "mlp_odd_softplus", "norm_bias_tanh", "conv4_stride", "relu_after_pool")
+]
+STEPS = 2
+
+
+@pytest.fixture(params=MODULES)
+def backend(request):
+    return importlib.import_module(f"fastmeta_kernels.{MODULES[request.param]}")
+
+
+@pytest.fixture
+def cpu():
+    return importlib.import_module("fastmeta_kernels.cpu")
+
+
+def _named(case):
+    return case.name
+
+
+def _sets(case, dtype="float64", seed=0, weighted=False):
+    theta, batch = case.make(dtype, seed, weighted)
+    return theta, *inputs.batch_sets(case.network, batch, theta.dtype)
+
+
+def _inner(net, dtype, kind="scalar", adapt="all", steps=STEPS):
+    rng = np.random.default_rng(7)
+    sizes = {
+        "scalar": (1, 1),
+        "arrays": (1, len(net.parameter_shapes)),
+        "parameters": (1, net.parameter_count),
+    }
+    sizes |= {"steps": (steps, 1), "steps_arrays": (steps, len(net.parameter_shapes))}
+    rates = rng.uniform(0.02, 0.1, sizes[kind]).astype("float32").astype(dtype)
+    return InnerLoop(steps, rates, net.head if adapt == "head" else (0, net.parameter_count))
+
+
+def _has_head(net):
+    try:
+        return bool(net.head)
+    except ValueError:
+        return False
+
+
+def _smooth_seed(case, weighted=False):
+    """A seed with no kink within float32 rounding along the inner loop: one smooth piece for both dtypes."""
+    net = case.network
+    for seed in range(20):
+        theta, support, query = _sets(case, seed=seed, weighted=weighted)
+        inner = _inner(net, "float64")
+        phis = [np.tile(theta, (case.tasks, 1))]
+        for _ in range(STEPS):
+            phis.append(reference.adapt(net.table, phis[-1], support, inner._replace(steps=1))[0])
+        shifts = np.random.default_rng(0).standard_normal((4, theta.size))
+        visited = [(phi, support.x) for phi in phis[:-1]] + [(phis[0], query.x), (phis[-1], query.x)]
+        if case.smooth or all(
+            kink_pattern(net.table, phi, x) == kink_pattern(net.table, phi + 3e-6 * shift, x)
+            for phi, x in visited
+            for shift in shifts
+        ):
+            return seed
+    raise AssertionError(f"{case.name} meets a kink at every seed")
+
+
+def _values(backend, case, dtype, seed, weighted):
+    """Every function's result; those of one function are compared together."""
+    net = case.network
+    theta, support, query = _sets(case, dtype, seed, weighted)
+    each = np.tile(theta, (case.tasks, 1))  # one theta a task
+    each += (
+        0.25 * np.random.default_rng(1).standard_normal(each.shape).astype("float32") if case.smooth else 0
+    )
+    v = np.random.default_rng(2).standard_normal(theta.shape).astype("float32").astype(dtype)
+    inner = _inner(net, dtype)
+    values = {
+        "predict": [backend.predict(net.table, t, query.x) for t in (theta, each)],
+        "loss": [backend.loss(net.table, t, query) for t in (theta, each)],
+        "gradient": [backend.gradient(net.table, t, query) for t in (theta, each)],
+        "hvp": [backend.hvp(net.table, theta, v, query), backend.hvp(net.table, each, each, support)],
+        "adapt": backend.adapt(net.table, theta, support, inner),
+    }
+    for order in (1, 2):
+        values[f"meta_gradient_{order}"] = backend.meta_gradient(
+            net.table, theta, support, query, inner, order
+        )
+    return values
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_cpu_equals_the_reference_in_float64(cpu, case, weighted):
+    expected = _values(reference, case, "float64", 0, weighted)
+    for name, value in _values(cpu, case, "float64", 0, weighted).items():
+        assert relative(value, expected[name]) <= 1e-12, name
+
+
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_float32_equals_the_float64_reference_where_no_kink_flips(backend, case):
+    seed = _smooth_seed(case)
+    expected = _values(reference, case, "float64", seed, False)
+    for name, value in _values(backend, case, "float32", seed, False).items():
+        assert relative(value, expected[name]) <= 1e-5, name
+
+
+@pytest.mark.parametrize("adapt", ["all", "head"])
+@pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
+@pytest.mark.parametrize("case", SOME, ids=_named)
+def test_rates_of_every_shape(cpu, case, kind, adapt):
+    net = case.network
+    theta, support, query = _sets(case)
+    for steps in (1, 3):
+        inner = _inner(net, "float64", kind, adapt, steps)
+        adapted = cpu.adapt(net.table, theta, support, inner)
+        assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
+        for order in (1, 2):
+            ours, expected = (
+                b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cpu, reference)
+            )
+            assert ours.rates_gradient.shape == inner.rates.shape
+            assert relative(ours, expected) <= 1e-12
+            assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if _has_head(c.network)], ids=_named)
+def test_the_head_alone_moves(backend, case):
+    net = case.network
+    theta, support, query = _sets(case)
+    inner = _inner(net, "float64", adapt="head")
+    phi, _ = backend.adapt(net.table, theta, support, inner)
+    assert np.array_equal(phi[:, : net.head[0]], np.tile(theta[: net.head[0]], (case.tasks, 1)))
+    moved = np.abs(phi[:, net.head[0] :] - theta[net.head[0] :]).max()
+    assert (moved > 0) == (case.name != "one_class")  # the cross-entropy of one class is 0
+    ours, expected = (b.meta_gradient(net.table, theta, support, query, inner) for b in (backend, reference))
+    assert relative(ours, expected) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", SOME, ids=_named)
+def test_memory_modes_give_the_same_bits(backend, case, dtype):
+    theta, support, query = _sets(case, dtype)
+    inner = _inner(case.network, dtype, "arrays", steps=3)
+    results = [
+        backend.meta_gradient(case.network.table, theta, support, query, inner, 2, memory)
+        for memory in ("stash", "recompute", "auto")
+    ]
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("case", SOME, ids=_named)
+def test_no_inner_step_is_the_query_gradient(backend, case):
+    net = case.network
+    theta, support, query = _sets(case)
+    inner = _inner(net, "float64", steps=0)
+    phi, losses = backend.adapt(net.table, theta, support, inner)
+    assert np.array_equal(phi, np.tile(theta, (case.tasks, 1)))
+    assert losses.shape == (case.tasks, 0)
+    result = backend.meta_gradient(net.table, theta, support, query, inner)
+    query_losses, gradients = backend.gradient(net.table, theta, query)
+    assert relative(result.query_losses, query_losses) <= 1e-14
+    assert relative(result.gradient, gradients.mean(axis=0)) <= 1e-13
+    assert result.support_losses.shape == (case.tasks, 0)
+    assert not result.rates_gradient.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_inputs_are_unmodified_results_fresh_and_dtypes_kept(backend, case, dtype):
+    net = case.network
+    theta, support, query = _sets(case, dtype, weighted=True)
+    inner = _inner(net, dtype, steps=1)
+    given = [theta, *support, *query, inner.rates, net.table]
+    before = [a.copy() for a in given]
+    run = backend.predict(net.table, theta, query.x), backend.loss(net.table, theta, query)
+    run += (*backend.gradient(net.table, theta, query), backend.hvp(net.table, theta, theta, query))
+    run += (*backend.adapt(net.table, theta, support, inner._replace(steps=0)),)
+    run += (*backend.meta_gradient(net.table, theta, support, query, inner),)
+    assert all(np.array_equal(a, b) for a, b in zip(given, before, strict=True))
+    assert {a.dtype for a in run} == {np.dtype(dtype)}
+    assert not any(np.shares_memory(a, b) for a in run for b in given)
+
+
+def _tasks(data, index):
+    return TaskSet(*[None if a is None else np.ascontiguousarray(a[index]) for a in data])
+
+
+@pytest.mark.parametrize("case", SOME, ids=_named)
+def test_a_batch_is_the_mean_of_its_tasks_in_any_order(backend, case):
+    net = case.network
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(net, "float64", "arrays")
+    together = backend.meta_gradient(net.table, theta, support, query, inner)
+    singles = [
+        backend.meta_gradient(net.table, theta, _tasks(support, [t]), _tasks(query, [t]), inner)
+        for t in range(case.tasks)
+    ]
+    assert relative(together.gradient, np.mean([s.gradient for s in singles], axis=0)) <= 1e-13
+    assert relative(together.rates_gradient, np.mean([s.rates_gradient for s in singles], axis=0)) <= 1e-12
+    assert relative(together.query_losses, np.concatenate([s.query_losses for s in singles])) <= 1e-13
+    order = np.random.default_rng(0).permutation(case.tasks)
+    shuffled = backend.meta_gradient(net.table, theta, _tasks(support, order), _tasks(query, order), inner)
+    assert relative(shuffled.gradient, together.gradient) <= 1e-14
+    assert relative(shuffled.query_losses, together.query_losses[order]) <= 1e-14
+
+
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_the_hessian_is_linear_and_symmetric(backend, case):
+    net = case.network
+    theta, support, _ = _sets(case, weighted=True)
+    u, v = np.random.default_rng(3).standard_normal((2, theta.size))
+    hu, hv, both = (backend.hvp(net.table, theta, w, support) for w in (u, v, 2 * u - 3 * v))
+    scale = np.linalg.norm(hu) * np.linalg.norm(v)
+    assert np.abs(hu @ v - hv @ u).max() <= 1e-13 * scale
+    assert np.linalg.norm(both - (2 * hu - 3 * hv)) <= 1e-13 * np.linalg.norm(both)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_the_signature_of_the_contract(backend, name):
+    wanted = list(inspect.signature(getattr(Backend, name)).parameters.values())[1:]
+    found = list(inspect.signature(getattr(backend, name)).parameters.values())
+    assert [(p.name, p.default) for p in found] == [(p.name, p.default) for p in wanted]
+    assert inspect.getdoc(getattr(backend, name))

@@ -1,0 +1,105 @@
+"""What may import what, how long an import takes, and how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastmeta
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = ROOT / "kernels" / "fastmeta_kernels"
+SOURCES = sorted([*(ROOT / "fastmeta").rglob("*.py"), *KERNELS.rglob("*.py")])
+LATE = (
+    "numba",
+    "llvmlite",
+    "cupy",
+    "scipy",
+    "matplotlib",
+    "PIL",
+    "platformdirs",
+    "safetensors",
+    "tqdm",
+    "click",
+)
+
+
+def python(program: str, *options: str, path: tuple[Path, ...] = (ROOT, ROOT / "kernels")) -> str:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    command = [sys.executable, *options, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=os.sep, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the packages that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(str(node.module).split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(KERNELS.rglob("*.py")), ids=lambda p: str(p.relative_to(KERNELS)))
+def test_kernels_never_import_fastmeta(path):
+    assert "fastmeta" not in imported(path)
+
+
+def test_kernels_are_importable_alone(tmp_path):
+    (tmp_path / "fastmeta_kernels").symlink_to(KERNELS)
+    program = (
+        "import sys, fastmeta_kernels.contract, fastmeta_kernels.layer_table, fastmeta_kernels.reference\n"
+        "sys.exit('fastmeta' in sys.modules)"
+    )
+    python(program, "-S" if sys.prefix == sys.base_prefix else "-B", path=(tmp_path,))
+
+
+def test_reference_and_contract_need_numpy_only():
+    program = "import sys, fastmeta_kernels.reference; print(*{name.split('.')[0] for name in sys.modules})"
+    assert not set(LATE) & set(python(program).split())
+
+
+@pytest.mark.parametrize("module", ["fastmeta", "fastmeta.tasks", "fastmeta.plots", "fastmeta.networks"])
+def test_import_loads_numpy_and_nothing_heavier(module):
+    program = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    assert not set(LATE) & set(python(program).split())
+
+
+def test_import_takes_less_than_50_ms_more_than_numpy(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
+    clock = "time.process_time()"  # other work on the machine adds less to it than to wall time
+    program = f"import time, numpy; start = {clock}; import fastmeta; print({clock} - start)"
+    python(program)  # writes the bytecode
+    assert min(float(python(program)) for _ in range(7)) < 0.050
+
+
+@pytest.mark.parametrize("name", fastmeta.__all__)
+def test_public_names_exist_and_explain_themselves(name):
+    thing = getattr(fastmeta, name)
+    assert inspect.getdoc(thing)
+    if inspect.isclass(thing) and thing.__module__.startswith("fastmeta"):
+        for method, function in vars(thing).items():
+            if inspect.isfunction(function) and not method.startswith("_"):
+                assert inspect.getdoc(getattr(thing, method)), f"{name}.{method}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_are_short_and_say_what_they_are(path):
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= 300
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_numba_options_live_in_one_file():
+    users = {path.name for path in SOURCES if "njit(" in path.read_text("utf-8")}
+    assert users <= {"_jit.py"}

@@ -1,0 +1,361 @@
+"""The command line: what it prints and writes, how it fails, and how a run resumes to the same bits."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import fastmeta as fm
+from fastmeta.cli import main
+from fastmeta.cli import run as run_module
+
+check_module = importlib.import_module("fastmeta.cli.check")  # fastmeta.cli.check itself is the command
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ["--device", "numpy", "--episodes", "20"]
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], prog_name="fastmeta")
+
+
+def succeed(*arguments: object) -> str:
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def process(*arguments: object) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    command = [sys.executable, "-m", "fastmeta.cli", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Everything in the checkpoint but how long the iterations took."""
+    from safetensors.numpy import load_file
+
+    return {k: v for k, v in load_file(folder / "checkpoint.safetensors").items() if k != "history.seconds"}
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert arrays(a).keys() == arrays(b).keys()
+    for name, values in arrays(a).items():
+        assert values.tobytes() == arrays(b)[name].tobytes(), name
+    assert (a / "log.jsonl").read_bytes() == (b / "log.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 40 iterations."""
+    folder = tmp_path_factory.mktemp("runs") / "sinusoid"
+    succeed("train", "sinusoid", "--iterations", 40, "--out", folder, *QUICK)
+    return folder
+
+
+def test_help_is_quick_and_in_plain_words():
+    program = (
+        "import sys; from fastmeta.cli import main; main(['--help'], standalone_mode=False)\n"
+        "assert not {'numba', 'matplotlib', 'tqdm', 'safetensors', 'PIL'} & set(sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for command in ("train", "evaluate", "check"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", [["train", "sinusoid"], ["train", "omniglot"], ["evaluate"], ["check"]])
+def test_every_option_is_explained(command):
+    output = succeed(*command, "--help")
+    options = output[output.index("Options:") :]
+    for line in re.findall(r"^  -.*$", options, re.MULTILINE):
+        assert re.search(r"\w  +\w", line) or len(line.split()) <= 3, line
+
+
+def test_train_writes_a_run_folder_and_prints_scores(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json",
+        "log.jsonl",
+        "checkpoint.safetensors",
+        "score.json",
+        "learning_curve.png",
+        "sinusoid.png",
+    }
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in log] == list(range(1, 41))
+    learner = fm.load(run / "checkpoint.safetensors", device="numpy")
+    assert [line["loss"] for line in log] == learner.history["loss"].tolist()
+    rows = json.loads((run / "score.json").read_text())["scores"]
+    assert [(row["shots"], row["inner_steps"]) for row in rows] == [
+        (k, s) for k in (10, 5) for s in (0, 1, 5, 10)
+    ]
+    score = learner.evaluate(fm.tasks.Sinusoid(5, 100), 20, inner_steps=10, seed=1_000_003)
+    assert (rows[-1]["mean"], rows[-1]["ci95"]) == (score.mean, score.ci95)
+
+
+def test_evaluate_prints_what_training_printed(run):
+    output = succeed("evaluate", run, "--device", "numpy")
+    for row in json.loads((run / "score.json").read_text())["scores"]:
+        assert row["text"] in output
+    fewer = succeed("evaluate", run, "--device", "numpy", "--evaluation-steps", "0,2", "--episodes", 5)
+    assert "on 5 new tasks" in fewer
+    assert re.search(r"^shots +0 +2$", fewer, re.MULTILINE)
+
+
+def test_training_is_that_of_the_library(run):
+    learner = fm.MAML(fm.MLP((1, 40, 40, 1)), device="numpy")
+    learner.fit(fm.tasks.Sinusoid(), iterations=40, optimizer=fm.Adam(1e-3))
+    assert learner.theta.tobytes() == arrays(run)["theta"].tobytes()
+
+
+def test_fomaml_and_seed_reach_the_learner(run, tmp_path):
+    succeed("train", "sinusoid", "--iterations", 40, "--out", tmp_path / "a", "--algorithm", "fomaml", *QUICK)
+    succeed("train", "sinusoid", "--iterations", 40, "--out", tmp_path / "b", "--seed", 1, *QUICK)
+    assert isinstance(fm.load(tmp_path / "a" / "checkpoint.safetensors"), fm.FOMAML)
+    thetas = [arrays(folder)["theta"] for folder in (run, tmp_path / "a", tmp_path / "b")]
+    assert not any(np.array_equal(x, y) for x, y in itertools.pairwise(thetas))
+
+
+def test_default_folder_is_named_after_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    succeed("train", "sinusoid", "--iterations", 1, "--shots", 3, *QUICK)
+    assert (tmp_path / "runs" / "sinusoid-maml-3shot-seed0" / "score.json").is_file()
+
+
+def test_resume_goes_on_to_more_iterations_with_the_same_bits(run, tmp_path):
+    succeed("train", "sinusoid", "--iterations", 15, "--out", tmp_path, *QUICK)
+    succeed("train", "sinusoid", "--iterations", 40, "--out", tmp_path, "--resume")
+    assert_same_run(run, tmp_path)
+    assert (
+        json.loads((tmp_path / "score.json").read_text())["scores"]
+        == json.loads((run / "score.json").read_text())["scores"]
+    )
+
+
+def test_ctrl_c_keeps_the_last_iteration(run, tmp_path, monkeypatch):
+    step = run_module.Progress.step
+
+    def interrupted(self, iteration, loss):
+        step(self, iteration, loss)
+        if iteration == 17:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Progress, "step", interrupted)
+        result = invoke("train", "sinusoid", "--iterations", 40, "--out", tmp_path, *QUICK)
+    assert result.exit_code == 130
+    assert "Stopped after iteration 17" in result.output
+    assert f"--out {tmp_path} --resume" in result.output
+    succeed("train", "sinusoid", "--out", tmp_path, "--resume")
+    assert_same_run(run, tmp_path)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_stopped_process_resumes_to_the_same_bits(tmp_path, stop):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    size = ["--iterations", 400, "--shots", 4]
+    succeed("train", "sinusoid", *size, "--out", whole, *QUICK)
+    running = process("train", "sinusoid", *size, "--out", stopped, *QUICK)
+    log = stopped / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not log.exists() or log.read_bytes().count(b"\n") < 30:
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.005)
+    running.send_signal(stop)
+    running.communicate(timeout=60)
+    assert running.returncode == (-signal.SIGKILL if stop == signal.SIGKILL else 130)
+    assert log.read_bytes().count(b"\n") < 400
+    assert not (stopped / "score.json").exists()
+    succeed("train", "sinusoid", "--out", stopped, "--resume")
+    assert_same_run(whole, stopped)
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastmeta.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
+    output = succeed("train", "sinusoid", "--iterations", 12, "--out", tmp_path, *QUICK)
+    assert re.search(r"iteration 12 of 12: loss \d\.\d+, [\d,]+ tasks/s", output)
+    assert "\r" not in output
+
+
+def test_without_matplotlib_training_ends_well_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    output = succeed("train", "sinusoid", "--iterations", 1, "--out", tmp_path, *QUICK)
+    assert 'pip install "fastmeta[plots]"' in output
+    assert (tmp_path / "score.json").is_file()
+    assert not list(tmp_path.glob("*.png"))
+
+
+class Drawings:
+    """In the place of Omniglot: 24 characters of random pixels in each part, and what it was asked for."""
+
+    asked: ClassVar[list[tuple[object, ...]]] = []
+
+    def __init__(self, data: object, ways: int, shots: int, queries: int, split: str) -> None:
+        self.asked.append((data, ways, shots, queries, split))
+        x = np.random.default_rng(0).random((24 * 20, 28, 28, 1), np.float32)
+        self.train = self.test = fm.tasks.from_arrays(x, np.repeat(np.arange(24), 20), ways, shots, queries)
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe"),
+    [
+        (
+            ["--ways", 3, "--shots", 2],
+            {"queries": 2, "tasks_per_step": 32, "inner_lr": 0.4, "inner_steps": 1},
+        ),
+        (["--ways", 20], {"queries": 1, "tasks_per_step": 16, "inner_lr": 0.1, "inner_steps": 5}),
+    ],
+)
+def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, options, recipe):
+    monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
+    small = ["--channels", 2, "--iterations", 2, "--episodes", 3, "--device", "numpy", "--data", tmp_path]
+    output = succeed("train", "omniglot", *small, *options, "--out", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {key: config[key] for key in recipe} == recipe
+    assert Drawings.asked[-2:] == [
+        (str(tmp_path), config["ways"], config["shots"], queries, "maml")
+        for queries in (recipe["queries"], 15)
+    ]
+    assert "batch norm transductive" in output
+    assert re.search(r"\d+\.\d\d % ± \d", output)
+    (row,) = json.loads((tmp_path / "run" / "score.json").read_text())["scores"]
+    assert (row["inner_steps"], row["measure"]) == (3 if config["ways"] < 20 else 5, "accuracy")
+    assert row["text"] in succeed("evaluate", tmp_path / "run", "--device", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["train", "omniglott"], "Did you mean 'omniglot'?"),
+        (["train", "sinusoid", "--iteration", "3"], "--iterations"),
+        (
+            ["train", "sinusoid", "--algorithm", "mmal"],
+            'algorithm="mmal" must be one of "maml", "fomaml". Did you',
+        ),
+        (["train", "sinusoid", "--device", "gpu"], 'device="gpu" must be one of "cpu", "numpy"'),
+        (["train", "sinusoid", "--shots", "0"], "shots=0 must be at least 1."),
+        (["train", "sinusoid", "--shots", "2.5"], 'shots="2.5" must be a whole number.'),
+        (["train", "sinusoid", "--seed", "-1"], "seed=-1 must be at least 0."),
+        (["train", "sinusoid", "--inner-lr", "-0.1"], "inner_lr=-0.1 must be positive."),
+        (["train", "sinusoid", "--inner-lr", "nan"], "inner_lr=nan must be finite."),
+        (["train", "sinusoid", "--inner-lr", "big"], 'inner_lr="big" must be a number.'),
+        (["train", "sinusoid", "--evaluation-steps", "5,1"], 'evaluation_steps="5,1" must rise'),
+        (["train", "omniglot", "--ways", "1"], "ways=1 must be at least 2."),
+        (["train", "omniglot", "--split", "vinyal"], 'Did you mean "vinyals"?'),
+    ],
+)
+def test_bad_options_say_what_must_be(arguments, message):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_folder_with_a_run_is_never_overwritten(run):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    result = invoke("train", "sinusoid", "--out", run, *QUICK)
+    assert result.exit_code == 1
+    assert "must not hold a run yet. Add --resume to go on" in result.output
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--shots", "4"], "shots=4 must be 10 as in"),
+        (["--algorithm", "fomaml"], "algorithm=fomaml must be maml as in"),
+        (["--iterations", "39"], "iterations=39 must be at least 40, which the run has done."),
+    ],
+)
+def test_resume_refuses_other_settings(run, option, message):
+    result = invoke("train", "sinusoid", "--out", run, "--resume", *option)
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    for arguments in (
+        ["train", "sinusoid", "--out", tmp_path / "no", "--resume"],
+        ["evaluate", tmp_path / "no"],
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 1
+        assert "must be a run folder, with a config.json" in result.output
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_damaged_run(tmp_path):
+    succeed("train", "sinusoid", "--iterations", 1, "--out", tmp_path, *QUICK)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    for arguments in (["evaluate", tmp_path], ["train", "sinusoid", "--out", tmp_path, "--resume"]):
+        result = invoke(*arguments)
+        assert result.exit_code == 1
+        assert "must be a whole fastmeta checkpoint" in result.output
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json must be JSON" in invoke("evaluate", tmp_path).output
+
+
+def test_a_diverging_run_ends_with_one_line_and_keeps_its_checkpoint(tmp_path):
+    options = ["--inner-lr", "1e30", "--iterations", 5, "--out", tmp_path]
+    result = invoke("train", "sinusoid", *options, *QUICK)
+    assert result.exit_code == 1
+    assert "inner step 1 of 1" in result.output
+    assert "inner_lr" in result.output
+    assert np.isfinite(arrays(tmp_path)["theta"]).all()
+
+
+def test_sinusoids_have_no_other_part(run):
+    result = invoke("evaluate", run, "--part", "validation", "--device", "numpy")
+    assert result.exit_code == 1
+    assert 'part="validation" must be "test"' in result.output
+
+
+def test_check_agrees_and_prints_a_table(monkeypatch):
+    for name in set(check_module.NETWORKS) - {"MLP tanh", "MLP relu"}:
+        monkeypatch.delitem(check_module.NETWORKS, name)
+    output = succeed("check", "--device", "numpy")
+    assert output.count("  agrees\n") == 12
+    assert output.endswith("All agree.\n")
+
+
+def test_check_fails_where_a_gradient_is_wrong(monkeypatch):
+    from fastmeta_kernels import reference
+
+    for name in set(check_module.NETWORKS) - {"MLP tanh"}:
+        monkeypatch.delitem(check_module.NETWORKS, name)
+    right = reference.meta_gradient
+
+    def wrong(*arguments, **options):
+        result = right(*arguments, **options)
+        return result._replace(gradient=result.gradient * (1 + 1e-5))
+
+    monkeypatch.setattr(reference, "meta_gradient", wrong)
+    result = invoke("check", "--device", "numpy")
+    assert result.exit_code == 1
+    assert "DISAGREES in linear" in result.output
+    assert "6 disagree." in result.output

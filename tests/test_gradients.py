@@ -1,0 +1,185 @@
+"""The functional layer: central differences over drawn networks, Taylor identities, shapes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastmeta.gradients as fm
+from fastmeta.layers import (
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    GlobalMeanPool,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Softplus,
+    Tanh,
+)
+from fastmeta.networks import MLP, Network
+from tests.cases import CASES, Case
+from tests.gradcheck import gradient_errors, relative
+
+EVERYDAY = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+SMOOTH = (Tanh(), Softplus())
+KINKED = (ReLU(), Tanh(), Softplus())
+
+
+@pytest.fixture(params=["numpy", "cpu"], scope="module")
+def device(request):
+    return request.param
+
+
+@st.composite
+def networks(draw, smooth=True):
+    """A vector or image network of one to three layers with parameters, of every kind of layer."""
+    activations = st.sampled_from(SMOOTH if smooth else KINKED)
+    width = st.integers(1, 5)
+    layers = []
+    if draw(st.booleans()):
+        shape = (draw(st.integers(1, 4)),)
+    else:
+        shape = (draw(st.integers(4, 7)), draw(st.integers(4, 7)), draw(st.integers(1, 3)))
+        for _ in range(draw(st.integers(0, 2))):
+            kernel = draw(st.sampled_from([1, 3, 5]))
+            padding = draw(st.integers(kernel // 2, min(2, kernel - 1)) if kernel > 1 else st.just(0))
+            stride = draw(st.integers(1, 3))
+            layers.append(Conv2d(draw(width), kernel, stride, padding, draw(st.booleans())))
+            layers += draw(st.sampled_from([[], [BatchNorm()]]))
+            layers.append(draw(activations))
+        if not smooth and min(Network([*layers, Flatten(), Linear(1)], shape).shapes[len(layers)][:2]) > 1:
+            layers += draw(st.sampled_from([[], [MaxPool2d(2)], [MaxPool2d(2), ReLU()]]))
+        layers.append(draw(st.sampled_from([Flatten(), GlobalMeanPool()])))
+    for _ in range(draw(st.integers(0, 2))):
+        layers += [Linear(draw(width)), *draw(st.sampled_from([[], [BatchNorm()]])), draw(activations)]
+    return Network([*layers, Linear(draw(st.integers(1, 3)))], shape)
+
+
+@st.composite
+def cases(draw, smooth=True):
+    """A drawn network with its tasks, and the arguments of a meta-gradient."""
+    net = draw(networks(smooth))
+    loss = draw(st.sampled_from(["squared_error", "cross_entropy"]))
+    case = Case("drawn", net, loss, draw(st.integers(1, 3)), draw(st.integers(3, 6)), draw(st.integers(3, 6)))
+    steps = draw(st.integers(0, 3))
+    sizes = [(1,), (len(net.parameter_shapes),), (net.parameter_count,)]
+    sizes += [(steps, *size) for size in sizes] if steps else []
+    shape = draw(st.sampled_from([(), *sizes]))
+    seed = draw(st.integers(0, 99))
+    rates = np.random.default_rng(seed).uniform(0.01, 0.1, shape)
+    adapt, weighted = draw(st.sampled_from(["all", "head"])), draw(st.booleans())
+    return case, seed, weighted, rates, steps, adapt
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@EVERYDAY
+@given(drawn=cases())
+def test_meta_gradient_of_smooth_networks(device, order, drawn):
+    case, seed, weighted, rates, steps, adapt = drawn
+    theta, batch = case.make(seed=seed, weighted=weighted)
+    report = fm.check_meta_gradient(case.network, theta, batch, rates, steps, order, adapt, device)
+    assert report.kinks == 0
+    assert report.worst.error <= 1e-7
+    assert all(block.directions for block in report.blocks)
+
+
+@EVERYDAY
+@given(drawn=cases(smooth=False))
+def test_meta_gradient_of_networks_with_kinks(device, drawn):
+    case, seed, weighted, rates, steps, adapt = drawn
+    theta, batch = case.make(seed=seed, weighted=weighted)
+    report = fm.check_meta_gradient(
+        case.network, theta, batch, rates, steps, 2, adapt, device, tolerance=1e-6
+    )
+    tried = sum(block.directions + block.skipped for block in report.blocks)
+    skipped = sum(block.skipped for block in report.blocks)
+    assert skipped <= 0.1 * tried, report
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+@EVERYDAY
+@given(data=st.data())
+def test_gradient_and_hessian_vector_product(device, smooth, data):
+    case, seed, weighted, *_ = data.draw(cases(smooth))
+    theta, batch = case.make(seed=seed, weighted=weighted)
+    arguments = batch.x_query, batch.y_query, batch.query_weights
+    errors = gradient_errors(case.network, theta, *arguments, device=device, seed=seed)
+    assert max(errors, default=0.0) <= (1e-7 if smooth else 1e-6)
+    assert errors or not smooth
+
+
+def test_kinks_are_counted_and_wrong_gradients_named(monkeypatch):
+    case = next(c for c in CASES if c.name == "mlp_63_relu")
+    theta, batch = case.make()
+    report = fm.check_meta_gradient(case.network, theta, batch, 0.1, 2, device="numpy")
+    assert report.kinks > 0
+    assert "linear2.weight" in str(report)
+    backend = fm.devices.backend("numpy")
+    right = backend.meta_gradient
+
+    def wrong(*arguments):
+        result = right(*arguments)
+        result.gradient[-3] *= 1.001
+        return result
+
+    monkeypatch.setattr(backend, "meta_gradient", wrong)
+    with pytest.raises(AssertionError, match=r"disagrees with central differences in linear2\.bias"):
+        fm.check_meta_gradient(case.network, theta, batch, 0.1, 2, device="numpy")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("order", [1, 2])
+def test_taylor_coefficients(device, order, steps):
+    """arXiv 1803.02999, section 5: g = AvgGrad - c a AvgGradInner + O(a^2), c = 2 (k - 1) MAML, k - 1 FOMAML.
+
+    With one batch for all k gradients AvgGrad is g1 and AvgGradInner H g1; the paper's k counts the query's.
+    """
+    case = Case("taylor", MLP((2, 6, 3), "tanh"), tasks=2)
+    theta, batch = case.make()
+    batch = type(batch)(batch.x_support, batch.y_support, batch.x_support, batch.y_support)
+    net, x, y = case.network, batch.x_support, batch.y_support
+    _, g1 = fm.gradient(net, theta, x, y, device=device)
+    curvature = fm.hvp(net, theta, g1, x, y, device=device).mean(axis=0)
+
+    def direction(a):
+        return fm.meta_gradient(net, theta, batch, np.array([a]), steps, order, device=device).gradient
+
+    a = 2e-3
+    first = (8 * (direction(a) - direction(-a)) - (direction(2 * a) - direction(-2 * a))) / (12 * a)
+    basis = np.stack([g1.mean(axis=0), curvature], axis=1)
+    zeroth = np.linalg.lstsq(basis, direction(1e-12), rcond=None)[0]
+    linear = np.linalg.lstsq(basis, first, rcond=None)[0]
+    assert np.allclose(zeroth, [1, 0], atol=1e-8)
+    assert np.allclose(linear, [0, -order * steps], atol=1e-7)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_one_data_set_gives_one_result(device, order):
+    case = next(c for c in CASES if c.name == "mlp_odd_tanh")
+    net = case.network
+    theta, batch = case.make()
+    x, y = batch.x_support, batch.y_support
+    losses, gradients = fm.gradient(net, theta, x, y, device=device)
+    products = fm.hvp(net, theta, gradients, x, y, device=device)
+    phis = fm.adapt(net, theta, x, y, 0.1, 2, device=device)
+    assert np.array_equal(fm.loss(net, phis, x, y, device=device) < losses, [True] * case.tasks)
+    for t in range(case.tasks):
+        loss, gradient = fm.gradient(net, theta, x[t], y[t], device=device)
+        assert isinstance(loss, float)
+        assert isinstance(fm.loss(net, theta, x[t], y[t], device=device), float)
+        assert relative(loss, losses[t]) <= 1e-14
+        assert relative(gradient, gradients[t]) <= 1e-13
+        assert relative(fm.hvp(net, theta, gradient, x[t], y[t], device=device), products[t]) <= 1e-13
+        assert relative(fm.adapt(net, theta, x[t], y[t], 0.1, 2, device=device), phis[t]) <= 1e-13
+        assert (
+            relative(net.predict(theta, x[t], device), fm.predict(net, theta, x, device=device)[t]) <= 1e-13
+        )
+    result = fm.meta_gradient(net, theta, batch, 0.1, 2, order, device=device)
+    assert isinstance(result.inner_lr_gradient, float)
+    assert np.isclose(result.loss, result.query_losses.mean(), rtol=1e-14)
+    assert result.support_losses.shape == (case.tasks, 2)
+    per_step = fm.meta_gradient(net, theta, batch, np.full((2, 1), 0.1), 2, order, device=device)
+    assert np.isclose(per_step.inner_lr_gradient.sum(), result.inner_lr_gradient, rtol=1e-12)
+    once = fm.meta_gradient(net, theta, batch, np.full(1, 0.1), 2, order, device=device)
+    assert once.inner_lr_gradient.shape == (1,)

@@ -1,0 +1,91 @@
+"""What README.md says: its program prints what it shows, its commands are those that are checked."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fastmeta.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+CI = (ROOT / ".ci" / "run").read_text("utf-8")
+NUMBER = re.compile(r"\d+\.\d+")
+SCORE_TOLERANCE = 0.10  # README says that another processor can move a score by some percent
+
+
+def section(title: str) -> str:
+    """Everything below a heading."""
+    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def run(program: str, folder: Path) -> str:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_program_prints_what_is_shown(tmp_path):
+    text = section("A short program")
+    (program,), (shown,) = blocks(text, "python"), blocks(text, "text")
+    printed = run(program, tmp_path)
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
+    mine, theirs = ([float(n) for n in NUMBER.findall(output)] for output in (printed, shown))
+    assert mine == pytest.approx(theirs, rel=SCORE_TOLERANCE)
+
+
+def test_the_kernels_program_runs(tmp_path):
+    (program,) = blocks((ROOT / "kernels" / "README.md").read_text("utf-8"), "python")
+    assert run(program + "print(gradients.shape)", tmp_path) == "(4, 8)\n"
+
+
+def test_the_test_command_is_what_ci_runs():
+    commands = [line for block in blocks(README, "bash") for line in block.splitlines()]
+    (tests,) = [line.split(" && ")[-1] for line in commands if "pytest" in line]
+    assert tests.removeprefix(".venv/bin/") in CI
+    assert "set -euo pipefail" in CI
+    for tool in ("ruff format --check", "ruff check", "mypy"):
+        assert tool in CI
+
+
+def test_the_commands_install_extras_that_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = re.findall(r'"(?:fastmeta)?\.?\[([a-z0-9,]+)\]"', README + CI)
+    assert {extra for name in names for extra in name.split(",")} <= set(project["optional-dependencies"])
+    assert names
+
+
+@pytest.mark.parametrize("line", re.findall(r"fastmeta (?:train|evaluate|check)[^\n`]*", README))
+def test_every_command_in_it_is_understood(line):
+    """Each option is known; --help stops before anything runs."""
+    words = line.split("#")[0].split("&&")[0].split()[1:]
+    command = words[: 2 if words[0] == "train" else 1]
+    help_result = CliRunner().invoke(main, [*command, "--help"])
+    assert help_result.exit_code == 0, help_result.output
+    for option in (word for word in words if word.startswith("--")):
+        assert option in help_result.output
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md"])
+def test_links_lead_somewhere(name):
+    path = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_nothing_is_left_to_fill_in():
+    assert "TO BE FILLED" not in README
