@@ -16,6 +16,7 @@ from fastmeta.training import Training
 
 Array = NDArray[Any]
 FORMAT = 1
+_FOREIGN = "It was written by another program."
 
 
 class Checkpoint(NamedTuple):
@@ -142,13 +143,11 @@ def _contents(path: Path) -> tuple[dict[str, Array], str]:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        cut = any(
-            words in str(error) for words in ("too small", "invalid header length", "incomplete", "mmap")
-        )
-        cause = "It is cut short: restore it from a copy." if cut else "It was written by another program."
+        first = path.read_bytes()[8:9]  # of the header, behind its length
+        cause = "It is cut short: restore it from a copy." if first in (b"", b"{") else _FOREIGN
         raise ValueError(f'path="{path}" must be a whole fastmeta checkpoint. {cause} ({error})') from error
     if "fastmeta_format" not in metadata:
-        raise ValueError(f'path="{path}" must be a fastmeta checkpoint. It was written by another program.')
+        raise ValueError(f'path="{path}" must be a fastmeta checkpoint. {_FOREIGN}')
     if int(metadata["fastmeta_format"]) > FORMAT:
         raise ValueError(
             f'path="{path}" has checkpoint format {metadata["fastmeta_format"]}; this fastmeta reads up to '

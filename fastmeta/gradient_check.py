@@ -217,12 +217,11 @@ def _ridders(along: Callable[[Array], tuple[float, int]], direction: Array, widt
         step = width / 2**level
         above, below = along(step * direction)[0], along(-step * direction)[0]
         previous, row = row, [(above - below) / (2 * step)]
-        before = least
         for j, coarse in enumerate(previous):
             row.append(row[j] + (row[j] - coarse) / (4 ** (j + 1) - 1))
             error = max(abs(row[j + 1] - row[j]), abs(row[j + 1] - coarse))
             if error < least:
                 best, least = row[j + 1], error
-        if least <= 1e-11 * abs(best) or (level > 2 and least == before):
+        if least <= max(1e-11 * abs(best), 1e-15 * abs(above) / step):  # converged, or down to rounding
             break
     return best

@@ -21,7 +21,7 @@ from fastmeta.networks import MLP, Network
 from tests.cases import CASES, Case
 from tests.gradcheck import gradient_errors, relative
 
-EVERYDAY = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+EVERYDAY = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 SMOOTH = (Tanh(), Softplus())
 KINKED = (ReLU(), Tanh(), Softplus())
 

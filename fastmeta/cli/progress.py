@@ -50,7 +50,7 @@ class Progress:
             )
 
     def _begin(self, iteration: int, now: float) -> None:
-        self._first, self._started = iteration, now  # the first iteration compiles
+        self._first, self._started, self._shown = iteration, now, now  # the first iteration compiles
         if sys.stderr.isatty():
             from tqdm import tqdm
 

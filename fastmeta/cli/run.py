@@ -38,6 +38,8 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     losses = losses_so_far(folder, settings) if resume else None
     folder.start(settings, resume)
     click.echo(f"{learner}\non {problem.title}, in {folder.path}")
+    if settings["device"] == "cpu":
+        click.echo("Loading the kernels; on a machine that has never run them this compiles them.")
     log = Log(folder, losses)
     try:
         fit(learner, tasks, settings, folder, log)

@@ -116,7 +116,7 @@ def _run(
     support_losses = np.zeros((tasks, steps), dtype)
     query_losses = np.zeros(tasks, dtype)
     outputs = np.zeros((tasks, query.x.shape[1] * output_count(table) if job == PREDICT else 0), dtype)
-    parameters = np.zeros((tasks, packed if per_task else 0), dtype)
+    parameters = np.zeros(tasks * packed if per_task else 0, dtype)
     gradients = np.zeros((chunks, packed if job == META else 0), dtype)
     rates_gradients = np.zeros((chunks, *rates.shape) if job == META else (chunks, 1, 0), dtype)
 
@@ -128,7 +128,7 @@ def _run(
         run(
             job, workspaces, fields, int(query.y.dtype.kind != "f"),
             support_plan.rows, support_plan.samples, query_plan.rows, query_plan.samples,
-            _pack(theta, query_plan), _pack(theta if direction is None else direction, query_plan),
+            _pack(theta, query_plan).ravel(), _pack(theta if direction is None else direction, query_plan).ravel(),
             *_flat(support, dtype), *_flat(query, dtype), steps, order, rates, edges, adapted,
             support_losses, query_losses, outputs, parameters, gradients, rates_gradients,
         )  # fmt: skip
@@ -138,7 +138,7 @@ def _run(
     results = _Results()
     results.query_losses, results.support_losses, results.outputs = query_losses, support_losses, outputs
     if per_task:
-        results.parameters = parameters[:, query_plan.pack]
+        results.parameters = parameters.reshape(tasks, packed)[:, query_plan.pack]
     if job == META:
         share = dtype.type(1.0 / tasks)
         results.gradient = (gradients.sum(axis=0) * share)[query_plan.pack]

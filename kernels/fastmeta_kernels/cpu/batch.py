@@ -12,6 +12,7 @@ from fastmeta_kernels.cpu import network, task
 from fastmeta_kernels.cpu._jit import entry, kernel
 from fastmeta_kernels.cpu.layout import ADAPT, HVP, LOSS, META, PHI, PHI_STEP, PREDICT, QUERY, TANGENT, U, V
 from fastmeta_kernels.cpu.plan import OUTPUTS
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
 
 CHUNKS = 16
 
@@ -25,9 +26,10 @@ def run_task(
     """One task of a job; see `run`."""
     packed = edges[-1]
     phi, v = layout[PHI], layout[V]
-    row = t if theta.shape[0] > 1 else 0
-    for i in range(packed):
-        ws[phi + i] = theta[row, i]
+    width = VECTOR_BYTES // ws.itemsize
+    row = t * packed if theta.size > packed else 0
+    for i in range(0, packed, width):
+        store(ws, phi + i, load(theta, row + i))
     if steps > 0:
         task.inner_loop(
             ws, support_plan, ns, layout, steps, xs[t], ys[t], ls[t], ws_[t], loss_kind, rates, edges,
@@ -35,8 +37,8 @@ def run_task(
         )  # fmt: skip
     phi += steps * layout[PHI_STEP]
     if job == ADAPT:
-        for i in range(packed):
-            parameters[t, i] = ws[phi + i]
+        for i in range(0, packed, width):
+            store(parameters, t * packed + i, load(ws, phi + i))
         return
     s = layout[QUERY]
     network.read_input(ws, query_plan, nq, xq[t], s)
@@ -56,19 +58,19 @@ def run_task(
             ws, support_plan, ns, layout, steps, order, ys[t], ls[t], ws_[t], loss_kind, rates, edges,
             adapted, rates_gradient,
         )  # fmt: skip
-        for i in range(packed):
-            gradient[i] += ws[v + i]
+        for i in range(0, packed, width):
+            store(gradient, i, load(gradient, i) + load(ws, v + i))
         return
     if job == HVP:
-        row = t if direction.shape[0] > 1 else 0
-        for i in range(packed):
-            ws[layout[U] + i] = direction[row, i]
-            ws[v + i] = 0.0
+        row = t * packed if direction.size > packed else 0
+        for i in range(0, packed, width):
+            store(ws, layout[U] + i, load(direction, row + i))
+            store(ws, v + i, splat(ws.dtype.type(0.0)))
         task.hvp(
             ws, query_plan, nq, phi, s, layout[U], layout[TANGENT], v, 1, loss_kind, wq[t]
         )
-    for i in range(packed):
-        parameters[t, i] = ws[v + i]
+    for i in range(0, packed, width):
+        store(parameters, t * packed + i, load(ws, v + i))
 
 
 @entry
@@ -79,9 +81,9 @@ def run(
 ):  # fmt: skip
     """Run `job` for every task.
 
-    theta and direction (1 or T, packed); xs (T, ns, F), ys (T, ns, O) targets or ls (T, ns) labels, ws_ (T, ns or 0)
+    theta and direction (1 or T, packed) flat; xs (T, ns, F), ys (T, ns, O) targets or ls (T, ns) labels, ws_ (T, ns or 0)
     weights, likewise for the query set; rates (1 or S, R) and adapted as in the contract, packed; then the results:
-    losses (T, S) and (T,), outputs (T, nq * O), parameters (T, packed), and sums of each chunk, (CHUNKS, packed)
+    losses (T, S) and (T,), outputs (T, nq * O), parameters (T, packed) flat, and sums of each chunk, (CHUNKS, packed)
     and (CHUNKS, 1 or S, R).
     """
     tasks, chunks = xq.shape[0], gradients.shape[0]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import fastmeta as fm
+from fastmeta import checkpoint as checkpoints
+from fastmeta import training
+from fastmeta.checkpoint import Checkpoint
+
+
+def example(**changes) -> Checkpoint:
+    net = fm.MLP((2, 3, 1))
+    parameters = {"theta": net.init(0), "inner_lr": np.array([[0.1, 0.2]])}
+    state = training.begin(parameters, fm.Adam())
+    state = training.advance(state, {"theta": net.init(1), "inner_lr": np.ones((1, 2))}, fm.Adam())
+    start = Checkpoint(
+        algorithm="MAML",
+        hyper_parameters={"inner_lr": [[0.1, 0.2]], "inner_steps": 1, "learn_inner_lr": True},
+        net=net,
+        settings={"seed": 3, "tasks_per_step": 4, "optimizer": fm.Adam().to_dict()},
+        training=state,
+        history={"loss": np.array([1.5]), "seconds": np.array([0.1])},
+    )
+    return start._replace(**changes)
+
+
+def assert_equal(a: Checkpoint, b: Checkpoint) -> None:
+    assert a[:4] == b[:4]
+    assert a.training.step == b.training.step
+    assert a.training.moments.keys() == b.training.moments.keys()
+    pairs = [(a.training.parameters[n], b.training.parameters[n]) for n in b.training.parameters]
+    pairs += [(a.history[n], b.history[n]) for n in b.history]
+    for name, state in b.training.moments.items():
+        assert a.training.moments[name].step == state.step
+        pairs += list(zip(a.training.moments[name].moments, state.moments, strict=True))
+    for found, wanted in pairs:
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_round_trip(tmp_path):
+    checkpoints.write(tmp_path / "run.safetensors", example())
+    assert_equal(checkpoints.read(tmp_path / "run.safetensors"), example())
+
+
+def test_folder_is_made_and_nothing_else_is_left_in_it(tmp_path):
+    for _ in range(2):
+        checkpoints.write(str(tmp_path / "new" / "deep" / "run.safetensors"), example())
+    assert os.listdir(tmp_path / "new" / "deep") == ["run.safetensors"]
+
+
+def test_no_pickle_and_no_path_in_the_file(tmp_path):
+    checkpoints.write(tmp_path / "run.safetensors", example())
+    content = (tmp_path / "run.safetensors").read_bytes()
+    assert b"pickle" not in content
+    assert str(tmp_path).encode() not in content
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+    checkpoints.write(path, example())
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.write(path, example(algorithm="FOMAML"))
+    assert_equal(checkpoints.read(path), example())
+    assert os.listdir(tmp_path) == ["run.safetensors"]
+
+
+def test_missing(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"none\.safetensors\" must be a checkpoint file\. There is no"
+    ):
+        checkpoints.read(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="must be a checkpoint file"):
+        checkpoints.read(tmp_path)
+
+
+def test_truncated_anywhere(tmp_path):
+    path = tmp_path / "run.safetensors"
+    checkpoints.write(path, example())
+    content = path.read_bytes()
+    for length in (0, 1, 7, 8, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"must be a whole fastmeta checkpoint\. It is cut short"):
+            checkpoints.read(path)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(200), b"hello, I am a text file of some length"])
+def test_another_format(tmp_path, content):
+    (tmp_path / "foreign").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"must be a whole fastmeta checkpoint\. It was written by another program"
+    ):
+        checkpoints.read(tmp_path / "foreign")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_safetensors_of_another_program(tmp_path, metadata):
+    save_file({"theta": np.zeros(3)}, tmp_path / "foreign", metadata)
+    with pytest.raises(
+        ValueError, match=r"must be a fastmeta checkpoint\. It was written by another program"
+    ):
+        checkpoints.read(tmp_path / "foreign")
+
+
+def test_later_format(tmp_path, monkeypatch):
+    with monkeypatch.context() as later:
+        later.setattr(checkpoints, "FORMAT", 2)
+        checkpoints.write(tmp_path / "run", example())
+    with pytest.raises(ValueError, match=r"has checkpoint format 2; this fastmeta reads up to 1\. Upgrade"):
+        checkpoints.read(tmp_path / "run")
+
+
+def test_unknown_layer(tmp_path):
+    metadata = {
+        "fastmeta_format": "1",
+        "description": json.dumps(
+            {
+                "algorithm": "MAML",
+                "hyper_parameters": {},
+                "settings": {},
+                "step": 0,
+                "network": {"input_shape": [2], "layers": [{"layer": "Linar", "outputs": 3}]},
+            }
+        ),
+    }
+    save_file({"theta": np.zeros(3)}, tmp_path / "run", metadata)
+    with pytest.raises(ValueError, match=r'layer="Linar" must be one of .* Did you mean "Linear"\?'):
+        fm.load(tmp_path / "run")
+
+
+def test_unknown_algorithm_suggests_the_nearest(tmp_path):
+    checkpoints.write(tmp_path / "run", example(algorithm="MAMLL"))
+    with pytest.raises(ValueError, match=r'algorithm="MAMLL" must be one of .* Did you mean "MAML"\?'):
+        fm.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"net": fm.MLP((2, 4, 1))},
+            r"linear1\.weight is \(2, 3\), not \(2, 4\), linear1\.bias is \(3,\), not",
+        ),
+        ({"net": fm.MLP((2, 3, 3, 1))}, r"linear3\.bias is absent, not \(1,\)"),
+        ({"net": fm.MLP((2, 3, 1), activation="tanh")}, "the shapes agree, the layers do not"),
+        ({"algorithm": "FOMAML"}, "other settings: algorithm was MAML, is FOMAML"),
+        ({"settings": {**example().settings, "seed": 4}}, r"seed was 3, is 4\. Give the same ones to resume"),
+    ],
+)
+def test_another_run(tmp_path, changes, message):
+    path = tmp_path / "run.safetensors"
+    checkpoints.write(path, example())
+    with pytest.raises(ValueError, match=message):
+        checkpoints.continued(example(**changes), path, resume=True)
+
+
+def test_the_same_run_goes_on(tmp_path):
+    path = pathlib.Path(tmp_path, "run.safetensors")
+    begun = example(training=training.begin({"theta": np.zeros(13)}, fm.Adam()))
+    assert checkpoints.continued(begun, path, resume=True) is begun
+    checkpoints.write(path, example())
+    assert_equal(checkpoints.continued(begun, path, resume=True), example())
+
+
+def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
+    checkpoints.write(tmp_path / "run", example())
+    with pytest.raises(
+        FileExistsError, match=r"must not exist yet\. Pass resume=True to go on from it, or remove"
+    ):
+        checkpoints.continued(example(), tmp_path / "run", resume=False)
+
+
+def test_resume_without_a_path():
+    with pytest.raises(ValueError, match="resume=True must come with a checkpoint"):
+        checkpoints.continued(example(), None, resume=True)
