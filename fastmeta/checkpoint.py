@@ -89,11 +89,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         Network.from_dict(description["network"]),
         description["settings"],
         Training(step, parameters, moments),
-        {
-            name.removeprefix("history."): values
-            for name, values in arrays.items()
-            if name.startswith("history.")
-        },
+        {name.removeprefix("history."): values for name, values in arrays.items() if name.startswith("history.")},
     )
 
 

@@ -22,9 +22,7 @@ def backend(device: str) -> Backend:
     checks.choice("device", device, DEVICES)
     if device == "cuda":
         if importlib.util.find_spec("cupy") is None:
-            raise ImportError(
-                'device="cuda" needs CuPy, which is not installed: pip install "fastmeta[cuda13]".'
-            )
+            raise ImportError('device="cuda" needs CuPy, which is not installed: pip install "fastmeta[cuda13]".')
         raise ImportError('device="cuda" has no kernels in this version of fastmeta. Use device="cpu".')
     module = {"cpu": "cpu", "numpy": "reference"}[device]
     return cast(Backend, importlib.import_module(f"fastmeta_kernels.{module}"))

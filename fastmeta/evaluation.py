@@ -36,6 +36,11 @@ def episode_values(
         except checks.DivergenceError as error:
             raise checks.DivergenceError(f"Episodes {span.start} to {span.stop - 1}: {error}") from error
         for count, result in zip(ascending, results, strict=True):
+            if not np.isfinite(result).all():
+                raise checks.DivergenceError(
+                    f"Episodes {span.start} to {span.stop - 1}: outputs after inner step {count} are not "
+                    "finite. Lower inner_lr."
+                )
             values[count][span.start : span.stop] = query_values(result, batch.y_query, batch.query_weights)
     return values, measure
 

@@ -64,9 +64,7 @@ class GradientReport:
         lines = [f"{'array':{width}}     size   error  compared  narrowed  skipped"]
         for b in self.blocks:
             error = "      -" if np.isnan(b.error) else f"{b.error:7.1e}"
-            lines.append(
-                f"{b.name:{width}} {b.size:8d} {error} {b.directions:9d} {b.narrowed:9d} {b.skipped:8d}"
-            )
+            lines.append(f"{b.name:{width}} {b.size:8d} {error} {b.directions:9d} {b.narrowed:9d} {b.skipped:8d}")
         return "\n".join(lines)
 
 
@@ -93,13 +91,9 @@ def check_meta_gradient(
     backend = devices.backend(device)
     result = backend.meta_gradient(net.table, theta, support, query, inner, order)
     if not np.isfinite(result.gradient).all():
-        raise checks.DivergenceError(
-            "the meta-gradient is not finite. Halve inner_lr or scale the data to about 1."
-        )
+        raise checks.DivergenceError("the meta-gradient is not finite. Halve inner_lr or scale the data to about 1.")
     objective = _objective(backend, net.table, theta, support, query, inner, order)
-    scale = 1e-3 * np.linalg.norm(result.gradient) / np.sqrt(theta.size) + 1e-5 * abs(
-        objective(theta, inner.rates)[0]
-    )
+    scale = 1e-3 * np.linalg.norm(result.gradient) / np.sqrt(theta.size) + 1e-5 * abs(objective(theta, inner.rates)[0])
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
     blocks = []
     edges = lt.blocks(net.table)

@@ -53,9 +53,7 @@ def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Arr
     return outputs[0] if single else outputs
 
 
-def loss(
-    net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu"
-) -> Any:
+def loss(net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu") -> Any:
     """Mean over samples (and outputs) of weight * loss: a float, or (T,).
 
     Integer y (N,) are labels and mean cross-entropy, float y (N, O) mean squared error.
@@ -149,9 +147,7 @@ def meta_gradient(
     theta = inputs.parameters(net, theta)
     support, query = inputs.batch_sets(net, batch, theta.dtype)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
-    result = devices.backend(device).meta_gradient(
-        net.table, theta, support, query, inner, int(order), memory
-    )
+    result = devices.backend(device).meta_gradient(net.table, theta, support, query, inner, int(order), memory)
     _check_inner(result.support_losses, result.query_losses, inner_lr)
     _check_finite("meta-gradient", result.gradient)
     _check_finite("gradient of inner_lr", result.rates_gradient)

@@ -77,9 +77,7 @@ def task_set(
     elif targets.dtype.kind == "f":
         if targets.shape != (*lead, net.outputs):
             wanted = (*lead, net.outputs)[1:] if single else (*lead, net.outputs)
-            advice = (
-                "Use integers for labels." if targets.shape == lead else "Float targets mean squared error."
-            )
+            advice = "Use integers for labels." if targets.shape == lead else "Float targets mean squared error."
             raise ValueError(f"{names[1]} of shape {shape} must be {wanted} for {net}. {advice}")
         targets = _contiguous(targets, dtype)
         checks.finite(names[1], targets)
@@ -91,9 +89,7 @@ def task_set(
 def batch_sets(net: Network, batch: Batch, dtype: Any) -> tuple[TaskSet, TaskSet]:
     """The support and query sets of a batch."""
     if not isinstance(batch, Batch):
-        raise TypeError(
-            f"batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query); got {type(batch)}."
-        )
+        raise TypeError(f"batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query); got {type(batch)}.")
     support = ("x_support", "y_support", "support_weights")
     query = ("x_query", "y_query", "query_weights")
     return (
@@ -114,11 +110,7 @@ def inner_loop(net: Network, inner_lr: Any, inner_steps: Any, adapt: str, dtype:
     if rates.dtype.kind not in "fiu":
         raise TypeError(f"inner_lr of dtype {rates.dtype} must be numbers.")
     arrays, count = len(net.parameter_shapes), net.parameter_count
-    if (
-        rates.ndim > 2
-        or rates.shape[-1] not in (1, arrays, count)
-        or len(np.atleast_2d(rates)) not in (1, steps)
-    ):
+    if rates.ndim > 2 or rates.shape[-1] not in (1, arrays, count) or len(np.atleast_2d(rates)) not in (1, steps):
         raise ValueError(
             f"inner_lr of shape {rates.shape} must be a number or an array whose last axis is 1, {arrays} "
             f"(one per parameter array) or {count} (one per parameter), with an optional first axis of 1 or "
@@ -135,9 +127,7 @@ def _weights(weights: Any, lead: tuple[int, ...], single: bool, dtype: Any, name
     array = np.asarray(weights)[None] if single else np.asarray(weights)
     if array.dtype.kind not in "fiu" or array.shape != lead:
         wanted = lead[1:] if single else lead
-        raise ValueError(
-            f"{name} of shape {np.shape(weights)} must be numbers of shape {wanted}, one a sample."
-        )
+        raise ValueError(f"{name} of shape {np.shape(weights)} must be numbers of shape {wanted}, one a sample.")
     array = _contiguous(array, dtype)
     checks.finite(name, array)
     return array

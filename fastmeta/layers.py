@@ -39,7 +39,7 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """Cross-correlation over images (H, W, I): weight (kernel, kernel, I, channels), bias (channels,) unless bias=False."""
+    """Cross-correlation over images (H, W, I): weight (kernel, kernel, I, channels), and bias (channels,) if `bias`."""
 
     channels: int
     kernel: int = 3

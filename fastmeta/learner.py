@@ -7,6 +7,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self, overload
 
 import numpy as np
@@ -53,9 +54,7 @@ class Learner(ABC):
 
     def __repr__(self) -> str:
         shown = ", ".join([str(self.net), *(f"{n}={v}" for n, v in self.hyper_parameters().items())])
-        return f"{type(self).__name__}({shown})" + (
-            f", {self.batch_norm} batch norm" if self.batch_norm else ""
-        )
+        return f"{type(self).__name__}({shown})" + (f", {self.batch_norm} batch norm" if self.batch_norm else "")
 
     @abstractmethod
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
@@ -120,7 +119,7 @@ class Learner(ABC):
         """Learn from `iterations` meta-batches; the i-th is tasks.sample(tasks_per_step, seed=seed, step=i).
 
         optimizer: by default Adam(1e-3). theta (P,): the first parameters, float32 or float64, by default
-        net.init(seed). checkpoint: a file, written before the first iteration, after each `checkpoint_every`,
+        net.init(seed). checkpoint: a file, written after the first iteration, after each `checkpoint_every`,
         on Ctrl-C and at the end. resume: go on from that file where it exists, to the same bits as a run that
         was never interrupted. callback(iteration, loss): called after each iteration, counted from 1.
 
@@ -145,16 +144,19 @@ class Learner(ABC):
         room = np.zeros(max(0, iterations - self.training.step))
         self._history = {name: np.concatenate([past, room]) for name, past in self.history.items()}
         try:
-            if checkpoint is not None:
-                self.save(checkpoint)
-            for step in range(self.training.step, iterations):
+            begin = self.training.step
+            for step in range(begin, iterations):
                 loss = self._iterate(tasks, optimizer)
                 if callback is not None:
                     callback(step + 1, loss)
-                if checkpoint is not None and ((step + 1) % checkpoint_every == 0 or step + 1 == iterations):
+                due = step == begin or (step + 1) % checkpoint_every == 0
+                if checkpoint is not None and due and step + 1 < iterations:
                     self.save(checkpoint)
+            if checkpoint is not None:
+                self.save(checkpoint)
         except checks.DivergenceError as error:
-            kept = "" if checkpoint is None else f' "{checkpoint}" keeps the last checkpoint.'
+            exists = checkpoint is not None and Path(checkpoint).exists()
+            kept = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
             raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{kept}") from error
         except KeyboardInterrupt:
             if checkpoint is not None:
@@ -216,14 +218,11 @@ class Learner(ABC):
         checks.integer("episodes", episodes, 1)
         checks.integer("tasks_per_step", tasks_per_step, 1)
         _check_tasks(tasks)
-        several = isinstance(inner_steps, Sequence)
         asked = inner_steps if isinstance(inner_steps, Sequence) else [inner_steps]
         steps = [self.inner_steps if n is None else checks.integer("inner_steps", n, 0) for n in asked]
-        values, measure = evaluation.episode_values(
-            self._query_outputs, tasks, episodes, steps, seed, tasks_per_step
-        )
+        values, measure = evaluation.episode_values(self._query_outputs, tasks, episodes, steps, seed, tasks_per_step)
         scores = {n: Score(values[n], measure, self.batch_norm) for n in steps}
-        return scores if several else scores[steps[0]]
+        return scores if asked is inner_steps else scores[steps[0]]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""
@@ -258,14 +257,11 @@ class Learner(ABC):
 
     def _query_outputs(self, batch: Batch, steps: Sequence[int]) -> list[Array]:
         """Outputs (T, M, O) of the query sets after each of the ascending inner steps."""
+        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
         phi, outputs = self.theta, []
         for begin, end in zip([0, *steps], steps, strict=False):
-            phi = self._descend(phi, batch.x_support, batch.y_support, batch.support_weights, begin, end)
-            outputs.append(gradients.predict(self.net, phi, batch.x_query, device=self.device))
-            if not np.isfinite(outputs[-1]).all():
-                raise checks.DivergenceError(
-                    f"outputs after inner step {end} are not finite. Lower inner_lr."
-                )
+            phi = self._descend(phi, *support, begin, end)
+            outputs.append(gradients.predict(self.net, phi, query.x, device=self.device))
         return outputs
 
 

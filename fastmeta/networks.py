@@ -13,11 +13,30 @@ from numpy.typing import NDArray
 
 from fastmeta import checks
 from fastmeta import layers as layer_module
-from fastmeta.layers import BatchNorm, Conv2d, Flatten, GlobalMeanPool, Layer, Linear, MaxPool2d, ReLU, Shape, Softplus, Tanh
+from fastmeta.layers import (
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    GlobalMeanPool,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Shape,
+    Softplus,
+    Tanh,
+)
 from fastmeta_kernels import layer_table as lt
 
 ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh, "softplus": Softplus}
-INITIALIZATIONS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "truncated_normal")
+INITIALIZATIONS = (
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_normal",
+    "truncated_normal",
+)
 _KINDS: dict[type[Layer], int] = {
     Linear: lt.LINEAR,
     Conv2d: lt.CONVOLUTION,
@@ -56,7 +75,9 @@ class Network:
             if not isinstance(layer, Layer) or type(layer) not in _KINDS:
                 raise TypeError(f"layers must be fastmeta layers such as Linear(40); got {layer!r}.")
         if len(self.shapes[-1]) != 1:
-            raise ValueError(f"{self} ends with {self.shapes[-1]} a sample. Add Flatten() or GlobalMeanPool() at the end.")
+            raise ValueError(
+                f"{self} ends with {self.shapes[-1]} a sample. Add Flatten() or GlobalMeanPool() at the end."
+            )
         if self.parameter_count == 0:
             raise ValueError(f"{self} has no parameters. Add a Linear or Conv2d layer.")
 
@@ -207,7 +228,10 @@ def MLP(sizes: Sequence[int], activation: str = "relu") -> Network:
 
 
 def Conv4(
-    image: Sequence[int] = (28, 28, 1), channels: int = 64, outputs: int | None = 5, downsample: str = "stride"
+    image: Sequence[int] = (28, 28, 1),
+    channels: int = 64,
+    outputs: int | None = 5,
+    downsample: str = "stride",
 ) -> Network:
     """Four blocks of 3x3 convolution (no bias), batch norm, ReLU; then a linear head unless outputs=None.
 

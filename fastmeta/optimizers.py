@@ -35,11 +35,11 @@ class CosineSchedule:
     steps: int
 
     def __post_init__(self) -> None:
-        checks.positive("start", self.start)
-        checks.real("end", self.end)
+        _set(self, "start", checks.positive("start", self.start))
+        _set(self, "end", checks.real("end", self.end))
+        _set(self, "steps", checks.integer("steps", self.steps, 1))
         if self.end < 0:
             raise ValueError(f"end={self.end!r} must be at least 0.")
-        checks.integer("steps", self.steps, 1)
 
     def __call__(self, step: int) -> float:
         share = min(step / self.steps, 1.0)
@@ -59,9 +59,9 @@ class StepSchedule:
     every: int
 
     def __post_init__(self) -> None:
-        checks.positive("start", self.start)
-        checks.positive("factor", self.factor)
-        checks.integer("every", self.every, 1)
+        _set(self, "start", checks.positive("start", self.start))
+        _set(self, "factor", checks.positive("factor", self.factor))
+        _set(self, "every", checks.integer("every", self.every, 1))
 
     def __call__(self, step: int) -> float:
         return self.start * self.factor ** (step // self.every)
@@ -84,10 +84,10 @@ class Optimizer(ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
-            checks.positive("learning_rate", self.learning_rate)
+            _set(self, "learning_rate", checks.positive("learning_rate", self.learning_rate))
         for name in ("clip_norm", "clip_value"):
-            if getattr(self, name) is not None:
-                checks.positive(name, getattr(self, name), "Leave it out for no clipping.")
+            if (limit := getattr(self, name)) is not None:
+                _set(self, name, checks.positive(name, limit, "Leave it out for no clipping."))
 
     @abstractmethod
     def init(self, theta: Array) -> State:
@@ -104,14 +104,12 @@ class Optimizer(ABC):
             norm = math.sqrt(np.square(gradient, dtype=np.float64).sum())
             gradient = gradient * (self.clip_norm / norm) if norm > self.clip_norm else gradient
         rate = self.learning_rate
-        rate = float(rate) if isinstance(rate, (int, float)) else rate(state.step)
+        rate = rate if isinstance(rate, float) else rate(state.step)
         moved, moments = self._move(theta, gradient, state, rate)
         return moved, State(state.step + 1, moments)
 
     @abstractmethod
-    def _move(
-        self, theta: Array, gradient: Array, state: State, rate: float
-    ) -> tuple[Array, tuple[Array, ...]]: ...
+    def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]: ...
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values; `from_dict` is the inverse."""
@@ -130,14 +128,12 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.fraction("momentum", self.momentum)
+        _set(self, "momentum", checks.fraction("momentum", self.momentum))
 
     def init(self, theta: Array) -> State:
         return State(0, (np.zeros_like(theta),) if self.momentum else ())
 
-    def _move(
-        self, theta: Array, gradient: Array, state: State, rate: float
-    ) -> tuple[Array, tuple[Array, ...]]:
+    def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
         if not state.moments:
             return theta - rate * gradient, ()
         velocity = self.momentum * state.moments[0]
@@ -162,16 +158,14 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.fraction("beta1", self.beta1)
-        checks.fraction("beta2", self.beta2)
-        checks.positive("epsilon", self.epsilon)
+        _set(self, "beta1", checks.fraction("beta1", self.beta1))
+        _set(self, "beta2", checks.fraction("beta2", self.beta2))
+        _set(self, "epsilon", checks.positive("epsilon", self.epsilon))
 
     def init(self, theta: Array) -> State:
         return State(0, (np.zeros_like(theta), np.zeros_like(theta)))
 
-    def _move(
-        self, theta: Array, gradient: Array, state: State, rate: float
-    ) -> tuple[Array, tuple[Array, ...]]:
+    def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
         count = state.step + 1
         weight1 = (1 - self.beta1**count) / (1 - self.beta1)  # sum of the weights in the first moment
         weight2 = math.sqrt((1 - self.beta2**count) / (1 - self.beta2))
@@ -198,3 +192,7 @@ def from_dict(data: dict[str, Any]) -> Optimizer:
         schedule = schedules[checks.choice("schedule", rate.pop("schedule"), schedules)]
         settings["learning_rate"] = schedule(**rate)
     return kind(**settings)
+
+
+def _set(frozen: Any, name: str, value: float | int) -> None:
+    object.__setattr__(frozen, name, value)  # a plain number, whatever the kind it came as

@@ -38,9 +38,7 @@ def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str
     middle, low, high = _running(losses, window)
     at = 1 + np.arange(middle.size) * window + (window - 1) / 2
     axes.fill_between(at, low, high, color=STEPS[0], alpha=0.6, linewidth=0, label="middle 80 %")
-    axes.plot(
-        at, middle, color=STEPS[2], linewidth=1.8, label=f"median of {window:,}" if window > 1 else "loss"
-    )
+    axes.plot(at, middle, color=STEPS[2], linewidth=1.8, label=f"median of {window:,}" if window > 1 else "loss")
     if (losses > 0).all() and losses.max() > 20 * losses.min():
         _logarithmic(axes)
     axes.set_xlim(0, losses.size)
@@ -68,9 +66,7 @@ def adaptation(
     tasks = len(truth)
     figure = _figure(3.6 * tasks, 3.5)
     panels = figure.subplots(1, tasks, sharey=True, squeeze=False)[0]
-    shades = [
-        STEPS[round(i * (len(STEPS) - 1) / max(len(predictions) - 1, 1))] for i in range(len(predictions))
-    ]
+    shades = [STEPS[round(i * (len(STEPS) - 1) / max(len(predictions) - 1, 1))] for i in range(len(predictions))]
     for task, axes in enumerate(panels):
         axes.plot(x, truth[task], color=INK, linewidth=4, alpha=0.22, label="true curve")
         for (steps, values), shade in zip(predictions.items(), shades, strict=True):
@@ -109,9 +105,7 @@ def _figure(width: float, height: float) -> Figure:
         raise ModuleNotFoundError(
             'Plots need Matplotlib, which is not installed: pip install "fastmeta[plots]".'
         ) from error
-    return Figure(
-        figsize=(width, height), dpi=150, layout="constrained"
-    )  # no pyplot: no window, no global state
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")  # no pyplot: no window, no global state
 
 
 def _logarithmic(axes: Axes) -> None:

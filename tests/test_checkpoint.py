@@ -73,9 +73,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_missing(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"none\.safetensors\" must be a checkpoint file\. There is no"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors\" must be a checkpoint file\. There is no"):
         checkpoints.read(tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError, match="must be a checkpoint file"):
         checkpoints.read(tmp_path)
@@ -94,18 +92,14 @@ def test_truncated_anywhere(tmp_path):
 @pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(200), b"hello, I am a text file of some length"])
 def test_another_format(tmp_path, content):
     (tmp_path / "foreign").write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r"must be a whole fastmeta checkpoint\. It was written by another program"
-    ):
+    with pytest.raises(ValueError, match=r"must be a whole fastmeta checkpoint\. It was written by another program"):
         checkpoints.read(tmp_path / "foreign")
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 def test_safetensors_of_another_program(tmp_path, metadata):
     save_file({"theta": np.zeros(3)}, tmp_path / "foreign", metadata)
-    with pytest.raises(
-        ValueError, match=r"must be a fastmeta checkpoint\. It was written by another program"
-    ):
+    with pytest.raises(ValueError, match=r"must be a fastmeta checkpoint\. It was written by another program"):
         checkpoints.read(tmp_path / "foreign")
 
 
@@ -171,9 +165,7 @@ def test_the_same_run_goes_on(tmp_path):
 
 def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
     checkpoints.write(tmp_path / "run", example())
-    with pytest.raises(
-        FileExistsError, match=r"must not exist yet\. Pass resume=True to go on from it, or remove"
-    ):
+    with pytest.raises(FileExistsError, match=r"must not exist yet\. Pass resume=True to go on from it, or remove"):
         checkpoints.continued(example(), tmp_path / "run", resume=False)
 
 

@@ -78,9 +78,7 @@ def test_help_is_quick_and_in_plain_words():
         "assert not {'numba', 'matplotlib', 'tqdm', 'safetensors', 'PIL'} & set(sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for command in ("train", "evaluate", "check"):
         assert command in done.stdout
@@ -109,9 +107,7 @@ def test_train_writes_a_run_folder_and_prints_scores(run):
     learner = fm.load(run / "checkpoint.safetensors", device="numpy")
     assert [line["loss"] for line in log] == learner.history["loss"].tolist()
     rows = json.loads((run / "score.json").read_text())["scores"]
-    assert [(row["shots"], row["inner_steps"]) for row in rows] == [
-        (k, s) for k in (10, 5) for s in (0, 1, 5, 10)
-    ]
+    assert [(row["shots"], row["inner_steps"]) for row in rows] == [(k, s) for k in (10, 5) for s in (0, 1, 5, 10)]
     score = learner.evaluate(fm.tasks.Sinusoid(5, 100), 20, inner_steps=10, seed=1_000_003)
     assert (rows[-1]["mean"], rows[-1]["ci95"]) == (score.mean, score.ci95)
 
@@ -237,8 +233,7 @@ def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, optio
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert {key: config[key] for key in recipe} == recipe
     assert Drawings.asked[-2:] == [
-        (str(tmp_path), config["ways"], config["shots"], queries, "maml")
-        for queries in (recipe["queries"], 15)
+        (str(tmp_path), config["ways"], config["shots"], queries, "maml") for queries in (recipe["queries"], 15)
     ]
     assert "batch norm transductive" in output
     assert re.search(r"\d+\.\d\d % ± \d", output)
@@ -321,11 +316,11 @@ def test_a_damaged_run(tmp_path):
 
 
 def test_a_diverging_run_ends_with_one_line_and_keeps_its_checkpoint(tmp_path):
-    options = ["--inner-lr", "1e30", "--iterations", 5, "--out", tmp_path]
+    options = ["--learning-rate", "1e20", "--iterations", 5, "--out", tmp_path]
     result = invoke("train", "sinusoid", *options, *QUICK)
     assert result.exit_code == 1
-    assert "inner step 1 of 1" in result.output
-    assert "inner_lr" in result.output
+    assert "Iteration 2" in result.output
+    assert "Traceback" not in result.output
     assert np.isfinite(arrays(tmp_path)["theta"]).all()
 
 

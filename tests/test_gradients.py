@@ -89,9 +89,7 @@ def test_meta_gradient_of_smooth_networks(device, order, drawn):
 def test_meta_gradient_of_networks_with_kinks(device, drawn):
     case, seed, weighted, rates, steps, adapt = drawn
     theta, batch = case.make(seed=seed, weighted=weighted)
-    report = fm.check_meta_gradient(
-        case.network, theta, batch, rates, steps, 2, adapt, device, tolerance=1e-6
-    )
+    report = fm.check_meta_gradient(case.network, theta, batch, rates, steps, 2, adapt, device, tolerance=1e-6)
     tried = sum(block.directions + block.skipped for block in report.blocks)
     skipped = sum(block.skipped for block in report.blocks)
     assert skipped <= 0.1 * tried, report
@@ -172,9 +170,7 @@ def test_one_data_set_gives_one_result(device, order):
         assert relative(gradient, gradients[t]) <= 1e-13
         assert relative(fm.hvp(net, theta, gradient, x[t], y[t], device=device), products[t]) <= 1e-13
         assert relative(fm.adapt(net, theta, x[t], y[t], 0.1, 2, device=device), phis[t]) <= 1e-13
-        assert (
-            relative(net.predict(theta, x[t], device), fm.predict(net, theta, x, device=device)[t]) <= 1e-13
-        )
+        assert relative(net.predict(theta, x[t], device), fm.predict(net, theta, x, device=device)[t]) <= 1e-13
     result = fm.meta_gradient(net, theta, batch, 0.1, 2, order, device=device)
     assert isinstance(result.inner_lr_gradient, float)
     assert np.isclose(result.loss, result.query_losses.mean(), rtol=1e-14)

@@ -60,15 +60,11 @@ BAD = {
     "x of shape (0, 3, 1) has no tasks. Give at least one.": _loss_call(X[:0], LABELS[:0]),
     "x of shape (2, 0, 1) has no samples. Give at least one.": _loss_call(X[:, :0], LABELS[:, :0]),
     "x of shape (6,) must be (samples, 1) or (tasks, samples, 1)": _loss_call(X.ravel()),
-    "x has images of 5 x 6 x 1 but this network takes 6 x 5 x 1": _loss_call(
-        np.zeros((2, 3, 5, 6, 1)), net=IMAGES
-    ),
+    "x has images of 5 x 6 x 1 but this network takes 6 x 5 x 1": _loss_call(np.zeros((2, 3, 5, 6, 1)), net=IMAGES),
     "inner_lr=-0.1 must be positive.": _meta_call(inner_lr=-0.1),
     "inner_lr=nan must be finite.": _meta_call(inner_lr=np.nan),
     'inner_lr="fast" must be a number.': _meta_call(inner_lr="fast"),
-    "inner_lr of shape (3,) must be a number or an array whose last axis is 1, 4": _meta_call(
-        inner_lr=np.ones(3)
-    ),
+    "inner_lr of shape (3,) must be a number or an array whose last axis is 1, 4": _meta_call(inner_lr=np.ones(3)),
     "or 33 (one per parameter), with an optional first axis of 1 or inner_steps=2.": _meta_call(
         inner_lr=np.ones((3, 4)), inner_steps=2
     ),
@@ -82,9 +78,7 @@ BAD = {
         adapt="head",
         batch=Batch(*[np.zeros((2, 3, 6, 5, 1)), np.zeros((2, 3), int)] * 2),
     ),
-    'memory="stach" must be one of "auto", "stash", "recompute". Did you mean "stash"?': _meta_call(
-        memory="stach"
-    ),
+    'memory="stach" must be one of "auto", "stash", "recompute". Did you mean "stash"?': _meta_call(memory="stach"),
     "batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query)": _meta_call(batch=(X, X, X, X)),
     'device="gpu" must be one of "cpu", "numpy", "cuda".': lambda: backend("gpu"),
 }
@@ -164,13 +158,9 @@ def test_samples_become_the_dtype_of_theta(device, kind):
 def test_divergence_names_the_step_and_the_cause(device, dtype):
     case = Case("diverging", MLP((2, 8, 2), "relu"), "squared_error")
     theta, batch = case.make(dtype)
-    with pytest.raises(
-        DivergenceError, match=r"task \d diverged at inner step \d+ of 30.*inner_lr=50\.0 is too"
-    ):
+    with pytest.raises(DivergenceError, match=r"task \d diverged at inner step \d+ of 30.*inner_lr=50\.0 is too"):
         fm.meta_gradient(case.network, theta, batch, 50.0, 30, device=device)
-    with pytest.raises(
-        DivergenceError, match=r"diverged at inner step \d+ of 30.*\(a\) inner_lr is too large"
-    ):
+    with pytest.raises(DivergenceError, match=r"diverged at inner step \d+ of 30.*\(a\) inner_lr is too large"):
         fm.adapt(case.network, theta, batch.x_support, batch.y_support, np.full(1, 50.0), 30, device=device)
     huge = np.finfo(dtype).max / 4
     x = batch.x_support.copy()

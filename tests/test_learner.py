@@ -51,6 +51,15 @@ class Interrupted:
         return SINE.sample(tasks, seed, step)
 
 
+class TwoOutputs:
+    """Targets of another size than the network's."""
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> fm.Batch:
+        b = SINE.sample(tasks, seed, step)
+        y_support, y_query = (np.repeat(y, 2, axis=2) for y in (b.y_support, b.y_query))
+        return fm.Batch(b.x_support, y_support, b.x_query, y_query)
+
+
 # training
 
 
@@ -134,6 +143,22 @@ def test_ctrl_c_writes_a_checkpoint_and_goes_on_up(tmp_path):
         maml().fit(Interrupted(7, KeyboardInterrupt()), 12, checkpoint=path, checkpoint_every=5)
     assert fm.load(path).training.step == 7
     assert_same_bits(maml().fit(SINE, 12), maml().fit(SINE, 12, checkpoint=path, resume=True))
+
+
+def test_checkpoints_are_written_first_in_between_and_last(tmp_path, monkeypatch):
+    written: list[int] = []
+    learner = maml()
+    monkeypatch.setattr(learner, "save", lambda path: written.append(learner.training.step))
+    learner.fit(SINE, 11, checkpoint=tmp_path / "run", checkpoint_every=5)
+    assert written == [1, 5, 10, 11]
+    learner.fit(SINE, 0, checkpoint=tmp_path / "run")
+    assert written[4:] == [0]
+
+
+def test_bad_tasks_leave_no_checkpoint_behind(tmp_path):
+    with pytest.raises(ValueError, match="x_support has 6 features"):
+        maml().fit(clusters(), 5, checkpoint=tmp_path / "run")
+    assert os.listdir(tmp_path) == []
 
 
 KILLED = """
@@ -357,6 +382,11 @@ def test_evaluation_that_diverges_names_the_episodes():
         (lambda: maml().fit(SINE, 1, resume=True), ValueError, "resume=True must come with a checkpoint"),
         (lambda: maml().fit(SINE, 0).evaluate(SINE, 0), ValueError, "episodes=0 must be at least 1"),
         (lambda: maml().fit(SINE, 0).evaluate(SINE, 1, -1), ValueError, "inner_steps=-1 must be at least 0"),
+        (
+            lambda: maml().fit(SINE, 0).evaluate(TwoOutputs(), 1, 0),
+            ValueError,
+            r"y_support of shape \(1, 5, 2\)",
+        ),
         (lambda: maml().fit(clusters(), 1), ValueError, "x_support has 6 features but this network takes 1"),
     ],
 )

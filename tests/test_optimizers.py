@@ -124,6 +124,12 @@ def test_dict_round_trip_through_json(optimizer):
     assert optimizers.from_dict(json.loads(json.dumps(optimizer.to_dict()))) == optimizer
 
 
+def test_numpy_numbers_become_plain_ones():
+    rate = fm.StepSchedule(np.float32(0.5), np.float64(0.5), every=np.int64(3))
+    optimizer = fm.SGD(rate, momentum=np.float32(0.5), clip_norm=np.int32(2))
+    assert optimizers.from_dict(json.loads(json.dumps(optimizer.to_dict()))) == optimizer
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

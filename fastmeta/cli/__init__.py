@@ -28,9 +28,7 @@ class CommandLine(click.Group):
             ctx.exit(130)
 
 
-@click.group(
-    cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-)
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(fastmeta.__version__, prog_name="fastmeta")
 def main() -> None:
     """Meta-learning without a framework: train a network so that it learns new tasks from a few samples."""

@@ -20,19 +20,11 @@ Row = dict[str, Any]
 @click.command(short_help="Score a trained learner on new tasks.")
 @click.argument("run", type=click.Path())
 @click.option("--episodes", type=Whole(), help="New tasks to evaluate on.  [default: as in the run]")
-@click.option(
-    "--evaluation-steps", type=Wholes(0), help="Inner steps, as in 0,1,5,10.  [default: as in the run]"
-)
-@click.option(
-    "--part", type=Word(PARTS), default="test", show_default=True, help="Which characters (Omniglot)."
-)
+@click.option("--evaluation-steps", type=Wholes(0), help="Inner steps, as in 0,1,5,10.  [default: as in the run]")
+@click.option("--part", type=Word(PARTS), default="test", show_default=True, help="Which characters (Omniglot).")
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
-@click.option(
-    "--data", type=click.Path(), help="Folder with the Omniglot archives.  [default: as in the run]"
-)
-@click.option(
-    "--device", type=Word(("cpu", "numpy")), default="cpu", show_default=True, help="Where to compute."
-)
+@click.option("--data", type=click.Path(), help="Folder with the Omniglot archives.  [default: as in the run]")
+@click.option("--device", type=Word(("cpu", "numpy")), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
 def evaluate(run: str, device: str, threads: int | None, part: str, seed: int, **options: Any) -> None:
     """Evaluate the learner in the folder RUN, as its last checkpoint has it, on new tasks."""
@@ -60,9 +52,7 @@ def scores(
 
 def print_scores(rows: Sequence[Row], problem: Problem, episodes: int) -> None:
     """A table: a line a number of shots, a column a number of inner steps."""
-    click.echo(
-        f"\n{problem.metric} on {episodes:,} new tasks ± 95 % interval ({problem.note}), after inner steps"
-    )
+    click.echo(f"\n{problem.metric} on {episodes:,} new tasks ± 95 % interval ({problem.note}), after inner steps")
     steps = list(dict.fromkeys(row["inner_steps"] for row in rows))
     width = 2 + max(len(row["text"]) for row in rows)
     click.echo("shots" + "".join(f"{count:>{width}}" for count in steps))

@@ -36,9 +36,7 @@ class Sinusoids:
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks): the shots trained on, 10 and 5. There is only a test part."""
         if part != "test":
-            raise ValueError(
-                f'part="{part}" must be "test": sinusoids are drawn anew and have no other part.'
-            )
+            raise ValueError(f'part="{part}" must be "test": sinusoids are drawn anew and have no other part.')
         for shots in sorted({self.settings["shots"], 10, 5}, reverse=True):
             yield shots, fm.tasks.Sinusoid(shots, 100)
 

@@ -32,9 +32,7 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     problem = PROBLEMS[settings["problem"]](settings)
     tasks = problem.training_tasks()
     algorithm = ALGORITHMS[settings["algorithm"]]
-    learner = algorithm(
-        problem.network, settings["inner_lr"], settings["inner_steps"], device=settings["device"]
-    )
+    learner = algorithm(problem.network, settings["inner_lr"], settings["inner_steps"], device=settings["device"])
     losses = losses_so_far(folder, settings) if resume else None
     folder.start(settings, resume)
     click.echo(f"{learner}\non {problem.title}, in {folder.path}")
@@ -61,8 +59,7 @@ def losses_so_far(folder: RunFolder, settings: Settings) -> NDArray[Any] | None:
     losses = fm.load(folder.checkpoint).history["loss"]
     if len(losses) > settings["iterations"]:
         raise ValueError(
-            f"iterations={settings['iterations']} must be at least {len(losses)}, which the run has done. "
-            "Raise it."
+            f"iterations={settings['iterations']} must be at least {len(losses)}, which the run has done. Raise it."
         )
     return losses
 
@@ -83,9 +80,7 @@ def resumed(ctx: click.Context, folder: RunFolder, settings: Settings) -> Settin
     return stored
 
 
-def fit(
-    learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder: RunFolder, log: Log
-) -> None:
+def fit(learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder: RunFolder, log: Log) -> None:
     """Train with progress, log and checkpoints."""
     with Progress(settings["iterations"], settings["tasks_per_step"]) as progress:
 
@@ -112,9 +107,7 @@ def finish(learner: Learner, problem: Problem, settings: Settings, folder: RunFo
     click.echo(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
     rows = scores(learner, problem, settings["evaluation_steps"], settings["episodes"], EVALUATION_SEED)
     print_scores(rows, problem, settings["episodes"])
-    folder.write(
-        "score.json", {"training_seconds": seconds, "episodes": settings["episodes"], "scores": rows}
-    )
+    folder.write("score.json", {"training_seconds": seconds, "episodes": settings["episodes"], "scores": rows})
     try:
         from fastmeta import plots
 

@@ -65,9 +65,7 @@ class Log:
         self.path = folder.path / "log.jsonl"
         temporary = folder.path / "log.jsonl.tmp"
         with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(
-                _line(i, float(loss)) for i, loss in enumerate(() if losses is None else losses, 1)
-            )
+            file.writelines(_line(i, float(loss)) for i, loss in enumerate(() if losses is None else losses, 1))
         os.replace(temporary, self.path)
         self._file: TextIO = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 

@@ -13,9 +13,7 @@ from fastmeta.cli.problems import ALGORITHMS
 from fastmeta.cli.run import run
 
 
-def training_options(
-    recipe: dict[str, str | int | float | None], notes: dict[str, str]
-) -> Callable[..., Any]:
+def training_options(recipe: dict[str, str | int | float | None], notes: dict[str, str]) -> Callable[..., Any]:
     """The options that all problems have, with a problem's own defaults and notes on them."""
     rows: list[tuple[str, click.ParamType[Any], str]] = [
         ("algorithm", Word(ALGORITHMS), "maml: exact second order. fomaml: first order, faster, not exact."),
@@ -41,9 +39,7 @@ def training_options(
         for name, kind, text in reversed(rows):
             default = defaults.get(name)
             shown = text if name not in notes else f"{text}  [default: {notes[name]}]"
-            option = click.option(
-                f"--{name}", type=kind, default=default, show_default=default is not None, help=shown
-            )
+            option = click.option(f"--{name}", type=kind, default=default, show_default=default is not None, help=shown)
             command = option(command)
         return command
 
@@ -81,9 +77,7 @@ def sinusoid(ctx: click.Context, /, **options: Any) -> None:
 
 @train.command()
 @click.option("--ways", type=Whole(2), default=5, show_default=True, help="Classes in a task.")
-@click.option(
-    "--channels", type=Whole(), default=64, show_default=True, help="Channels of the four convolutions."
-)
+@click.option("--channels", type=Whole(), default=64, show_default=True, help="Channels of the four convolutions.")
 @click.option(
     "--split",
     type=Word(("maml", "vinyals")),

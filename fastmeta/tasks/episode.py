@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from fastmeta import checks
 
-_EPISODES = (
-    0x7A5C  # keeps these streams apart from default_rng(seed), which draws a network's first parameters
-)
+_EPISODES = 0x7A5C  # keeps these streams apart from default_rng(seed), which draws a network's first parameters
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class Batch:
             )
         if self.x_support.shape[2:] != self.x_query.shape[2:]:
             raise ValueError(
-                f"x_support has samples of shape {self.x_support.shape[2:]} "
-                f"but x_query of {self.x_query.shape[2:]}."
+                f"x_support has samples of shape {self.x_support.shape[2:]} but x_query of {self.x_query.shape[2:]}."
             )
         if (self.y_support.dtype.kind == "f") != (self.y_query.dtype.kind == "f"):
             raise ValueError(
@@ -81,8 +78,7 @@ def stream(seed: int, step: int) -> np.random.Generator:
 def _check_set(x_name: str, x: NDArray[Any], y_name: str, y: NDArray[Any], w_name: str, w: Any) -> None:
     if x.ndim < 3 or x.dtype.kind not in "fiub":
         raise ValueError(
-            f"{x_name} of shape {x.shape} and dtype {x.dtype} must be numbers of shape "
-            "(tasks, samples, ...features)."
+            f"{x_name} of shape {x.shape} and dtype {x.dtype} must be numbers of shape (tasks, samples, ...features)."
         )
     if y.dtype.kind == "f":
         fits = y.ndim >= 3 and y.shape[:2] == x.shape[:2]
@@ -95,6 +91,4 @@ def _check_set(x_name: str, x: NDArray[Any], y_name: str, y: NDArray[Any], w_nam
     if not fits:
         raise ValueError(f"{y_name} of shape {y.shape} must be {wanted}; {x_name} has shape {x.shape}.")
     if w is not None and (w.dtype.kind != "f" or w.shape != x.shape[:2]):
-        raise ValueError(
-            f"{w_name} of shape {w.shape} and dtype {w.dtype} must be floats of shape {x.shape[:2]}."
-        )
+        raise ValueError(f"{w_name} of shape {w.shape} and dtype {w.dtype} must be floats of shape {x.shape[:2]}.")

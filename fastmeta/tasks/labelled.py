@@ -12,9 +12,7 @@ from fastmeta import checks
 from fastmeta.tasks.episode import Batch, stream
 
 
-def from_arrays(
-    x: ArrayLike, y: ArrayLike, ways: int = 5, shots: int = 1, queries: int = 15
-) -> LabelledTasks:
+def from_arrays(x: ArrayLike, y: ArrayLike, ways: int = 5, shots: int = 1, queries: int = 15) -> LabelledTasks:
     """N-way K-shot tasks over anybody's labelled samples.
 
     x (n, ...features): floats, or uint8 images, which come out divided by 255; neither is copied where it is
@@ -97,9 +95,7 @@ class LabelledTasks:
     def _check_sizes(self) -> None:
         kinds, rest = divmod(len(self.classes), self.variants)
         if rest:
-            raise ValueError(
-                f"variants={self.variants} must divide the number of classes, {len(self.classes)}."
-            )
+            raise ValueError(f"variants={self.variants} must divide the number of classes, {len(self.classes)}.")
         if self.ways > kinds:
             raise ValueError(
                 f"ways={self.ways} must be at most {kinds}, the number of classes that a task can hold. "
@@ -128,16 +124,10 @@ def _draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDA
 
 def _check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
     if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise TypeError(
-            f"x of dtype {x.dtype} must be floats or uint8. Convert it, for example x.astype('float32')."
-        )
+        raise TypeError(f"x of dtype {x.dtype} must be floats or uint8. Convert it, for example x.astype('float32').")
     if y.dtype.kind not in "iu":
-        raise TypeError(
-            f"y of dtype {y.dtype} must be whole numbers. Number the classes, or use y.astype('int64')."
-        )
+        raise TypeError(f"y of dtype {y.dtype} must be whole numbers. Number the classes, or use y.astype('int64').")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x of shape {x.shape} must be (samples, ...features) and not empty.")
     if y.shape != x.shape[:1]:
-        raise ValueError(
-            f"y of shape {y.shape} must be ({x.shape[0]},), one label per sample of x {x.shape}."
-        )
+        raise ValueError(f"y of shape {y.shape} must be ({x.shape[0]},), one label per sample of x {x.shape}.")

@@ -89,9 +89,7 @@ def _decode(source: Path, archive: Archive) -> tuple[list[str], NDArray[np.uint8
                 digest.update(name.encode() + image.tobytes())
                 drawings.append(255 - np.asarray(image.resize((SIDE, SIDE), image_module.Resampling.LANCZOS)))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, SyntaxError) as error:
-        raise ValueError(
-            f"{source} must be a whole, readable archive; reading failed: {error}. {cure}"
-        ) from error
+        raise ValueError(f"{source} must be a whole, readable archive; reading failed: {error}. {cure}") from error
     if digest.hexdigest() != archive.digest:
         raise ValueError(
             f"{source} must hold the official {archive.name}; its drawings differ "

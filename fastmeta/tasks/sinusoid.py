@@ -55,15 +55,11 @@ class Sinusoid:
         k = self.shots
         return Batch(x[:, :k], y[:, :k], x[:, k:], y[:, k:])
 
-    def parameters(
-        self, tasks: int, seed: int, step: int = 0
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def parameters(self, tasks: int, seed: int, step: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Amplitude and phase, each (tasks,), of the curves that `sample` draws from, whatever the shots."""
         return self._curves(stream(seed, step), tasks)
 
-    def _curves(
-        self, rng: np.random.Generator, tasks: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _curves(self, rng: np.random.Generator, tasks: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         unit = rng.random((2, checks.integer("tasks", tasks, 1)))
         (a, a_high), (b, b_high) = self.amplitude, self.phase
         return a + (a_high - a) * unit[0], b + (b_high - b) * unit[1]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.layer_table import Table

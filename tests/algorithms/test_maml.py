@@ -35,9 +35,7 @@ def test_meta_gradients_are_those_of_the_functional_layer(algorithm, order, inne
 
 def test_first_order_is_another_direction():
     batch = SINE.sample(4, seed=2)
-    exact, first = (
-        a(NET, 0.1, 3, device="numpy").fit(SINE, 0).meta_gradients(batch) for a in (fm.MAML, fm.FOMAML)
-    )
+    exact, first = (a(NET, 0.1, 3, device="numpy").fit(SINE, 0).meta_gradients(batch) for a in (fm.MAML, fm.FOMAML))
     assert exact[0] == first[0]
     assert np.abs(exact[1]["theta"] - first[1]["theta"]).max() > 1e-3
 

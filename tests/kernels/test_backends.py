@@ -17,8 +17,7 @@ MODULES = {"numpy": "reference", "cpu": "cpu"}
 BY_NAME = {case.name: case for case in CASES}
 FUNCTIONS = ("predict", "loss", "gradient", "hvp", "adapt", "meta_gradient")
 SOME = [
-    BY_NAME[name]
-    for name in ("mlp_odd_tanh", "mlp_odd_softplus", "norm_bias_tanh", "conv4_stride", "relu_after_pool")
+    BY_NAME[name] for name in ("mlp_odd_tanh", "mlp_odd_softplus", "norm_bias_tanh", "conv4_stride", "relu_after_pool")
 ]
 STEPS = 2
 
@@ -86,9 +85,7 @@ def _values(backend, case, dtype, seed, weighted):
     net = case.network
     theta, support, query = _sets(case, dtype, seed, weighted)
     each = np.tile(theta, (case.tasks, 1))  # one theta a task
-    each += (
-        0.25 * np.random.default_rng(1).standard_normal(each.shape).astype("float32") if case.smooth else 0
-    )
+    each += 0.25 * np.random.default_rng(1).standard_normal(each.shape).astype("float32") if case.smooth else 0
     v = np.random.default_rng(2).standard_normal(theta.shape).astype("float32").astype(dtype)
     inner = _inner(net, dtype)
     values = {
@@ -99,9 +96,7 @@ def _values(backend, case, dtype, seed, weighted):
         "adapt": backend.adapt(net.table, theta, support, inner),
     }
     for order in (1, 2):
-        values[f"meta_gradient_{order}"] = backend.meta_gradient(
-            net.table, theta, support, query, inner, order
-        )
+        values[f"meta_gradient_{order}"] = backend.meta_gradient(net.table, theta, support, query, inner, order)
     return values
 
 
@@ -132,9 +127,7 @@ def test_rates_of_every_shape(cpu, case, kind, adapt):
         adapted = cpu.adapt(net.table, theta, support, inner)
         assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
         for order in (1, 2):
-            ours, expected = (
-                b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cpu, reference)
-            )
+            ours, expected = (b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cpu, reference))
             assert ours.rates_gradient.shape == inner.rates.shape
             assert relative(ours, expected) <= 1e-12
             assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11

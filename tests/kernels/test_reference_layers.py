@@ -74,9 +74,7 @@ def test_absent_tangents_and_gradients_change_nothing_else(name):
     assert dx is None
     assert relative(rest, layer.backward(dy, x, weight, *geometry)[1:]) < 1e-14
     absent = layer.backward_tangent(dy, dy_dot, x, None, weight, weight_dot, *geometry)
-    assert (
-        relative(absent, layer.backward_tangent(dy, dy_dot, x, zero, weight, weight_dot, *geometry)) < 1e-14
-    )
+    assert relative(absent, layer.backward_tangent(dy, dy_dot, x, zero, weight, weight_dot, *geometry)) < 1e-14
 
 
 @pytest.mark.parametrize("kind", [lt.RELU, lt.TANH, lt.SOFTPLUS])

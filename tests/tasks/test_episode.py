@@ -91,7 +91,5 @@ def test_importing_tasks_imports_no_optional_package() -> None:
         "sys.modules['fastmeta'] = package; import fastmeta.tasks;"
         "print(sorted({'PIL', 'tqdm', 'platformdirs', 'numba', 'http.client'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -94,9 +94,7 @@ def test_images_are_scaled_and_floats_are_not() -> None:
     drawn = from_arrays(images, y, ways=2, shots=1, queries=2).sample(1, seed=0)
     values = np.concatenate([drawn.x_support, drawn.x_query], axis=1)
     assert values.dtype == np.float32
-    np.testing.assert_array_equal(
-        np.sort(values[..., 0, 0].ravel()), np.sort(images[:, 0, 0] / np.float32(255))
-    )
+    np.testing.assert_array_equal(np.sort(values[..., 0, 0].ravel()), np.sort(images[:, 0, 0] / np.float32(255)))
     floats = from_arrays(images.astype(np.float64), y, ways=2, shots=1, queries=2).sample(1, seed=0)
     assert floats.x_query.dtype == np.float32
     np.testing.assert_array_equal(floats.x_query, np.round(drawn.x_query * 255))

@@ -137,25 +137,19 @@ def test_missing_archives_are_named(tiny: tuple[Path, tuple[Archive, Archive]], 
     paths = (folder / "images_background.zip", tmp_path / "nowhere.zip")
     with pytest.raises(FileNotFoundError, match=r'root=".*nowhere.zip" must exist. Download file:'):
         load_images(paths, archives)
-    with pytest.raises(
-        ValueError, match=r"must be a folder or the paths of images_background.zip, images_eval"
-    ):
+    with pytest.raises(ValueError, match=r"must be a folder or the paths of images_background.zip, images_eval"):
         load_images(paths[:1], archives)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "not a zip", "empty"])
-def test_damaged_archives_are_named(
-    damage: str, tiny: tuple[Path, tuple[Archive, Archive]], cache: Path
-) -> None:
+def test_damaged_archives_are_named(damage: str, tiny: tuple[Path, tuple[Archive, Archive]], cache: Path) -> None:
     folder, archives = tiny
     path = folder / "images_background.zip"
     whole = path.read_bytes()
     middle = len(whole) // 3
     flipped = whole[:middle] + bytes(255 - b for b in whole[middle : middle + 60]) + whole[middle + 60 :]
     path.write_bytes(
-        {"truncated": whole[:middle], "flipped": flipped, "not a zip": b"<html>404</html>", "empty": b""}[
-            damage
-        ]
+        {"truncated": whole[:middle], "flipped": flipped, "not a zip": b"<html>404</html>", "empty": b""}[damage]
     )
     with pytest.raises(ValueError, match=r"images_background.zip must .* Delete it and download file:"):
         load_images(folder, archives)
@@ -262,9 +256,7 @@ def test_failed_downloads_leave_nothing(
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         archive = dataclasses.replace(tiny[1][0], url=f"http://127.0.0.1:{server.server_port}/a.zip")
-        with pytest.raises(
-            ConnectionError, match=r"root=None must be able to download http.*FASTMETA_OMNIGLOT"
-        ):
+        with pytest.raises(ConnectionError, match=r"root=None must be able to download http.*FASTMETA_OMNIGLOT"):
             download(archive, tmp_path / "target")
         thread.join()
     assert not list((tmp_path / "target").glob("*"))

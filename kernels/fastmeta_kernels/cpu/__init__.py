@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
+from fastmeta_kernels.cpu import job
 from fastmeta_kernels.cpu._jit import compile_linked
-from fastmeta_kernels.cpu.batch import CHUNKS, run
-from fastmeta_kernels.cpu.layout import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, layout, workspace
-from fastmeta_kernels.cpu.plan import Plan, plan
+from fastmeta_kernels.cpu.batch import run
+from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
+from fastmeta_kernels.cpu.plan import O, Plan, plan
 from fastmeta_kernels.cpu.product import compile_product
-from fastmeta_kernels.layer_table import Table, output_count, parameter_count
+from fastmeta_kernels.layer_table import Table
 
 __all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "thread_count"]
 
+MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
 
 
@@ -75,9 +77,7 @@ def meta_gradient(
     return MetaGradient(results.query_losses, results.support_losses, results.gradient, results.rates_gradient)
 
 
-class _Results:
-    """What the entry point writes, unpacked."""
-
+class _Results(NamedTuple):
     query_losses: Array
     support_losses: Array
     outputs: Array
@@ -87,7 +87,7 @@ class _Results:
 
 
 def _run(
-    job: int,
+    kind: int,
     table: Table,
     theta: Array,
     support: TaskSet,
@@ -97,54 +97,81 @@ def _run(
     memory: str = "auto",
     direction: Array | None = None,
 ) -> _Results:
-    dtype, tasks, steps = theta.dtype, query.x.shape[0], inner.steps
-    key = table.tobytes()
+    dtype, tasks, steps, key = theta.dtype, query.x.shape[0], inner.steps, table.tobytes()
     query_plan = plan(key, query.x.shape[1], dtype.itemsize)
     support_plan = plan(key, support.x.shape[1], dtype.itemsize)
-    fields, size = layout(job, support_plan, query_plan, steps, order, memory, dtype.itemsize)
-    threads = min(thread_count(), tasks, CHUNKS)
-    place = (key, support.x.shape[1], query.x.shape[1], dtype, fields.tobytes(), size, thread_count())
-    workspaces = workspace(place, thread_count(), size, dtype)
-    edges = query_plan.edges
-    per_parameter = inner.rates.shape[1] == parameter_count(table) and inner.rates.shape[1] > 1
+    per_parameter = inner.rates.shape[1] == query_plan.pack.size > 1
     rates = _pack(inner.rates, query_plan) if per_parameter else _plain(inner.rates, dtype)
-    adapted = _packed_range(inner.adapted, query_plan)
-    chunks = min(tasks, CHUNKS) if job == META else min(tasks, 8 * CHUNKS)
-    packed = query_plan.packed
-    per_task = job in (GRADIENT, HVP, ADAPT)
+    labelled, o, packed = query.y.dtype.kind != "f", int(query_plan.rows[0, O]), query_plan.packed
+    chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
 
-    support_losses = np.zeros((tasks, steps), dtype)
-    query_losses = np.zeros(tasks, dtype)
-    outputs = np.zeros((tasks, query.x.shape[1] * output_count(table) if job == PREDICT else 0), dtype)
-    parameters = np.zeros(tasks * packed if per_task else 0, dtype)
-    gradients = np.zeros((chunks, packed if job == META else 0), dtype)
-    rates_gradients = np.zeros((chunks, *rates.shape) if job == META else (chunks, 1, 0), dtype)
+    fields = np.zeros(job.FIELDS, np.int64)
+    fields[[job.KIND, job.TASKS, job.CHUNKS, job.STEPS, job.ORDER]] = kind, tasks, chunks, steps, order
+    fields[[job.LOSS_KIND, job.PACKED, job.OUTPUTS, job.ROWS]] = labelled, packed, o, len(query_plan.rows)
+    fields[[job.SUPPORT_N, job.QUERY_N, job.EDGES_N]] = (
+        support_plan.samples,
+        query_plan.samples,
+        query_plan.edges.size,
+    )
+    fields[[job.RATE_ROWS, job.RATES]] = rates.shape
+    fields[[job.START, job.STOP]] = _packed_range(inner.adapted, query_plan)
+    fields[[job.SUPPORT_WEIGHTED, job.QUERY_WEIGHTED]] = (
+        support.weights is not None,
+        query.weights is not None,
+    )
+    size = job.lay_out(fields, support_plan, query_plan, memory, dtype.itemsize)
+    fields[job.WORKSPACE_SIZE] = size
+    threads = thread_count()
+    place = (
+        key,
+        support_plan.samples,
+        query_plan.samples,
+        dtype,
+        fields[job.PHI : job.U + 1].tobytes(),
+        threads,
+    )
+    workspaces = job.workspace(place, threads, size, dtype)
 
-    compile_product(numba.from_dtype(dtype))
-    compile_linked(numba.from_dtype(dtype))
+    thetas = _pack(theta, query_plan)
+    directions = thetas if direction is None else _pack(direction, query_plan)
+    fields[job.T_THETA] = packed if theta.ndim > 1 else 0
+    fields[job.T_DIRECTION] = packed if direction is not None and direction.ndim > 1 else 0
+    xs, ys, ws = _plain_set(support, dtype)
+    xq, yq, wq = (xs, ys, ws) if query is support else _plain_set(query, dtype)
+    fields[job.FEATURES] = xq[0, 0].size
+    support_losses, query_losses = np.zeros((tasks, steps), dtype), np.zeros(tasks, dtype)
+    results = np.zeros(
+        (tasks, query_plan.samples * o if kind == PREDICT else 0 if kind in (LOSS, META) else packed), dtype
+    )
+    gradients = np.zeros((chunks, packed) if kind == META else (1, 0), dtype)
+    rates_gradients = np.zeros((chunks, *rates.shape) if kind == META else (1, 0, 0), dtype)
+    held = (
+        thetas, directions, xs, ys, ws, xq, yq, wq, rates, query_plan.edges, support_plan.rows, query_plan.rows,
+        support_losses, query_losses, results, gradients, rates_gradients,
+    )  # fmt: skip
+    fields[job.A_THETA :] = [array.ctypes.data for array in held]
+    _launch(workspaces, fields, max(1, min(threads, chunks)))
+
+    if kind == META:
+        share = dtype.type(1.0 / tasks)
+        gradient_mean = (gradients.sum(axis=0) * share)[query_plan.pack]
+        rates_mean = rates_gradients.sum(axis=0) * share
+        rates_mean = rates_mean[:, query_plan.pack] if per_parameter else rates_mean
+        return _Results(query_losses, support_losses, results, results, gradient_mean, rates_mean)
+    parameters = results[:, query_plan.pack] if kind in (GRADIENT, HVP, ADAPT) else results
+    return _Results(query_losses, support_losses, results, parameters, gradients, rates_gradients)
+
+
+def _launch(workspaces: Array, fields: NDArray[np.int64], threads: int) -> None:
+    lane = numba.from_dtype(workspaces.dtype)
+    compile_product(lane)
+    compile_linked(lane)
     before = numba.get_num_threads()
-    numba.set_num_threads(max(threads, 1))
+    numba.set_num_threads(threads)
     try:
-        run(
-            job, workspaces, fields, int(query.y.dtype.kind != "f"),
-            support_plan.rows, support_plan.samples, query_plan.rows, query_plan.samples,
-            _pack(theta, query_plan).ravel(), _pack(theta if direction is None else direction, query_plan).ravel(),
-            *_flat(support, dtype), *_flat(query, dtype), steps, order, rates, edges, adapted,
-            support_losses, query_losses, outputs, parameters, gradients, rates_gradients,
-        )  # fmt: skip
+        run(workspaces, fields.reshape(1, -1))
     finally:
         numba.set_num_threads(before)
-
-    results = _Results()
-    results.query_losses, results.support_losses, results.outputs = query_losses, support_losses, outputs
-    if per_task:
-        results.parameters = parameters.reshape(tasks, packed)[:, query_plan.pack]
-    if job == META:
-        share = dtype.type(1.0 / tasks)
-        results.gradient = (gradients.sum(axis=0) * share)[query_plan.pack]
-        sums = rates_gradients.sum(axis=0) * share
-        results.rates_gradient = sums[:, query_plan.pack] if per_parameter else sums
-    return results
 
 
 def _pack(values: Array, plan: Plan) -> Array:
@@ -163,18 +190,12 @@ def _packed_range(adapted: tuple[int, int], plan: Plan) -> NDArray[np.int64]:
     return np.array([first, last], np.int64)
 
 
-def _flat(data: TaskSet, dtype: Any) -> tuple[Array, Array, Array, Array]:
-    """x (T, N, F), targets (T, N, O), labels (T, N), weights (T, N); what is not there has a last axis of 0."""
-    tasks, samples = data.x.shape[:2]
-    floats = data.y.dtype.kind == "f"
-    targets = data.y if floats else np.zeros((tasks, samples, 0), dtype)
-    labels = np.zeros((tasks, 0), np.int64) if floats else data.y
-    weights = np.zeros((tasks, 0), dtype) if data.weights is None else data.weights
-    x = data.x.reshape(tasks, samples, -1)
-    return _plain(x, dtype), _plain(targets, dtype), _plain(labels, np.dtype(np.int64)), _plain(weights, dtype)
+def _plain_set(data: TaskSet, dtype: Any) -> tuple[Array, Array, Array]:
+    """x (T, N, F), y (T, N, O) or int64 (T, N), weights (T, N) or nothing: contiguous, as the kernels read them."""
+    y = _plain(data.y, dtype if data.y.dtype.kind == "f" else np.dtype(np.int64))
+    weights = np.zeros((1, 0), dtype) if data.weights is None else _plain(data.weights, dtype)
+    return _plain(data.x, dtype), y, weights
 
 
 def _plain(array: Array, dtype: Any) -> Array:
-    """C-contiguous, writable and of `dtype`: one compiled form serves all."""
-    array = np.ascontiguousarray(array, dtype)
-    return array if array.flags.writeable else array.copy()
+    return np.ascontiguousarray(array, dtype)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import llvmlite.binding
 import numba
@@ -36,8 +36,8 @@ _kept: list[Any] = []  # compiled symbols live as long as the process
 
 def kernel(function: F) -> F:
     """Compile a helper; it is cached as a part of the entry points that call it."""
-    compiled: F = numba.njit(**OPTIONS)(function)
-    return compiled
+    compiled: Any = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+    return cast(F, compiled)
 
 
 def entry(function: F) -> F:
@@ -64,10 +64,10 @@ def linked(function: F) -> F:
     name = f"fastmeta_{function.__name__}"
     body = kernel(function)
 
-    def three(ws, size, plan, rows, columns, i, j, k):  # type: ignore[no-untyped-def]
+    def three(ws, size, plan, rows, columns, i, j, k):
         body(carray(ws, size), carray(plan, (rows, columns)), i, j, k)
 
-    def five(ws, size, plan, rows, columns, i, j, k, m, n):  # type: ignore[no-untyped-def]
+    def five(ws, size, plan, rows, columns, i, j, k, m, n):
         body(carray(ws, size), carray(plan, (rows, columns)), i, j, k, m, n)
 
     def compile_for(lane: Any) -> None:
@@ -94,7 +94,8 @@ def linked(function: F) -> F:
         return types.void(ws, plan, *[types.int64] * 5), emit
 
     _linked.append(compile_for)
-    return call_three if count == 3 else call_five
+    wrapped: Any = call_three if count == 3 else call_five
+    return cast(F, wrapped)
 
 
 @lru_cache
@@ -115,7 +116,7 @@ def source_stamp() -> str:
     return digest.hexdigest()
 
 
-class KernelCacheLocator(UserWideCacheLocator):  # type: ignore[misc]
+class KernelCacheLocator(UserWideCacheLocator):
     """A user-wide cache (or NUMBA_CACHE_DIR) for the functions of this package, stamped with `source_stamp`."""
 
     def __init__(self, function: Any, file: str) -> None:

@@ -1,98 +1,154 @@
-"""The parallel entry point: every job over a batch of tasks. Flat arrays and integers only, compiled once a dtype.
+"""The parallel entry point: every job over a batch of tasks, compiled once a dtype.
 
 Tasks are dealt to a fixed number of chunks, each with its own sums, so that the bits do not depend on the threads.
 """
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 import numba
 
 from fastmeta_kernels.cpu import network, task
-from fastmeta_kernels.cpu._jit import entry, kernel
-from fastmeta_kernels.cpu.layout import ADAPT, HVP, LOSS, META, PHI, PHI_STEP, PREDICT, QUERY, TANGENT, U, V
-from fastmeta_kernels.cpu.plan import OUTPUTS
+from fastmeta_kernels.cpu._jit import entry, kernel, linked
+from fastmeta_kernels.cpu.job import (
+    A_DIRECTION,
+    A_EDGES,
+    A_GRADIENTS,
+    A_QUERY_LOSSES,
+    A_QUERY_PLAN,
+    A_RATES,
+    A_RATES_GRADIENTS,
+    A_RESULTS,
+    A_SUPPORT_LOSSES,
+    A_SUPPORT_PLAN,
+    A_THETA,
+    A_WQ,
+    A_WS,
+    A_XQ,
+    A_XS,
+    A_YQ,
+    A_YS,
+    ADAPT,
+    CHUNKS,
+    EDGES_N,
+    FEATURES,
+    HVP,
+    KIND,
+    LOSS,
+    LOSS_KIND,
+    META,
+    OUTPUTS,
+    PACKED,
+    PHI,
+    PHI_STEP,
+    PREDICT,
+    QUERY,
+    QUERY_N,
+    QUERY_WEIGHTED,
+    RATE_ROWS,
+    RATES,
+    STEPS,
+    SUPPORT_N,
+    SUPPORT_WEIGHTED,
+    T_DIRECTION,
+    T_THETA,
+    TANGENT,
+    TASKS,
+    WORKSPACE_SIZE,
+    U,
+    V,
+    array_at,
+    plan_at,
+)  # fmt: skip
+from fastmeta_kernels.cpu.plan import OUTPUTS as DENSE_OUTPUTS
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
-
-CHUNKS = 16
 
 
 @kernel
-def run_task(
-    ws, job, t, layout, loss_kind, support_plan, ns, query_plan, nq, theta, direction,
-    xs, ys, ls, ws_, xq, yq, lq, wq, steps, order, rates, edges, adapted,
-    support_losses, query_losses, outputs, parameters, gradient, rates_gradient,
-):  # fmt: skip
-    """One task of a job; see `run`."""
-    packed = edges[-1]
-    phi, v = layout[PHI], layout[V]
-    width = VECTOR_BYTES // ws.itemsize
-    row = t * packed if theta.size > packed else 0
+def samples(ws, job, t, n, x, y, w, weighted):
+    """One task's inputs, targets, labels and weights; targets or labels, and missing weights, are empty."""
+    o = job[OUTPUTS]
+    labelled = job[LOSS_KIND] == 1
+    inputs = array_at(ws, job[x], t * n * job[FEATURES], n * job[FEATURES])
+    targets = array_at(ws, job[y], 0 if labelled else t * n * o, 0 if labelled else n * o)
+    labels = array_at(job, job[y], t * n if labelled else 0, n if labelled else 0)
+    weights = array_at(ws, job[w], t * n * job[weighted], n * job[weighted])
+    return inputs, targets, labels, weights
+
+
+@kernel
+def run_task(ws, job, t, chunk):
+    """One task of a job."""
+    packed, kind, phi, v, width = job[PACKED], job[KIND], job[PHI], job[V], VECTOR_BYTES // ws.itemsize
+    rate_size = job[RATE_ROWS] * job[RATES]
+    rates = array_at(ws, job[A_RATES], 0, rate_size).reshape(job[RATE_ROWS], job[RATES])
+    edges = array_at(job, job[A_EDGES], 0, job[EDGES_N])
+    support_plan, query_plan = plan_at(job, job[A_SUPPORT_PLAN]), plan_at(job, job[A_QUERY_PLAN])
+    theta = array_at(ws, job[A_THETA], t * job[T_THETA], packed)
     for i in range(0, packed, width):
-        store(ws, phi + i, load(theta, row + i))
-    if steps > 0:
-        task.inner_loop(
-            ws, support_plan, ns, layout, steps, xs[t], ys[t], ls[t], ws_[t], loss_kind, rates, edges,
-            adapted, support_losses[t],
-        )  # fmt: skip
-    phi += steps * layout[PHI_STEP]
-    if job == ADAPT:
+        store(ws, phi + i, load(theta, i))
+
+    xs, ys, ls, weights = samples(ws, job, t, job[SUPPORT_N], A_XS, A_YS, A_WS, SUPPORT_WEIGHTED)
+    losses = array_at(ws, job[A_SUPPORT_LOSSES], t * job[STEPS], job[STEPS])
+    task.inner_loop(ws, support_plan, job, xs, ys, ls, weights, rates, edges, losses)
+    phi += job[STEPS] * job[PHI_STEP]
+    if kind == ADAPT:
+        results = array_at(ws, job[A_RESULTS], t * packed, packed)
         for i in range(0, packed, width):
-            store(parameters, t * packed + i, load(ws, phi + i))
+            store(results, i, load(ws, phi + i))
         return
-    s = layout[QUERY]
-    network.read_input(ws, query_plan, nq, xq[t], s)
-    if job == PREDICT or job == LOSS:
-        network.forward(ws, query_plan, nq, phi, s)
-        if job == LOSS:
-            query_losses[t] = network.loss(ws, query_plan, nq, s, loss_kind, yq[t], lq[t], wq[t])
-        else:
-            for i in range(outputs.shape[1]):
-                outputs[t, i] = ws[s + query_plan[0, OUTPUTS] + i]
+
+    n, s = job[QUERY_N], job[QUERY]
+    xq, yq, lq, wq = samples(ws, job, t, n, A_XQ, A_YQ, A_WQ, QUERY_WEIGHTED)
+    query_losses = array_at(ws, job[A_QUERY_LOSSES], t, 1)
+    network.read_input(ws, query_plan, n, xq, s)
+    if kind == PREDICT or kind == LOSS:
+        network.forward(ws, query_plan, n, phi, s)
+        if kind == LOSS:
+            query_losses[0] = network.loss(ws, query_plan, n, s, job[LOSS_KIND], yq, lq, wq)
+            return
+        size = n * job[OUTPUTS]
+        outputs = array_at(ws, job[A_RESULTS], t * size, size)
+        for i in range(size):
+            outputs[i] = ws[s + query_plan[0, DENSE_OUTPUTS] + i]
         return
-    query_losses[t] = task.gradient(
-        ws, query_plan, nq, phi, s, v, loss_kind, yq[t], lq[t], wq[t]
-    )
-    if job == META:
-        task.sweep(
-            ws, support_plan, ns, layout, steps, order, ys[t], ls[t], ws_[t], loss_kind, rates, edges,
-            adapted, rates_gradient,
-        )  # fmt: skip
+    query_losses[0] = task.gradient(ws, query_plan, n, phi, s, v, job[LOSS_KIND], yq, lq, wq)
+    if kind == META:
+        rates_gradient = array_at(ws, job[A_RATES_GRADIENTS], chunk * rate_size, rate_size)
+        rates_gradient_rows = rates_gradient.reshape(job[RATE_ROWS], job[RATES])
+        task.sweep(ws, support_plan, job, ys, ls, weights, rates, edges, rates_gradient_rows)
+        gradient = array_at(ws, job[A_GRADIENTS], chunk * packed, packed)
         for i in range(0, packed, width):
             store(gradient, i, load(gradient, i) + load(ws, v + i))
         return
-    if job == HVP:
-        row = t * packed if direction.size > packed else 0
+    if kind == HVP:
+        direction = array_at(ws, job[A_DIRECTION], t * job[T_DIRECTION], packed)
         for i in range(0, packed, width):
-            store(ws, layout[U] + i, load(direction, row + i))
+            store(ws, job[U] + i, load(direction, i))
             store(ws, v + i, splat(ws.dtype.type(0.0)))
-        task.hvp(
-            ws, query_plan, nq, phi, s, layout[U], layout[TANGENT], v, 1, loss_kind, wq[t]
-        )
+        task.hvp(ws, query_plan, n, phi, s, job[U], job[TANGENT], v, 1, job[LOSS_KIND], wq)
+    results = array_at(ws, job[A_RESULTS], t * packed, packed)
     for i in range(0, packed, width):
-        store(parameters, t * packed + i, load(ws, v + i))
+        store(results, i, load(ws, v + i))
+
+
+@linked
+def run_chunk(ws, jobs, chunk, first, last):
+    """Tasks first .. last of a job; sums go to those of their chunk."""
+    for t in range(first, last):
+        run_task(ws, jobs[0], t, chunk)
 
 
 @entry
-def run(
-    job, workspaces, layout, loss_kind, support_plan, ns, query_plan, nq, theta,
-    direction, xs, ys, ls, ws_, xq, yq, lq, wq, steps, order, rates, edges, adapted,
-    support_losses, query_losses, outputs, parameters, gradients, rates_gradients,
-):  # fmt: skip
-    """Run `job` for every task.
+def run(workspaces, jobs):
+    """Run the job (1, FIELDS) for every task, each thread in its own part of `workspaces`.
 
-    theta and direction (1 or T, packed) flat; xs (T, ns, F), ys (T, ns, O) targets or ls (T, ns) labels, ws_ (T, ns or 0)
-    weights, likewise for the query set; rates (1 or S, R) and adapted as in the contract, packed; then the results:
-    losses (T, S) and (T,), outputs (T, nq * O), parameters (T, packed) flat, and sums of each chunk, (CHUNKS, packed)
-    and (CHUNKS, 1 or S, R).
+    At the job's addresses: theta and direction (1 or T, packed); inputs (T, N, F), targets (T, N, O) or labels (T, N),
+    weights (T, N) of both sets; rates (1 or S, R), one, one an array or one a packed parameter; edges of the packed
+    arrays. Results: losses (T, S) and (T,); outputs (T, N * O) or parameters (T, packed); and sums of each chunk,
+    (CHUNKS, packed) and (CHUNKS, 1 or S, R).
     """
-    tasks, chunks = xq.shape[0], gradients.shape[0]
+    tasks, chunks, size = jobs[0, TASKS], jobs[0, CHUNKS], jobs[0, WORKSPACE_SIZE]
     for c in numba.prange(chunks):
-        ws = workspaces[numba.get_thread_id()]
-        for t in range(c * tasks // chunks, (c + 1) * tasks // chunks):
-            run_task(
-                ws, job, t, layout, loss_kind, support_plan, ns, query_plan, nq, theta,
-                direction, xs, ys, ls, ws_, xq, yq, lq, wq, steps, order, rates, edges, adapted,
-                support_losses, query_losses, outputs, parameters, gradients[c], rates_gradients[c],
-            )  # fmt: skip
-
+        start = numba.get_thread_id() * size
+        ws = workspaces[start : start + size]
+        run_chunk(ws, jobs, c, c * tasks // chunks, (c + 1) * tasks // chunks)

@@ -4,7 +4,6 @@ A row's statistics in a set are four vectors of CP: mean, r, dscale, dshift; in 
 mean(xh x_dot), dscale_dot, dshift_dot. Derivations: kernels/README.md.
 """
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 import numpy as np
@@ -47,7 +46,10 @@ def forward(ws, plan, l, n, x, scale, shift, y, stats):
         offset = load(ws, shift + j) - gain * mean
         for i in range(n):
             for r in range(h):
-                at, to = x + i * plan[l, X_N] + r * plan[l, X_R] + j, y + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                at, to = (
+                    x + i * plan[l, X_N] + r * plan[l, X_R] + j,
+                    y + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                )
                 for q in range(0, w * cp, cp):
                     store(ws, to + q, gain * load(ws, at + q) + offset)
 
@@ -64,7 +66,10 @@ def backward(ws, plan, l, n, x, dy, scale, dx, stats, need_dx):
         dscale, dshift = zero, zero
         for i in range(n):
             for r in range(h):
-                at, to = x + i * plan[l, X_N] + r * plan[l, X_R] + j, dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                at, to = (
+                    x + i * plan[l, X_N] + r * plan[l, X_R] + j,
+                    dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                )
                 part, other = zero, zero
                 for q in range(0, w * cp, cp):
                     d = load(ws, to + q)
@@ -79,7 +84,10 @@ def backward(ws, plan, l, n, x, dy, scale, dx, stats, need_dx):
             slope, level = dscale * share * rate, dshift * share
             for i in range(n):
                 for r in range(h):
-                    at, to = plan[l, X_N] * i + plan[l, X_R] * r + j, dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                    at, to = (
+                        plan[l, X_N] * i + plan[l, X_R] * r + j,
+                        dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                    )
                     for q in range(0, w * cp, cp):
                         e = load(ws, x + at + q) - mean
                         store(ws, dx + at + q, gain * (load(ws, to + q) - level - e * slope))
@@ -114,7 +122,10 @@ def forward_tangent(ws, plan, l, n, x, x_dot, scale, scale_dot, shift_dot, y_dot
         level = load(ws, shift_dot + j)
         for i in range(n):
             for r in range(h):
-                at, to = i * plan[l, X_N] + r * plan[l, X_R] + j, y_dot + i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                at, to = (
+                    i * plan[l, X_N] + r * plan[l, X_R] + j,
+                    y_dot + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                )
                 for q in range(0, w * cp, cp):
                     value = (load(ws, x + at + q) - mean) * slope + level
                     if has_x_dot:
@@ -123,9 +134,7 @@ def forward_tangent(ws, plan, l, n, x, x_dot, scale, scale_dot, shift_dot, y_dot
 
 
 @kernel
-def backward_tangent(
-    ws, plan, l, n, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
-):
+def backward_tangent(ws, plan, l, n, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot):
     """dscale_dot = sum (dy_dot xh + dy xh_dot), dshift_dot = sum dy_dot; with u = dy - dshift / M - xh dscale / M:
 
     dx_dot = (scale_dot r + scale r_dot) u + scale r (dy_dot - dshift_dot / M - (xh_dot dscale + xh dscale_dot) / M),

@@ -5,7 +5,6 @@ rows and K = kernel * CP makes a row of outputs. Tile rows are the pixels of an 
 small, the samples. The adjoint of stride s is s * s plain convolutions, one a residue class of input pixels.
 """
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from fastmeta_kernels.cpu._jit import kernel
@@ -25,7 +24,26 @@ def forward(ws, plan, l, n, x, w, bias, y, accumulate, relu):
             for oy in range(plan[l, OH]):
                 a, c = x0 + i * xn + oy * s * xr, y + i * yn + oy * yr
                 d, ldd = (c, ocp) if accumulate else (bias, 0)
-                product(ws, plan[l, OW], ocp, k, k * cp, a, s * cp, 1, xr, w, ocp, k * cp * ocp, c, ocp, d, ldd, 1.0, relu)
+                product(
+                    ws,
+                    plan[l, OW],
+                    ocp,
+                    k,
+                    k * cp,
+                    a,
+                    s * cp,
+                    1,
+                    xr,
+                    w,
+                    ocp,
+                    k * cp * ocp,
+                    c,
+                    ocp,
+                    d,
+                    ldd,
+                    1.0,
+                    relu,
+                )
     else:
         for oy in range(plan[l, OH]):
             for ox in range(plan[l, OW]):
@@ -71,13 +89,49 @@ def backward(ws, plan, l, n, dy, t, dx, accumulate):
                         a, c = a0 + i * yn, c0 + i * xn
                         d, ldd = (c, s * cp) if accumulate else (0, 0)
                         product(
-                            ws, pixels, cp, taps_y, depth, a, ocp, 1, yr, t, cp, depth * cp, c, s * cp, d, ldd, 1.0, False
+                            ws,
+                            pixels,
+                            cp,
+                            taps_y,
+                            depth,
+                            a,
+                            ocp,
+                            1,
+                            yr,
+                            t,
+                            cp,
+                            depth * cp,
+                            c,
+                            s * cp,
+                            d,
+                            ldd,
+                            1.0,
+                            False,
                         )
                 else:
                     for i in range(pixels):
                         a, c = a0 + i * ocp, c0 + i * s * cp
                         d, ldd = (c, xn) if accumulate else (0, 0)
-                        product(ws, n, cp, taps_y, depth, a, yn, 1, yr, t, cp, depth * cp, c, xn, d, ldd, 1.0, False)
+                        product(
+                            ws,
+                            n,
+                            cp,
+                            taps_y,
+                            depth,
+                            a,
+                            yn,
+                            1,
+                            yr,
+                            t,
+                            cp,
+                            depth * cp,
+                            c,
+                            xn,
+                            d,
+                            ldd,
+                            1.0,
+                            False,
+                        )
             t += taps_y * depth * cp
 
 

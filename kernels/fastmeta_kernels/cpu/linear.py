@@ -3,7 +3,6 @@
 Every operand is an offset; `plan[l]` gives shapes and strides. A call with accumulate adds to what is there.
 """
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from fastmeta_kernels.cpu._jit import kernel
@@ -25,7 +24,24 @@ def forward(ws, plan, l, n, x, w, bias, y, accumulate, relu):
     d, ldd = (y, yn) if accumulate else (bias, 0)
     block = plan[l, W] * plan[l, CP] * ocp
     product(
-        ws, n, ocp, plan[l, H], _depth(plan, l), x, plan[l, X_N], 1, plan[l, X_R], w, ocp, block, y, yn, d, ldd, 1.0, relu
+        ws,
+        n,
+        ocp,
+        plan[l, H],
+        _depth(plan, l),
+        x,
+        plan[l, X_N],
+        1,
+        plan[l, X_R],
+        w,
+        ocp,
+        block,
+        y,
+        yn,
+        d,
+        ldd,
+        1.0,
+        relu,
     )
 
 
@@ -49,7 +65,24 @@ def backward(ws, plan, l, n, dy, t, dx, accumulate):
         c = dx + h * plan[l, X_R]
         d, ldd = (c, plan[l, X_N]) if accumulate else (0, 0)
         product(
-            ws, n, m, 1, plan[l, OC], dy, plan[l, Y_N], 1, 0, t + h * m * ocp, m, 0, c, plan[l, X_N], d, ldd, 1.0, False
+            ws,
+            n,
+            m,
+            1,
+            plan[l, OC],
+            dy,
+            plan[l, Y_N],
+            1,
+            0,
+            t + h * m * ocp,
+            m,
+            0,
+            c,
+            plan[l, X_N],
+            d,
+            ldd,
+            1.0,
+            False,
         )
 
 
@@ -58,13 +91,11 @@ def backward_weight(ws, plan, l, n, x, dy, out, alpha, accumulate):
     """out = alpha * x^T dy (or +=)."""
     ocp = plan[l, OCP]
     block = plan[l, W] * plan[l, CP] * ocp
+    xn, yn = plan[l, X_N], plan[l, Y_N]
     for h in range(plan[l, H]):
-        c = out + h * block
+        a, c = x + h * plan[l, X_R], out + h * block
         d, ldd = (c, ocp) if accumulate else (0, 0)
-        product(
-            ws, _depth(plan, l), ocp, 1, n, x + h * plan[l, X_R], 1, plan[l, X_N], 0, dy, plan[l, Y_N], 0, c, ocp, d, ldd,
-            alpha, False,
-        )  # fmt: skip
+        product(ws, _depth(plan, l), ocp, 1, n, a, 1, xn, 0, dy, yn, 0, c, ocp, d, ldd, alpha, False)
 
 
 @kernel

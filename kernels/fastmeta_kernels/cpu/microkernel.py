@@ -17,14 +17,25 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastmeta_kernels.cpu.vector import BYTES, INT64, VECTOR_BYTES, data_pointer, fma_ir, load_ir, splat_ir, store_ir, vector_ir
+from fastmeta_kernels.cpu.vector import (
+    BYTES,
+    INT64,
+    VECTOR_BYTES,
+    data_pointer,
+    fma_ir,
+    load_ir,
+    splat_ir,
+    store_ir,
+    vector_ir,
+)
 
 # Tile heights by number of vectors: what fits into the registers (32 with AVX-512 and NEON, 16 with AVX2 and SSE).
-TILES: dict[int, tuple[int, ...]] = {
+_TILES: dict[int, dict[int, tuple[int, ...]]] = {
     64: {2: (14, 7, 5, 4, 2, 1), 1: (14, 7, 4, 2, 1)},
     32: {2: (6, 4, 2, 1), 1: (6, 4, 2, 1)},
     16: {2: (6, 4, 2, 1), 1: (6, 4, 2, 1)},
-}[VECTOR_BYTES]
+}
+TILES = _TILES[VECTOR_BYTES]
 GROUP = 4
 
 
@@ -38,7 +49,9 @@ def tile(rows: int, vectors: int) -> Any:
     ) -> Any:  # fmt: skip
         lane = ws.dtype
         signature = types.void(ws, *[types.int64] * 13, lane, lane)
-        return signature, lambda context, builder, signature, args: _emit(context, builder, signature, args, rows, vectors)
+        return signature, lambda context, builder, signature, args: _emit(
+            context, builder, signature, args, rows, vectors
+        )
 
     return product
 
@@ -112,7 +125,8 @@ def _emit(context: Any, builder: Any, signature: Any, args: Any, rows: int, vect
     for i in range(rows):
         for j in range(vectors):
             at = lambda base, stride: builder.gep(  # noqa: E731
-                base, [builder.add(builder.mul(stride, integer(i)), integer(j * width))]  # noqa: B023
+                base,
+                [builder.add(builder.mul(stride, integer(i)), integer(j * width))],  # noqa: B023
             )
             base = load_ir(builder, lane, at(pd, ldd))
             value = fma_ir(builder, lane, state1[2 + n + i * vectors + j], alphas, base)

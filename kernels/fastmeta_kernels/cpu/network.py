@@ -4,38 +4,71 @@
 values and deltas of every position; the tangent set holds theirs at the same places.
 """
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from fastmeta_kernels.cpu import activation, batch_norm, convolution, linear, losses, pooling
 from fastmeta_kernels.cpu._jit import kernel, linked
 from fastmeta_kernels.cpu.plan import (
-    BIAS, CP, DX, DY, FIRST, KIND, OC, OCP, OH, OUTPUT_DELTAS, OUTPUTS, OW, PROBABILITIES, RELU, STATS, TRANSPOSED, WEIGHT,
-    X_N, X_R, Y_N, Y_R, C, H, O, W, X, Y,
+    BIAS,
+    CP,
+    DX,
+    DY,
+    FIRST,
+    KIND,
+    OC,
+    OCP,
+    OH,
+    OUTPUT_DELTAS,
+    OUTPUTS,
+    OW,
+    PROBABILITIES,
+    RELU,
+    STATS,
+    TRANSPOSED,
+    WEIGHT,
+    X_N,
+    X_R,
+    Y_N,
+    Y_R,
+    C,
+    H,
+    O,
+    W,
+    X,
+    Y,
 )  # fmt: skip
 from fastmeta_kernels.layer_table import (
-    BATCH_NORM, CONVOLUTION, GLOBAL_MEAN_POOL, LINEAR, MAX_POOL, RELU as RELU_KIND, SOFTPLUS, TANH,
+    BATCH_NORM,
+    CONVOLUTION,
+    GLOBAL_MEAN_POOL,
+    LINEAR,
+    MAX_POOL,
+    SOFTPLUS,
+    TANH,
 )  # fmt: skip
+from fastmeta_kernels.layer_table import (
+    RELU as RELU_KIND,
+)
 
 
 @kernel
 def read_input(ws, plan, n, x, s):
-    """Copy samples x (N, H * W * C) into the first position of set s."""
+    """Copy samples x (N * H * W * C,) into the first position of set s."""
     cp, c = plan[0, CP], plan[0, C]
+    source = 0
     for i in range(n):
-        source = 0
         for r in range(plan[0, H]):
             at = s + plan[0, X] + i * plan[0, X_N] + r * plan[0, X_R]
             for q in range(at, at + plan[0, W] * cp, cp):
                 for j in range(c):
-                    ws[q + j] = x[i, source]
+                    ws[q + j] = x[source]
                     source += 1
 
 
 @kernel
 def move_outputs(ws, plan, n, position, dense, to_dense):
     """Between the last position (padded) and dense outputs (N, O)."""
-    l = plan.shape[0] - 1  # noqa: E741
+    l = plan.shape[0] - 1
     for i in range(n):
         for r in range(plan[l, OH]):
             for q in range(plan[l, OW]):
@@ -79,7 +112,14 @@ def loss(ws, plan, n, s, kind, y, labels, weights):
     """Loss of a set after `forward`, and the deltas of its outputs."""
     if kind == losses.CROSS_ENTROPY:
         return losses.cross_entropy(
-            ws, n, plan[0, O], s + plan[0, OUTPUTS], labels, weights, s + plan[0, OUTPUT_DELTAS], s + plan[0, PROBABILITIES]
+            ws,
+            n,
+            plan[0, O],
+            s + plan[0, OUTPUTS],
+            labels,
+            weights,
+            s + plan[0, OUTPUT_DELTAS],
+            s + plan[0, PROBABILITIES],
         )
     return losses.squared_error(ws, n, plan[0, O], s + plan[0, OUTPUTS], y, weights, s + plan[0, OUTPUT_DELTAS])
 
@@ -167,8 +207,13 @@ def backward_tangent(ws, plan, n, p, s, u, r):
     first = plan[0, FIRST]
     for l in range(last, first - 1, -1):
         kind, x, y = plan[l, KIND], s + plan[l, X], s + plan[l, Y]
-        dx, dy, t = s + plan[l, DX], s + plan[l, DY], s + plan[l, TRANSPOSED]
-        x_dot, dx_dot, dy_dot, t_dot = r + plan[l, X], r + plan[l, DX], r + plan[l, DY], r + plan[l, TRANSPOSED]
+        dy, t = s + plan[l, DY], s + plan[l, TRANSPOSED]
+        x_dot, dx_dot, dy_dot, t_dot = (
+            r + plan[l, X],
+            r + plan[l, DX],
+            r + plan[l, DY],
+            r + plan[l, TRANSPOSED],
+        )
         if plan[l, RELU]:
             activation.mask_relu(ws, plan, l, n, y, dy_dot)
         if kind == LINEAR:

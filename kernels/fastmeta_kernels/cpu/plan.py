@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,13 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
     for i, (row, source) in enumerate(zip(rows, kept, strict=True)):
         h, w, c, cp, _ = geometry[i]
         oh, ow, oc, ocp, _ = geometry[i + 1]
-        row[[KIND, RELU, FIRST, KERNEL, STRIDE]] = source[lt.KIND], relu[i], first, source[lt.KERNEL], source[lt.STRIDE]
+        row[[KIND, RELU, FIRST, KERNEL, STRIDE]] = (
+            source[lt.KIND],
+            relu[i],
+            first,
+            source[lt.KERNEL],
+            source[lt.STRIDE],
+        )
         row[[PADDING, H, W, C, CP, OH, OW, OC, OCP]] = source[lt.PADDING], h, w, c, cp, oh, ow, oc, ocp
         row[[X, DX, X_R, X_N]] = *places[i], *strides[i][:2]
         row[[Y, DY, Y_R, Y_N]] = *places[i + 1], *strides[i + 1][:2]
@@ -115,7 +122,7 @@ def _fuse(logical: lt.Table) -> tuple[list[Any], list[int]]:
             continue
         kept.append(row.copy())
         relu.append(0)
-    for before, row in zip(kept, kept[1:], strict=False):  # a linear layer reads an image as it lies
+    for before, row in pairwise(kept):  # a linear layer reads an image as it lies
         row[lt.IN_H : lt.IN_C + 1] = before[lt.OUT_H : lt.OUT_C + 1]
     return kept, relu
 

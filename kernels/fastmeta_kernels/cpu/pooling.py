@@ -3,7 +3,6 @@
 The tangent of each is the map itself, so forward_tangent moves x_dot like x and backward serves dy and dy_dot.
 """
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from fastmeta_kernels.cpu._jit import kernel

@@ -21,10 +21,25 @@ def _walk(heights: tuple[int, ...], vectors: int) -> Any:
     rest = _walk(heights[1:], vectors) if len(heights) > 1 else _nothing
 
     @kernel
-    def walk(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):  # type: ignore[no-untyped-def]
+    def walk(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
         while i + height <= m:
             product_tile(
-                ws, K1, K, a + i * ars, ars, acs, a1, b, ldb, b1, c + i * ldc, ldc, d + i * ldd, ldd, alpha, low
+                ws,
+                K1,
+                K,
+                a + i * ars,
+                ars,
+                acs,
+                a1,
+                b,
+                ldb,
+                b1,
+                c + i * ldc,
+                ldc,
+                d + i * ldd,
+                ldd,
+                alpha,
+                low,
             )
             i += height
         rest(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low)
@@ -33,7 +48,7 @@ def _walk(heights: tuple[int, ...], vectors: int) -> Any:
 
 
 @kernel
-def _nothing(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):  # type: ignore[no-untyped-def]
+def _nothing(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
     pass
 
 
@@ -42,7 +57,7 @@ def compile_product(lane: Any) -> None:
     """Compile (or load) the product for float32 or float64 lanes; must run before a kernel that calls it."""
     pairs, singles, width = _walk(TILES[2], 2), _walk(TILES[1], 1), VECTOR_BYTES // BYTES[lane]
 
-    def product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):  # type: ignore[no-untyped-def]
+    def product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
         j = 0
         while j < n:
             if n - j >= 2 * width:
@@ -74,9 +89,7 @@ def product(
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lane = signature.args[0].dtype
         start = data_pointer(context, builder, signature.args[0], args[0], ir.Constant(INT64, 0))
-        low = builder.select(
-            args[17], ir.Constant(SCALAR[lane], 0.0), ir.Constant(SCALAR[lane], float("-inf"))
-        )
+        low = builder.select(args[17], ir.Constant(SCALAR[lane], 0.0), ir.Constant(SCALAR[lane], float("-inf")))
         form = ir.FunctionType(ir.VoidType(), [start.type, *[INT64] * 15, SCALAR[lane], SCALAR[lane]])
         function = cgutils.get_or_insert_function(builder.module, form, _name(lane))
         builder.call(function, [start, *args[1:16], args[16], low])

@@ -37,7 +37,7 @@ def _host_vector_bytes() -> int:
 VECTOR_BYTES = _host_vector_bytes()
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """VECTOR_BYTES of lanes."""
 
     def __init__(self, lane: Any) -> None:
@@ -47,7 +47,7 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
         super().__init__(manager, vector, vector_ir(vector.lane))
 
@@ -192,7 +192,7 @@ def _lane_by_lane(symbol: Any, instruction: str) -> None:
         return a(a, b), emit
 
     @overload(symbol)
-    def implementation(a, b):  # type: ignore[no-untyped-def]
+    def implementation(a, b):
         if isinstance(a, Vector) and a == b:
             return lambda a, b: operation(a, b)
         return None

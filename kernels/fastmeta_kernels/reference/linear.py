@@ -19,9 +19,7 @@ def backward(dy: Array, x: Array, weight: Array, need_dx: bool = True) -> tuple[
     return dx, x.mT @ dy, dy.sum(axis=1)
 
 
-def forward_tangent(
-    x: Array, x_dot: Array | None, weight: Array, weight_dot: Array, bias_dot: Array | None
-) -> Array:
+def forward_tangent(x: Array, x_dot: Array | None, weight: Array, weight_dot: Array, bias_dot: Array | None) -> Array:
     """y_dot = x_dot W + x W_dot + b_dot. (T, N, O); x_dot None means zero."""
     y_dot = forward(x, weight_dot, bias_dot)
     if x_dot is not None:

@@ -94,9 +94,7 @@ def _forward(row: Row, x: Array, weight: Optional, bias: Optional) -> Array:
             return activations.forward(x, kind)
 
 
-def _backward(
-    row: Row, dy: Array, x: Array, weight: Optional, need_dx: bool
-) -> tuple[Optional, Optional, Optional]:
+def _backward(row: Row, dy: Array, x: Array, weight: Optional, need_dx: bool) -> tuple[Optional, Optional, Optional]:
     match row[lt.KIND]:
         case lt.LINEAR:
             return linear.backward(dy, x, weight, need_dx)

@@ -24,9 +24,7 @@ def max_backward(dy: Array, x: Array, size: int) -> Array:
     np.put_along_axis(windows, max_winners(x, size)[:, :, :, :, None], dy[:, :, :, :, None], axis=4)
     rows = windows.reshape(tasks, samples, out_h, out_w, size, size, channels).swapaxes(3, 4)
     dx = np.zeros_like(x)
-    dx[:, :, : out_h * size, : out_w * size] = rows.reshape(
-        tasks, samples, out_h * size, out_w * size, channels
-    )
+    dx[:, :, : out_h * size, : out_w * size] = rows.reshape(tasks, samples, out_h * size, out_w * size, channels)
     return dx
 
 
