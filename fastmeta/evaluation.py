@@ -22,7 +22,8 @@ def episode_values(
     """One value an episode, (episodes,), for each number of inner steps; and whether "accuracy" or "mse".
 
     `outputs(batch, steps)` gives the query outputs (T, M, O) after each of the ascending `steps`. Episode i
-    is tasks.sample(1, seed=seed, step=i); `chunk` episodes are computed together.
+    is tasks.sample(1, seed=seed, step=i); `chunk` episodes are computed together. An episode whose adaptation
+    diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
     """
     ascending = sorted(set(steps))
     values = {count: np.zeros(episodes) for count in ascending}
@@ -31,18 +32,37 @@ def episode_values(
         span = range(begin, min(begin + chunk, episodes))
         batch = _stack([tasks.sample(1, seed=seed, step=i) for i in span])
         measure = "mse" if batch.y_query.dtype.kind == "f" else "accuracy"
-        try:
-            results = outputs(batch, ascending)
-        except checks.DivergenceError as error:
-            raise checks.DivergenceError(f"Episodes {span.start} to {span.stop - 1}: {error}") from error
-        for count, result in zip(ascending, results, strict=True):
-            if not np.isfinite(result).all():
-                raise checks.DivergenceError(
-                    f"Episodes {span.start} to {span.stop - 1}: outputs after inner step {count} are not "
-                    "finite. Lower inner_lr."
-                )
-            values[count][span.start : span.stop] = query_values(result, batch.y_query, batch.query_weights)
+        for count, row in _chunk_values(outputs, batch, ascending, measure).items():
+            values[count][span.start : span.stop] = row
+    for count, row in values.items():
+        if not np.isfinite(row).any():
+            raise checks.DivergenceError(
+                f"All {episodes} episodes diverge within {count} inner steps. Likely causes: (a) inner_lr is too "
+                "large: halve it; (b) the data are not scaled as in training."
+            )
     return values, measure
+
+
+def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure: str) -> dict[int, Array]:
+    """(T,) values for each of the ascending `steps`; where the chunk diverges, its episodes are tried one by one."""
+    try:
+        results = outputs(batch, steps)
+        if all(np.isfinite(result).all() for result in results):
+            rows = [query_values(result, batch.y_query, batch.query_weights) for result in results]
+            return dict(zip(steps, rows, strict=True))
+    except checks.DivergenceError:
+        pass
+    if len(batch) > 1:
+        alone = [_chunk_values(outputs, _task(batch, i), steps, measure) for i in range(len(batch))]
+        return {count: np.concatenate([values[count] for values in alone]) for count in steps}
+    if len(steps) > 1:
+        return {count: _chunk_values(outputs, batch, [count], measure)[count] for count in steps}
+    return {steps[0]: np.array([np.inf if measure == "mse" else np.nan])}
+
+
+def _task(batch: Batch, i: int) -> Batch:
+    parts: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
+    return Batch(**{name: None if part is None else part[i : i + 1] for name, part in parts.items()})
 
 
 def query_values(outputs: Array, y: Array, weights: Array | None) -> Array:

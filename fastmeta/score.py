@@ -19,6 +19,9 @@ class Score:
     the episodes' values (divided by n, as in the MAML code). `batch_norm` says whose statistics batch norm
     used: "transductive", those of the batch at hand, query set included; "" where the network has none.
 
+    An episode whose adaptation diverged has no finite value: `diverged` counts them, mean, std and ci95 leave
+    them out, and the text says so.
+
     >>> print(Score(np.array([1.0, 0.8, 0.9, 0.9])))
     90.00 % ± 6.93
     """
@@ -31,26 +34,47 @@ class Score:
         values = np.array(self.values, np.float64)
         if values.ndim != 1 or not values.size:
             raise ValueError(f"values of shape {values.shape} must be (episodes,), at least one.")
+        if not np.isfinite(values).any():
+            raise ValueError("values must hold at least one finite number; every episode diverged.")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
         checks.choice("measure", self.measure, ("accuracy", "mse"))
 
     @property
+    def finite(self) -> NDArray[np.float64]:
+        """The values of the episodes that did not diverge."""
+        return self.values[np.isfinite(self.values)]
+
+    @property
+    def diverged(self) -> int:
+        """How many episodes diverged."""
+        return len(self.values) - len(self.finite)
+
+    @property
     def mean(self) -> float:
         """Mean over episodes: accuracy in [0, 1], or the mean squared error in squared target units."""
-        return float(self.values.mean())
+        return float(self.finite.mean())
+
+    @property
+    def median(self) -> float:
+        """Median over all episodes, those that diverged as the worst."""
+        worst = np.inf if self.measure == "mse" else 0.0
+        return float(np.median(np.where(np.isfinite(self.values), self.values, worst)))
 
     @property
     def std(self) -> float:
         """Standard deviation over episodes."""
-        return float(self.values.std())
+        return float(self.finite.std())
 
     @property
     def ci95(self) -> float:
         """Half the 95 % interval of the mean, in the mean's unit."""
-        return 1.96 * self.std / math.sqrt(len(self.values))
+        return 1.96 * self.std / math.sqrt(len(self.finite))
 
     def __str__(self) -> str:
+        return self._interval() + (f" ({self.diverged} diverged)" if self.diverged else "")
+
+    def _interval(self) -> str:
         if self.measure == "accuracy":
             return f"{100 * self.mean:.2f} % ± {100 * self.ci95:.2f}"
         # two decimals, or as many as the interval's first digit needs

@@ -46,6 +46,7 @@ def scores(
     for shots, tasks in problem.evaluations(part):
         for count, score in learner.evaluate(tasks, episodes, inner_steps=steps, seed=seed).items():
             row = {"shots": shots, "inner_steps": count, "mean": score.mean, "ci95": score.ci95, "part": part}
+            row |= {"median": score.median, "diverged": score.diverged}
             rows.append(row | {"measure": score.measure, "batch_norm": score.batch_norm, "text": str(score)})
     return rows
 

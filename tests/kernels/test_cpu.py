@@ -1,0 +1,146 @@
+"""What only the CPU backend can get wrong: tiles and tails, threads, stale workspaces, memory, the disk cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from fastmeta import networks
+from fastmeta_kernels import cpu, reference
+from fastmeta_kernels.contract import InnerLoop, TaskSet
+from fastmeta_kernels.cpu import _jit
+from fastmeta_kernels.cpu.batch import run
+from fastmeta_kernels.cpu.product import compile_product, product
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMORY_LIMIT = 400  # MB of resident memory for 100 exact inner steps on the Omniglot network
+
+
+@numba.njit
+def call_product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, relu):
+    product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, relu)
+
+
+def python(program: str, **environment: str) -> str:
+    paths = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"} | environment
+    done = subprocess.run([sys.executable, "-c", program], env=paths, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_product_of_every_tile_and_tail(dtype):
+    """m = 1 .. 30 meets every tile height and remainder, n = 1 .. 3 vectors every width, offsets every alignment."""
+    compile_product(numba.from_dtype(np.dtype(dtype)))
+    rng = np.random.default_rng(0)
+    width = VECTOR_BYTES // np.dtype(dtype).itemsize
+    for m in range(1, 31):
+        n, K1, K = width * (1 + m % 3), 1 + m % 4, 1 + m % 6
+        lda, ldb, ldc, shift = K + 3, n + m % 2, n + 5, m % 7
+        ws = rng.standard_normal(20_000).astype(dtype)
+        a, b, c, d = shift, 5_000 + shift, 10_000 + shift, 15_000 + shift
+        before, tile = ws.copy(), np.arange
+        A = ws[a + tile(m)[:, None, None] * lda + tile(K1)[:, None] * m * lda + tile(K)].astype(np.float64)
+        B = ws[b + (tile(K1)[:, None, None] * K + tile(K)[:, None]) * ldb + tile(n)].astype(np.float64)
+        D = ws[d + tile(m)[:, None] * (m % 2) * n + tile(n)].astype(np.float64)
+        expected = D - 0.5 * np.einsum("ipk,pkj->ij", A, B)
+        expected = np.maximum(expected, 0) if m % 2 else expected
+        ars, acs, a1, b1, ldd = lda, 1, m * lda, K * ldb, (m % 2) * n
+        call_product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, dtype(-0.5), bool(m % 2))
+        places = c + tile(m)[:, None] * ldc + tile(n)
+        np.testing.assert_allclose(ws[places], expected, rtol=0, atol=30 * np.finfo(dtype).eps)
+        before[places] = ws[places]
+        np.testing.assert_array_equal(ws, before)  # nothing else was touched
+
+
+def conv_batch(tasks: int, queries: int, dtype: str = "float64"):
+    net = networks.Conv4(image=(28, 28, 1), channels=8, outputs=5)
+    rng = np.random.default_rng(1)
+    sets = [
+        TaskSet(rng.random((tasks, n, 28, 28, 1)).astype(dtype), rng.integers(0, 5, (tasks, n)).astype(np.int64))
+        for n in (5, queries)
+    ]
+    return net.table, net.init(0, dtype), *sets
+
+
+def inner(steps: int, theta: np.ndarray) -> InnerLoop:
+    return InnerLoop(steps, np.full((1, 1), 0.1, theta.dtype), (0, theta.size))
+
+
+def test_what_a_workspace_held_before_does_not_matter():
+    """NaN everywhere a kernel writes, then good data in the same workspace: the bits of a fresh one."""
+    table, theta, support, query = conv_batch(3, 7)
+    fresh = cpu.meta_gradient(table, theta, support, query, inner(2, theta))
+    bad = TaskSet(np.full_like(support.x, np.nan), support.y)
+    poisoned = cpu.meta_gradient(table, theta, bad, query, inner(2, theta))
+    assert np.isnan(poisoned.query_losses).all()  # NaN reaches the loss: no ReLU or pool swallows it
+    again = cpu.meta_gradient(table, theta, support, query, inner(2, theta))
+    np.testing.assert_array_equal(again.gradient, fresh.gradient)
+    np.testing.assert_array_equal(again.rates_gradient, fresh.rates_gradient)
+
+
+def test_networks_and_sizes_take_turns():
+    """A workspace belongs to one plan: another network or batch in between leaves no trace."""
+    for _ in range(2):
+        for queries in (3, 8):
+            table, theta, support, query = conv_batch(2, queries)
+            ours = cpu.meta_gradient(table, theta, support, query, inner(1, theta)).gradient
+            theirs = reference.meta_gradient(table, theta, support, query, inner(1, theta)).gradient
+            assert np.linalg.norm(ours - theirs) <= 1e-12 * np.linalg.norm(theirs)
+
+
+def test_the_same_bits_for_one_and_two_threads():
+    program = (
+        "import hashlib, numpy as np, fastmeta as fm;"
+        "net = fm.Conv4(channels=8); theta = net.init(); rng = np.random.default_rng(0);"
+        "x = rng.random((7, 5, 28, 28, 1), np.float32); y = np.tile(np.arange(5), (7, 1));"
+        "r = fm.meta_gradient(net, theta, fm.Batch(x, y, x[::-1], y), 0.1, 2);"
+        "print(hashlib.sha256(r.gradient.tobytes() + np.float64(r.inner_lr_gradient).tobytes()).hexdigest())"
+    )
+    assert python(program, FASTMETA_NUM_THREADS="1") == python(program, FASTMETA_NUM_THREADS="2")
+
+
+def test_memory_of_a_hundred_exact_steps():
+    """One exact meta-gradient of 100 inner steps on the Omniglot network, 5-way 1-shot with 75 queries."""
+    program = (
+        "import resource, numpy as np, fastmeta as fm;"
+        "net = fm.Conv4(); theta = net.init(); rng = np.random.default_rng(0);"
+        "x = rng.random((2, 80, 28, 28, 1), np.float32); y = np.tile(np.arange(5), (2, 16));"
+        "fm.meta_gradient(net, theta, fm.Batch(x[:, :5], y[:, :5], x[:, 5:], y[:, 5:]), 0.01, 100, memory='recompute');"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    python(program)  # compiles, if nothing did yet: the compiler's memory is not the gradient's
+    assert float(python(program)) < MEMORY_LIMIT
+
+
+def test_thread_count_says_what_it_takes(monkeypatch):
+    monkeypatch.setenv("FASTMETA_NUM_THREADS", "none")
+    with pytest.raises(ValueError, match=r'FASTMETA_NUM_THREADS="none" must be a whole number of at least 1\.'):
+        cpu.thread_count()
+
+
+def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
+    shutil.copytree(ROOT / "kernels" / "fastmeta_kernels", tmp_path / "fastmeta_kernels")
+    program = "from fastmeta_kernels.cpu._jit import source_stamp; print(source_stamp())"
+    first = python(program, PYTHONPATH=str(tmp_path))
+    assert python(program, PYTHONPATH=str(tmp_path)) == first
+    assert python(program, PYTHONPATH=str(tmp_path), FASTMETA_VECTOR_BYTES="16") != first
+    helper = tmp_path / "fastmeta_kernels" / "cpu" / "losses.py"
+    helper.write_text(helper.read_text("utf-8").replace("2.0 * w * e", "3.0 * w * e"), "utf-8")
+    assert python(program, PYTHONPATH=str(tmp_path)) != first
+    assert run._cache._impl.locator.get_source_stamp() == _jit.source_stamp()  # and Numba asks for it
+
+
+def test_an_unwritable_cache_still_imports(tmp_path):
+    (tmp_path / "file").touch()
+    program = "from fastmeta_kernels import cpu; print(cpu.run.stats.cache_path, cpu.thread_count() > 0)"
+    nowhere = str(tmp_path / "file" / "cache")
+    assert python(program, NUMBA_CACHE_DIR=nowhere, HOME=nowhere, XDG_CACHE_HOME=nowhere) == "None True\n"
