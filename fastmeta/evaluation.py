@@ -62,7 +62,8 @@ def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure:
 
 def _task(batch: Batch, i: int) -> Batch:
     parts: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
-    return Batch(**{name: None if part is None else part[i : i + 1] for name, part in parts.items()})
+    parts = {name: None if part is None else part[i : i + 1] for name, part in parts.items()}
+    return Batch(**parts)
 
 
 def query_values(outputs: Array, y: Array, weights: Array | None) -> Array:

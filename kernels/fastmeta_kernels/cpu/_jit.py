@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding
@@ -46,12 +47,28 @@ def entry(function: F) -> F:
     return compiled
 
 
-def symbol(name: str, signature: Any, function: Callable[..., Any]) -> None:
-    """Compile a function over pointers and scalars under an external name that other kernels call."""
+def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any) -> None:
+    """Compile a function over pointers and scalars under an external name that other kernels call.
+
+    `bound` are globals of the template: Numba's cache never finds a function again that has a closure.
+    """
+    function = FunctionType(template.__code__, template.__globals__ | bound, name)
+    function.__qualname__ = name  # what the cache files are called
     options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
     compiled = numba.cfunc(signature, cache=_cache_is_writable(), **options)(function)
     llvmlite.binding.add_symbol(name, compiled.address)
     _kept.append(compiled)
+
+
+body: Any = None  # bound by `symbol`
+
+
+def _three(ws, size, plan, rows, columns, i, j, k):
+    body(carray(ws, size), carray(plan, (rows, columns)), i, j, k)
+
+
+def _five(ws, size, plan, rows, columns, i, j, k, m, n):
+    body(carray(ws, size), carray(plan, (rows, columns)), i, j, k, m, n)
 
 
 def linked(function: F) -> F:
@@ -64,18 +81,11 @@ def linked(function: F) -> F:
     name = f"fastmeta_{function.__name__}"
     body = kernel(function)
 
-    def three(ws, size, plan, rows, columns, i, j, k):
-        body(carray(ws, size), carray(plan, (rows, columns)), i, j, k)
-
-    def five(ws, size, plan, rows, columns, i, j, k, m, n):
-        body(carray(ws, size), carray(plan, (rows, columns)), i, j, k, m, n)
-
     def compile_for(lane: Any) -> None:
-        entry_point: Any = three if count == 3 else five
-        entry_point.__qualname__ = f"{name}_{lane}"
-        integers = types.CPointer(types.int64)
-        tail = [types.int64] * (2 + count)
-        symbol(f"{name}_{lane}", types.void(types.CPointer(lane), types.int64, integers, *tail), entry_point)
+        template = _three if count == 3 else _five
+        integers, tail = types.CPointer(types.int64), [types.int64] * (2 + count)
+        signature = types.void(types.CPointer(lane), types.int64, integers, *tail)
+        symbol(f"{name}_{lane}", signature, template, body=body)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         ws, plan = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1))
@@ -109,7 +119,8 @@ def source_stamp() -> str:
     """Hash of whatever decides the machine code, but for the processor, which Numba looks at itself."""
     from fastmeta_kernels.cpu.vector import VECTOR_BYTES
 
-    digest = hashlib.sha256(repr((numba.__version__, sorted(map(str, OPTIONS.items())), VECTOR_BYTES)).encode())
+    options = [(key, sorted(value) if isinstance(value, set) else value) for key, value in sorted(OPTIONS.items())]
+    digest = hashlib.sha256(repr((numba.__version__, options, VECTOR_BYTES)).encode())
     for folder in (PACKAGE, PACKAGE / "cpu"):
         for path in sorted(folder.glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())

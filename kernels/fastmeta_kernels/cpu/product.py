@@ -52,23 +52,28 @@ def _nothing(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha
     pass
 
 
+pairs: Any = None  # these three are bound by `compile_product`
+singles: Any = None
+width: Any = None
+
+
+def _product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
+    j = 0
+    while j < n:
+        if n - j >= 2 * width:
+            pairs(ws, 0, m, K1, K, a, ars, acs, a1, b + j, ldb, b1, c + j, ldc, d + j, ldd, alpha, low)
+            j += 2 * width
+        else:
+            singles(ws, 0, m, K1, K, a, ars, acs, a1, b + j, ldb, b1, c + j, ldc, d + j, ldd, alpha, low)
+            j += width
+
+
 @lru_cache
 def compile_product(lane: Any) -> None:
     """Compile (or load) the product for float32 or float64 lanes; must run before a kernel that calls it."""
-    pairs, singles, width = _walk(TILES[2], 2), _walk(TILES[1], 1), VECTOR_BYTES // BYTES[lane]
-
-    def product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
-        j = 0
-        while j < n:
-            if n - j >= 2 * width:
-                pairs(ws, 0, m, K1, K, a, ars, acs, a1, b + j, ldb, b1, c + j, ldc, d + j, ldd, alpha, low)
-                j += 2 * width
-            else:
-                singles(ws, 0, m, K1, K, a, ars, acs, a1, b + j, ldb, b1, c + j, ldc, d + j, ldd, alpha, low)
-                j += width
-
-    product.__qualname__ = f"product_{SUFFIX[lane]}"
-    symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 15, lane, lane), product)
+    bound = {"pairs": _walk(TILES[2], 2), "singles": _walk(TILES[1], 1), "width": VECTOR_BYTES // BYTES[lane]}
+    signature = types.void(types.CPointer(lane), *[types.int64] * 15, lane, lane)
+    symbol(_name(lane), signature, _product, **bound)
 
 
 def _name(lane: Any) -> str:
