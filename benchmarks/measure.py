@@ -1,0 +1,227 @@
+"""One row: every program's result compared in float64, then all of them timed in turn, round after round."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import machine
+from benchmarks.peers import FASTMETA, REFERENCE, VARIANTS
+from benchmarks.program import Program, ProgramError
+from benchmarks.workloads import Workload, inputs
+
+ROUNDS = 5
+GATE = 1e-9  # float64, relative; a program beyond it is not timed
+SLOWER = 1.5  # a variant this many times slower than its peer's best leaves after the first round
+PAUSE = 0.05  # seconds in which the threads of the program before come to rest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made with."""
+
+    python: Mapping[str, str]  # of each program
+    peers: tuple[str, ...]
+    threads: int
+    seconds: float  # timed, for each program and row
+    folder: Path  # inputs, results and caches of this run
+
+    def start(self, name: str, variant: str, dtype: str) -> Program:
+        """A program in a process of its own."""
+        return Program(self.python[name], name, variant, dtype, self.threads, self.folder)
+
+
+@dataclass
+class Entry:
+    """One variant of one program in one row, as it goes into the results. Times are in ms, by part."""
+
+    program: str
+    variant: str
+    status: str = "timed"  # or why it is not
+    versions: dict[str, str] = field(default_factory=dict)
+    float64_error: dict[str, float] = field(default_factory=dict)  # relative, against the reference in float64
+    float32_error: dict[str, float] = field(default_factory=dict)
+    start_s: float = 0.0  # from nothing to imported
+    first_call_s: float = 0.0  # building, compiling and the first result
+    peak_rss_mb: float = 0.0
+    calls: dict[str, int] = field(default_factory=dict)
+    median_ms: dict[str, float] = field(default_factory=dict)
+    quartiles_ms: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rounds_ms: dict[str, list[float]] = field(default_factory=dict)  # median of each round
+
+
+def row(workload: Workload, settings: Settings) -> dict[str, Any]:
+    """All programs on one workload."""
+    _write_inputs(workload, settings)
+    entries = [Entry(name, v) for name in (FASTMETA, *settings.peers) for v in VARIANTS[name][workload.kind]]
+    _progress(workload, None, "the reference in float64")
+    truth = _float64_results(workload, settings, REFERENCE, VARIANTS[REFERENCE][workload.kind][0])
+    for entry in entries:
+        _progress(workload, entry, "float64")
+        with _recorded(entry):
+            _check(workload, settings, entry, truth)
+    running: list[tuple[Entry, Program]] = []
+    try:
+        for entry in entries:
+            if entry.status == "timed":
+                _progress(workload, entry, "float32")
+                with _recorded(entry):
+                    running.append((entry, _ready(workload, settings, entry, truth)))
+        _progress(workload, None, "timing")
+        busy = [machine.busy_cores()]
+        _rounds(workload, settings, running)
+        busy.append(machine.busy_cores())
+    finally:
+        for _, program in running:
+            program.close()
+    _inputs_file(workload, settings).unlink()
+    return {
+        "workload": workload.name,
+        "title": workload.title,
+        "parts": workload.parts,
+        "flops": {part: workload.flops(part) for part in workload.parts},
+        "others_busy_cores": busy,
+        "programs": [asdict(entry) for entry in entries],
+    }
+
+
+def compile_time(workload: Workload, settings: Settings) -> float:
+    """Seconds of fastmeta's first call with an empty cache of compiled kernels."""
+    _write_inputs(workload, settings)
+    program = settings.start(FASTMETA, "", "float32")
+    try:
+        return float(
+            program.ask("build", workload=workload.name, inputs=str(_inputs_file(workload, settings)))["first_call"]
+        )
+    finally:
+        program.close()
+
+
+def peak(program: Program, seconds: float = 0.3) -> dict[str, float]:
+    """Best GFLOP/s of each of the peak program's parts."""
+    rates = {}
+    for part in ("fma", "matmul"):
+        file = program.folder / "operations.npy"
+        program.ask("result", part=part, file=str(file))
+        operations = float(np.load(file)[0])
+        rates[part] = operations / min(program.ask("time", part=part, seconds=seconds)["times"]) / 1e9
+    return rates
+
+
+def _float64_results(workload: Workload, settings: Settings, name: str, variant: str) -> dict[str, NDArray[Any]]:
+    program = settings.start(name, variant, "float64")
+    try:
+        program.ask("build", workload=workload.name, inputs=str(_inputs_file(workload, settings)))
+        return {part: _result(program, part) for part in workload.parts}
+    finally:
+        program.close()
+
+
+def _check(workload: Workload, settings: Settings, entry: Entry, truth: dict[str, NDArray[Any]]) -> None:
+    """Compare float64 results with those of the reference."""
+    results = truth
+    if entry.program != REFERENCE:
+        results = _float64_results(workload, settings, entry.program, entry.variant)
+    entry.float64_error = {part: _error(results[part], truth[part]) for part in workload.parts}
+    wrong = [f"{part} by {error:.0e}" for part, error in entry.float64_error.items() if not error <= GATE]
+    if wrong:
+        raise ProgramError(f"differs from the reference in float64: {', '.join(wrong)}")
+
+
+def _ready(workload: Workload, settings: Settings, entry: Entry, truth: dict[str, NDArray[Any]]) -> Program:
+    """A float32 program that has given its first result."""
+    program = settings.start(entry.program, entry.variant, "float32")
+    try:
+        entry.start_s, entry.versions = program.start, program.versions
+        file = str(_inputs_file(workload, settings))
+        entry.first_call_s = program.ask("build", workload=workload.name, inputs=file)["first_call"]
+        entry.float32_error = {part: _error(_result(program, part), truth[part]) for part in workload.parts}
+    except BaseException:
+        program.close()
+        raise
+    return program
+
+
+def _rounds(workload: Workload, settings: Settings, running: list[tuple[Entry, Program]]) -> None:
+    """Times of all, A B C, then C B A, and so on; slow variants leave early."""
+    times: dict[tuple[str, str, str], list[list[float]]] = {}
+    seconds = settings.seconds / ROUNDS / len(workload.parts)
+    for turn in range(ROUNDS):
+        for entry, program in list(running[:: -1 if turn % 2 else 1]):
+            with _recorded(entry):
+                for part in workload.parts:
+                    time.sleep(PAUSE)
+                    key = (entry.program, entry.variant, part)
+                    times.setdefault(key, []).append(program.ask("time", part=part, seconds=seconds)["times"])
+                entry.peak_rss_mb = program.ask("memory")["peak_rss_mb"]
+                _summarise(entry, workload, times)
+            if entry.status != "timed":
+                running.remove((entry, program))
+        if turn == 0:
+            _drop_slow_variants(workload.parts[0], running)
+
+
+def _drop_slow_variants(part: str, running: list[tuple[Entry, Program]]) -> None:
+    best: dict[str, float] = {}
+    for entry, _ in running:
+        best[entry.program] = min(best.get(entry.program, float("inf")), entry.median_ms[part])
+    for entry, program in list(running):
+        if entry.median_ms[part] > SLOWER * best[entry.program]:
+            entry.status = "slower variant, one round"
+            program.close()
+            running.remove((entry, program))
+
+
+def _summarise(entry: Entry, workload: Workload, times: dict[tuple[str, str, str], list[list[float]]]) -> None:
+    for part in workload.parts:
+        rounds = times[entry.program, entry.variant, part]
+        every = [1e3 * t for one in rounds for t in one]
+        low, high = np.percentile(every, (25, 75)).tolist()
+        entry.calls[part], entry.median_ms[part] = len(every), statistics.median(every)
+        entry.quartiles_ms[part] = (low, high)
+        entry.rounds_ms[part] = [1e3 * statistics.median(one) for one in rounds]
+
+
+@contextmanager
+def _recorded(entry: Entry) -> Iterator[None]:
+    """A program that is missing, fails or is wrong stays in the table and says so."""
+    try:
+        yield
+    except ProgramError as error:
+        entry.status = str(error)
+
+
+def _inputs_file(workload: Workload, settings: Settings) -> Path:
+    return settings.folder / f"{workload.name}.npz"
+
+
+def _write_inputs(workload: Workload, settings: Settings) -> None:
+    arrays: dict[str, Any] = inputs(workload)
+    np.savez(_inputs_file(workload, settings), **arrays)
+
+
+def _result(program: Program, part: str) -> NDArray[Any]:
+    file = program.folder / f"result-{os.getpid()}.npy"
+    program.ask("result", part=part, file=str(file))
+    value: NDArray[Any] = np.load(file)
+    file.unlink()
+    return value
+
+
+def _error(value: NDArray[Any], truth: NDArray[Any]) -> float:
+    return float(np.linalg.norm(value - truth) / np.linalg.norm(truth))
+
+
+def _progress(workload: Workload, entry: Entry | None, what: str) -> None:
+    who = f", {entry.program} {entry.variant}".rstrip() if entry else ""
+    print(f"{workload.name}: {what}{who}", file=sys.stderr, flush=True)

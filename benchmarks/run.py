@@ -1,0 +1,143 @@
+"""Times of fastmeta and its peers: `python -m benchmarks.run [workload ...]`; see README.md for the rules."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, measure
+from benchmarks.measure import Settings
+from benchmarks.peers import FASTMETA, PEERS
+from benchmarks.program import ProgramError
+from benchmarks.table import text
+from benchmarks.workloads import WORKLOADS, Workload
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the table and write the results; rows that are finished are written if it stops early."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        workloads = _selected(options.workloads)
+    except ValueError as error:
+        parser.error(str(error))
+    own = dict.fromkeys((FASTMETA, "numpy", "peak"), sys.executable)
+    out = options.out or RESULTS / f"times-{datetime.now(UTC):%Y%m%d-%H%M}.json"
+    with tempfile.TemporaryDirectory() as folder:
+        python = dict.fromkeys(PEERS, options.peers_python) | own
+        settings = Settings(python, options.peers, options.threads, options.seconds, Path(folder))
+        try:
+            results = _run(workloads, settings, out)
+        except (ProgramError, KeyboardInterrupt) as error:
+            sys.exit(f"stopped: {error or 'interrupted'}. Finished rows: {os.path.relpath(out)}")
+    print(text(results))
+    print(f"\nwritten: {os.path.relpath(out)}")
+
+
+def _run(workloads: list[Workload], settings: Settings, out: Path) -> dict[str, Any]:
+    start = time.monotonic()
+    results: dict[str, Any] = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": machine.describe(),
+        "threads": settings.threads,
+        "seconds": settings.seconds,
+        "versions": {},
+        "peak_gflops": [],
+        "compile_s": measure.compile_time(workloads[0], settings),
+        "rows": [],
+    }
+    peak = settings.start("peak", "", "float32")
+    try:
+        peak.ask("build")
+        results["peak_gflops"].append(measure.peak(peak))
+        for workload in workloads:
+            row = measure.row(workload, settings)
+            results["rows"].append(row)
+            results["peak_gflops"].append(measure.peak(peak))
+            _add_versions(results["versions"], row)
+            results["minutes"] = round((time.monotonic() - start) / 60, 1)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    finally:
+        peak.close()
+    return results
+
+
+def _add_versions(versions: dict[str, str], row: dict[str, Any]) -> None:
+    """Move them from the row's programs; a package in two versions shows both."""
+    for entry in row["programs"]:
+        for package, version in entry.pop("versions").items():
+            known = versions.setdefault(package, version).split(" and ")
+            versions[package] = " and ".join(dict.fromkeys([*known, version]))
+
+
+def _selected(names: list[str]) -> list[Workload]:
+    """Workloads whose name starts with one of `names`, in the order of the table; all for none."""
+    for name in names:
+        if not any(known.startswith(name) for known in WORKLOADS):
+            near = difflib.get_close_matches(name, WORKLOADS, n=1, cutoff=0.4)
+            advice = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(WORKLOADS)}."
+            raise ValueError(f'workload="{name}" must be the beginning of a workload\'s name. {advice}')
+    return [w for w in WORKLOADS.values() if not names or any(w.name.startswith(name) for name in names)]
+
+
+def _peers(value: str) -> tuple[str, ...]:
+    names = tuple(name for name in value.split(",") if name)
+    for name in names:
+        if name not in PEERS:
+            raise argparse.ArgumentTypeError(f'"{name}" must be one of {", ".join(PEERS)}.')
+    return names
+
+
+def _threads(value: str) -> int:
+    usable = len(os.sched_getaffinity(0))
+    if not value.isdigit() or not 1 <= int(value) <= usable:
+        raise argparse.ArgumentTypeError(f'"{value}" must be a whole number from 1 to {usable}, the usable cores.')
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise argparse.ArgumentTypeError(f'"{value}" must be a number of seconds above 0 and below 3600.')
+    return seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument(
+        "workloads", nargs="*", metavar="workload", help=f"beginnings of: {', '.join(WORKLOADS)} (default: all)"
+    )
+    parser.add_argument(
+        "--peers", type=_peers, default=PEERS, help='which of numpy,jax,torch; "" for none (default: all)'
+    )
+    parser.add_argument(
+        "--peers-python",
+        default=os.environ.get("FASTMETA_PEERS_PYTHON", sys.executable),
+        metavar="PATH",
+        help="the interpreter that has JAX and PyTorch (default: FASTMETA_PEERS_PYTHON, else this one)",
+    )
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=_threads, default=cores, help="of every program (default: all usable cores)")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=5.0, help="of timing for each program and row (default: %(default)g)"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file (default: benchmarks/results/times-DATE-TIME.json)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
