@@ -87,6 +87,52 @@ def test_what_a_workspace_held_before_does_not_matter():
     np.testing.assert_array_equal(again.rates_gradient, fresh.rates_gradient)
 
 
+def test_no_pool_swallows_a_nan():
+    net = networks.Network([networks.MaxPool2d(2), networks.Flatten(), networks.Linear(1)], (2, 2, 1))
+    theta = np.ones(net.parameter_count)
+    for place in range(4):
+        x = np.zeros((1, 1, 4))
+        x[0, 0, place] = np.nan
+        assert np.isnan(cpu.predict(net.table, theta, x.reshape(1, 1, 2, 2, 1))).all()
+
+
+@pytest.mark.parametrize("backend", [cpu, reference])
+def test_batch_norm_of_a_constant_is_its_shift_and_of_an_overflow_nan(backend):
+    net = networks.Network([networks.BatchNorm(), networks.ReLU(), networks.Linear(1)], (3,))
+    theta = net.init(0, "float32")
+    net.views(theta)["linear1.bias"][...] = 7
+    constant = np.full((1, 7, 3), 0.1, np.float32)
+    np.testing.assert_array_equal(backend.predict(net.table, theta, constant), np.full((1, 7, 1), 7, np.float32))
+    wild = constant * np.arange(7, dtype=np.float32)[:, None] * np.float32(1e21)
+    with np.errstate(all="ignore"):
+        assert np.isnan(backend.predict(net.table, theta, wild)).all()
+
+
+def test_a_forked_worker_gets_right_answers():
+    program = (
+        "import multiprocessing as mp, numpy as np, warnings, fastmeta as fm; warnings.simplefilter('ignore');"
+        "net = fm.MLP((1, 8, 1)); theta = net.init(); x = np.ones((4, 3, 1), np.float32);"
+        "loss = lambda queue=None: (queue.put if queue else float)(fm.loss(net, theta, x, x).sum());"
+        "first = loss(); context = mp.get_context('fork'); queue = context.Queue();"
+        "child = context.Process(target=loss, args=(queue,)); child.start();"
+        "print(first == float(queue.get(timeout=60))); child.join()"
+    )
+    assert python(program, FASTMETA_NUM_THREADS="2") == "True\n"
+
+
+def test_a_second_process_loads_what_the_first_compiled(tmp_path):
+    program = (
+        "import numpy as np; from fastmeta_kernels import cpu; from fastmeta import MLP; net = MLP((1, 4, 1));"
+        "print(cpu.predict(net.table, net.init(), np.ones((1, 2, 1), np.float32)).ravel()[0])"
+    )
+    files = []
+    for hash_seed in ("1", "2"):
+        python(program, NUMBA_CACHE_DIR=str(tmp_path), PYTHONHASHSEED=hash_seed)
+        files.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")})
+    assert files[0] == files[1]
+    assert len(files[0]) >= 9
+
+
 def test_networks_and_sizes_take_turns():
     """A workspace belongs to one plan: another network or batch in between leaves no trace."""
     for _ in range(2):
@@ -117,8 +163,8 @@ def test_memory_of_a_hundred_exact_steps():
         "fm.meta_gradient(net, theta, fm.Batch(x[:, :5], y[:, :5], x[:, 5:], y[:, 5:]), 0.01, 100, memory='recompute');"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
-    python(program)  # compiles, if nothing did yet: the compiler's memory is not the gradient's
-    assert float(python(program)) < MEMORY_LIMIT
+    # a process that finds no machine code on disk compiles: the compiler's memory is not the gradient's
+    assert min(float(python(program)) for _ in range(3)) < MEMORY_LIMIT
 
 
 def test_thread_count_says_what_it_takes(monkeypatch):
@@ -129,14 +175,14 @@ def test_thread_count_says_what_it_takes(monkeypatch):
 
 def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
     shutil.copytree(ROOT / "kernels" / "fastmeta_kernels", tmp_path / "fastmeta_kernels")
-    program = "from fastmeta_kernels.cpu._jit import source_stamp; print(source_stamp())"
+    program = "from fastmeta_kernels.cpu._jit import SOURCE_STAMP; print(SOURCE_STAMP)"
     first = python(program, PYTHONPATH=str(tmp_path))
     assert python(program, PYTHONPATH=str(tmp_path)) == first
     assert python(program, PYTHONPATH=str(tmp_path), FASTMETA_VECTOR_BYTES="16") != first
     helper = tmp_path / "fastmeta_kernels" / "cpu" / "losses.py"
     helper.write_text(helper.read_text("utf-8").replace("2.0 * w * e", "3.0 * w * e"), "utf-8")
     assert python(program, PYTHONPATH=str(tmp_path)) != first
-    assert run._cache._impl.locator.get_source_stamp() == _jit.source_stamp()  # and Numba asks for it
+    assert run._cache._impl.locator.get_source_stamp() == _jit.SOURCE_STAMP  # and Numba asks for it
 
 
 def test_an_unwritable_cache_still_imports(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from typing import Any, NamedTuple
 
 import numba
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
 from fastmeta_kernels.cpu import job
 from fastmeta_kernels.cpu._jit import compile_linked
-from fastmeta_kernels.cpu.batch import run
+from fastmeta_kernels.cpu.batch import run, run_alone
 from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
 from fastmeta_kernels.cpu.plan import O, Plan, plan
 from fastmeta_kernels.cpu.product import compile_product
@@ -21,6 +23,8 @@ from fastmeta_kernels.layer_table import Table
 __all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "thread_count"]
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
+_PROCESS = os.getpid()
+_lock = threading.Lock()
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
 
 
@@ -29,7 +33,7 @@ def thread_count() -> int:
     chosen = os.environ.get("FASTMETA_NUM_THREADS")
     if not chosen:
         return int(numba.get_num_threads())
-    if not chosen.isdigit() or int(chosen) < 1:
+    if not (chosen.isascii() and chosen.isdigit()) or int(chosen) < 1:
         raise ValueError(f'FASTMETA_NUM_THREADS="{chosen}" must be a whole number of at least 1.')
     return min(int(chosen), int(numba.config.NUMBA_NUM_THREADS))
 
@@ -166,12 +170,26 @@ def _launch(workspaces: Array, fields: NDArray[np.int64], threads: int) -> None:
     lane = numba.from_dtype(workspaces.dtype)
     compile_product(lane)
     compile_linked(lane)
+    jobs = fields.reshape(1, -1)
+    if threads == 1 or os.getpid() != _PROCESS:  # OpenMP does not survive a fork
+        run_alone(workspaces, jobs)
+        return
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
-        run(workspaces, fields.reshape(1, -1))
+        with _one_at_a_time():
+            run(workspaces, jobs)
     finally:
         numba.set_num_threads(before)
+
+
+def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
+    """Numba's workqueue layer, its last resort, aborts when two Python threads meet in it."""
+    try:
+        safe = numba.threading_layer() != "workqueue"
+    except ValueError:  # not chosen before the first parallel call
+        safe = False
+    return contextlib.nullcontext() if safe else _lock
 
 
 def _pack(values: Array, plan: Plan) -> Array:

@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    "fastmath": {"contract", "reassoc", "nsz"},
 }
 PACKAGE = Path(__file__).resolve().parent.parent
 _linked: list[Callable[[Any], None]] = []
@@ -41,10 +41,14 @@ def kernel(function: F) -> F:
     return cast(F, compiled)
 
 
-def entry(function: F) -> F:
-    """Compile a parallel entry point and keep its machine code on disk where a place is writable."""
-    compiled: F = numba.njit(parallel=True, cache=_cache_is_writable(), **OPTIONS)(function)
-    return compiled
+def entry(parallel: bool) -> Callable[[F], F]:
+    """Compile an entry point and keep its machine code on disk where a place is writable."""
+
+    def compile_entry(function: F) -> F:
+        compiled: F = numba.njit(parallel=parallel, cache=_cache_is_writable(), **OPTIONS)(function)
+        return compiled
+
+    return compile_entry
 
 
 def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any) -> None:
@@ -115,20 +119,22 @@ def compile_linked(lane: Any) -> None:
         compile_for(lane)
 
 
-def source_stamp() -> str:
-    """Hash of whatever decides the machine code, but for the processor, which Numba looks at itself."""
-    from fastmeta_kernels.cpu.vector import VECTOR_BYTES
-
+def _source_stamp() -> str:
     options = [(key, sorted(value) if isinstance(value, set) else value) for key, value in sorted(OPTIONS.items())]
-    digest = hashlib.sha256(repr((numba.__version__, options, VECTOR_BYTES)).encode())
+    digest = hashlib.sha256(repr((numba.__version__, options, os.environ.get("FASTMETA_VECTOR_BYTES"))).encode())
     for folder in (PACKAGE, PACKAGE / "cpu"):
         for path in sorted(folder.glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
+# Hash of whatever decides the machine code, but for the processor, which Numba looks at itself. Taken as the sources
+# are imported: what is edited later belongs to another process.
+SOURCE_STAMP = _source_stamp()
+
+
 class KernelCacheLocator(UserWideCacheLocator):
-    """A user-wide cache (or NUMBA_CACHE_DIR) for the functions of this package, stamped with `source_stamp`."""
+    """A user-wide cache (or NUMBA_CACHE_DIR) for the functions of this package, stamped with SOURCE_STAMP."""
 
     def __init__(self, function: Any, file: str) -> None:
         super().__init__(function, file)
@@ -136,7 +142,7 @@ class KernelCacheLocator(UserWideCacheLocator):
             self._cache_path = os.path.join(config.CACHE_DIR, self.get_suitable_cache_subpath(file))
 
     def get_source_stamp(self) -> str:
-        return source_stamp()
+        return SOURCE_STAMP
 
     @classmethod
     def from_function(cls, function: Any, file: str) -> Any:

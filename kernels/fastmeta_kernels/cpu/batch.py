@@ -138,7 +138,7 @@ def run_chunk(ws, jobs, chunk, first, last):
         run_task(ws, jobs[0], t, chunk)
 
 
-@entry
+@entry(parallel=True)
 def run(workspaces, jobs):
     """Run the job (1, FIELDS) for every task, each thread in its own part of `workspaces`.
 
@@ -151,4 +151,13 @@ def run(workspaces, jobs):
     for c in numba.prange(chunks):
         start = numba.get_thread_id() * size
         ws = workspaces[start : start + size]
+        run_chunk(ws, jobs, c, c * tasks // chunks, (c + 1) * tasks // chunks)
+
+
+@entry(parallel=False)
+def run_alone(workspaces, jobs):
+    """`run` in the calling thread, to the same bits."""
+    tasks, chunks = jobs[0, TASKS], jobs[0, CHUNKS]
+    ws = workspaces[: jobs[0, WORKSPACE_SIZE]]
+    for c in range(chunks):
         run_chunk(ws, jobs, c, c * tasks // chunks, (c + 1) * tasks // chunks)

@@ -22,14 +22,15 @@ def forward(ws, plan, l, n, x, scale, shift, y, stats):
     zero = splat(ws.dtype.type(0.0))
     share = splat(ws.dtype.type(1.0 / (n * h * w)))
     for j in range(0, cp, width):
-        mean = zero
+        anchor, mean = load(ws, x + j), zero  # so that a constant channel is its own mean to the last bit
         for i in range(n):
             for r in range(h):
                 part, at = zero, x + i * plan[l, X_N] + r * plan[l, X_R] + j
                 for q in range(at, at + w * cp, cp):
-                    part = part + load(ws, q)
+                    part = part + (load(ws, q) - anchor)
                 mean = mean + part
-        mean = mean * share
+        mean = anchor + mean * share
+        store(ws, stats + j, mean)
         variance = zero
         for i in range(n):
             for r in range(h):
@@ -38,12 +39,12 @@ def forward(ws, plan, l, n, x, scale, shift, y, stats):
                     e = load(ws, q) - mean
                     part = part + e * e
                 variance = variance + part
-        store(ws, stats + j, mean)
         store(ws, stats + cp + j, variance * share)
         for q in range(stats + cp + j, stats + cp + j + width):
-            ws[q] = ws.dtype.type(1.0) / np.sqrt(ws[q] + ws.dtype.type(BATCH_NORM_EPSILON))
+            rate = ws.dtype.type(1.0) / np.sqrt(ws[q] + ws.dtype.type(BATCH_NORM_EPSILON))
+            ws[q] = rate if rate > 0 else ws.dtype.type(np.nan)  # an overflow must not look like a constant
         gain = load(ws, stats + cp + j) * load(ws, scale + j)
-        offset = load(ws, shift + j) - gain * mean
+        offset = load(ws, shift + j)
         for i in range(n):
             for r in range(h):
                 at, to = (
@@ -51,7 +52,7 @@ def forward(ws, plan, l, n, x, scale, shift, y, stats):
                     y + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
                 )
                 for q in range(0, w * cp, cp):
-                    store(ws, to + q, gain * load(ws, at + q) + offset)
+                    store(ws, to + q, gain * (load(ws, at + q) - mean) + offset)
 
 
 @kernel

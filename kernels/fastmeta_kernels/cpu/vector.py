@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-FLAGS = ("contract", "reassoc", "nsz")
+FLAGS = ("contract", "nsz")
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 SUFFIX = {types.float32: "f32", types.float64: "f64"}
@@ -130,10 +130,11 @@ def total(context: Any, vector: Any) -> Any:
 
 @intrinsic
 def maximum(context: Any, a: Any, b: Any) -> Any:
-    """Larger lanes; a NaN in `a` stays."""
+    """Larger lanes; NaN where either is."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_unordered(">", args[0], args[1]), args[0], args[1])
+        larger = builder.select(builder.fcmp_unordered(">", args[0], args[1]), args[0], args[1])
+        return builder.select(builder.fcmp_unordered("uno", args[1], args[1]), args[1], larger)
 
     return a(a, b), emit
 

@@ -62,8 +62,11 @@ def backward_tangent(
 
 
 def _normalise(x: Array) -> tuple[Array, Array]:
-    centred = x - _mean(x)
+    first = (slice(None), *(slice(0, 1),) * (x.ndim - 2))
+    shifted = x - x[first]  # a constant channel is its own mean to the last bit
+    centred = shifted - _mean(shifted)
     r = 1.0 / np.sqrt(_mean(centred * centred) + BATCH_NORM_EPSILON)
+    r[r == 0] = np.nan  # an overflow must not look like a constant
     return centred * r, r
 
 
