@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmeta import gradients
+from fastmeta import gradients, inputs
 from fastmeta.networks import Network
 
 Array = NDArray[Any]
@@ -19,7 +19,7 @@ class AdaptedModel:
     """`net` with the parameters `theta` (P,) that one task's support set gave it, or (T, P) for T tasks.
 
     Batch norm uses the statistics of the samples handed in together (transductive). With (T, P) parameters
-    x is (T, N, ...) and results have a leading T.
+    x is (T, N, ...) and results have a leading T. Every method raises DivergenceError where an output is not finite.
     """
 
     net: Network
@@ -29,7 +29,7 @@ class AdaptedModel:
 
     def outputs(self, x: ArrayLike) -> Array:
         """The network's outputs (N, O), logits where it classifies, of x (N, ...)."""
-        return gradients.predict(self.net, self.theta, np.asarray(x), device=self.device)
+        return gradients.predict(self.net, self.theta, inputs.array("x", x), device=self.device)
 
     def predict(self, x: ArrayLike) -> Array:
         """Labels (N,) where the task has integer labels, otherwise outputs (N, O), of x (N, ...)."""
@@ -41,6 +41,7 @@ class AdaptedModel:
         if not self.classifies:
             raise TypeError("probabilities need integer labels; this task's targets are floats. Use predict.")
         outputs = self.outputs(x)
-        powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        with np.errstate(over="ignore"):  # a difference may overflow, and its power is 0
+            powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
         probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
         return probabilities

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmeta import checks
 from fastmeta.networks import Network
 from fastmeta.optimizers import State
 from fastmeta.training import Training
@@ -73,17 +76,46 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     """What `write` wrote.
 
     Raises FileNotFoundError where nothing is there; ValueError where the file is cut short, was not written
-    by fastmeta, or has a later format.
+    by fastmeta, was edited, or has a later format.
     """
-    arrays, text = _contents(Path(path))
-    description = json.loads(text)
-    step = description["step"]
+    arrays, metadata = _contents(Path(path))
+    with refused(path):
+        return _parsed(arrays, json.loads(metadata["description"]))
+
+
+@contextmanager
+def refused(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What fails within is a fault of the file: the ValueError names `path` and what to do."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        cause = str(error)
+        if isinstance(error, KeyError):
+            cause = f"it has no {cause}"
+        elif isinstance(error, json.JSONDecodeError):
+            cause = f"its description is not JSON ({cause})"
+        cause += "" if cause.endswith((".", "?")) else "."
+        raise ValueError(
+            f'path="{path}" must be a checkpoint as fastmeta wrote it: {cause} Restore it from a copy, or train anew.'
+        ) from error
+
+
+def check_shapes(training: Training, wanted: dict[str, Array]) -> None:
+    """ValueError where what was learned does not have the names and shapes of `wanted`."""
+    theirs, ours = ({n: a.shape for n, a in arrays.items()} for arrays in (training.parameters, wanted))
+    for name in theirs | ours:
+        if theirs.get(name) != ours.get(name):
+            raise ValueError(f"{name} is {theirs.get(name, 'absent')}, not {ours.get(name, 'absent')}")
+
+
+def _parsed(arrays: dict[str, Array], description: dict[str, Any]) -> Checkpoint:
+    step = checks.integer("step", description["step"], 0)
     parameters = {name: values for name, values in arrays.items() if "." not in name}
     moments = {}
     for name in parameters:
         keys = sorted(key for key in arrays if key.startswith(f"optimizer.{name}."))
         moments[name] = State(step, tuple(arrays[key] for key in keys))
-    return Checkpoint(
+    saved = Checkpoint(
         description["algorithm"],
         description["hyper_parameters"],
         Network.from_dict(description["network"]),
@@ -91,6 +123,30 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         Training(step, parameters, moments),
         {name.removeprefix("history."): values for name, values in arrays.items() if name.startswith("history.")},
     )
+    _check(saved)
+    return saved
+
+
+def _check(saved: Checkpoint) -> None:
+    for field in ("hyper_parameters", "settings"):
+        if not isinstance(getattr(saved, field), dict):
+            raise TypeError(f"{field}={getattr(saved, field)!r} must be settings by name")
+    (step, parameters, moments), count = saved.training, saved.net.parameter_count
+    if parameters["theta"].shape != (count,):
+        raise ValueError(f"theta of shape {parameters['theta'].shape} must be ({count},) for {saved.net}")
+    for name, values in parameters.items():
+        if values.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{name} of dtype {values.dtype} must be float32 or float64")
+        for array in (values, *moments[name].moments):
+            if (array.dtype, array.shape) != (values.dtype, values.shape):
+                raise ValueError(
+                    f"the optimizer array of {name}, {array.dtype} {array.shape}, must be {values.dtype} {values.shape}"
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} and its optimizer arrays must be finite")
+    for name in ("loss", "seconds"):
+        if saved.history[name].shape != (step,):
+            raise ValueError(f"the history of {name} of shape {saved.history[name].shape} must be (step,) = ({step},)")
 
 
 def continued(start: Checkpoint, path: str | os.PathLike[str] | None, resume: bool) -> Checkpoint:
@@ -126,10 +182,16 @@ def continued(start: Checkpoint, path: str | os.PathLike[str] | None, resume: bo
             f'checkpoint="{path}" was trained with other settings: {"; ".join(changed)}. '
             "Give the same ones to resume, or another checkpoint to start anew."
         )
+    with refused(path):
+        check_shapes(saved.training, start.training.parameters)
+        for name, state in start.training.moments.items():
+            found = len(saved.training.moments[name].moments)
+            if found != len(state.moments):
+                raise ValueError(f"{name} has {found} optimizer arrays, not {len(state.moments)}")
     return saved
 
 
-def _contents(path: Path) -> tuple[dict[str, Array], str]:
+def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -138,15 +200,18 @@ def _contents(path: Path) -> tuple[dict[str, Array], str]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, AttributeError, TypeError, KeyError) as error:  # the latter: an unknown dtype
         first = path.read_bytes()[8:9]  # of the header, behind its length
-        cause = "It is cut short: restore it from a copy." if first in (b"", b"{") else _FOREIGN
+        cause = "It is cut short or damaged: restore it from a copy." if first in (b"", b"{") else _FOREIGN
         raise ValueError(f'path="{path}" must be a whole fastmeta checkpoint. {cause} ({error})') from error
     if "fastmeta_format" not in metadata:
         raise ValueError(f'path="{path}" must be a fastmeta checkpoint. {_FOREIGN}')
-    if int(metadata["fastmeta_format"]) > FORMAT:
+    with refused(path):
+        text = metadata["fastmeta_format"]
+        version = checks.integer("fastmeta_format", int(text) if text.isdecimal() else text, 1)
+    if version > FORMAT:
         raise ValueError(
             f'path="{path}" has checkpoint format {metadata["fastmeta_format"]}; this fastmeta reads up to '
             f"{FORMAT}. Upgrade: pip install --upgrade fastmeta."
         )
-    return arrays, metadata["description"]
+    return arrays, metadata

@@ -16,12 +16,14 @@ class DivergenceError(ArithmeticError):
     """A loss, gradient or parameter became infinite or NaN; the message names the inner step and the likely cause."""
 
 
-def integer(name: str, value: Any, at_least: int, advice: str = "") -> int:
-    """`value` as an int of at least `at_least`; ValueError or TypeError otherwise."""
+def integer(name: str, value: Any, at_least: int, advice: str = "", at_most: int | None = None) -> int:
+    """`value` as an int of at least `at_least` and at most `at_most`; ValueError or TypeError otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(_message(name, value, "be a whole number", advice))
     if value < at_least:
         raise ValueError(_message(name, value, f"be at least {at_least}", advice))
+    if at_most is not None and int(value) > at_most:
+        raise ValueError(_message(name, value, f"be at most {at_most}", advice))
     return int(value)
 
 

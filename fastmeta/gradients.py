@@ -45,11 +45,21 @@ class MetaGradient:
 
 
 def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Array:
-    """Outputs (N, O) or (T, N, O). Batch norm uses the statistics of the N samples at hand."""
-    x = np.atleast_1d(x)
+    """Outputs (N, O) or (T, N, O). Batch norm uses the statistics of the N samples at hand.
+
+    Raises DivergenceError where an output is not finite.
+    """
+    x = np.atleast_1d(inputs.array("x", x))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x))
     outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype))
+    if not np.isfinite(outputs).all():
+        task, sample, output = np.argwhere(~np.isfinite(outputs))[0]
+        place = f"sample {sample}" if single else f"sample {sample} of task {task}"
+        raise checks.DivergenceError(
+            f"output {output} of {place} is {outputs[task, sample, output]}: theta or x are too large "
+            f"for {outputs.dtype}. {_cure('Scale x', outputs)}"
+        )
     return outputs[0] if single else outputs
 
 
@@ -72,7 +82,7 @@ def gradient(
     theta, data, single = _one_set(net, theta, x, y, weights)
     losses, gradients = devices.backend(device).gradient(net.table, theta, data)
     _check_losses(losses)
-    _check_finite("gradient", gradients)
+    _check_finite("gradient", gradients, "Scale the data")
     return (float(losses[0]), gradients[0]) if single else (losses, gradients)
 
 
@@ -86,11 +96,16 @@ def hvp(
     *,
     device: str = "cpu",
 ) -> Array:
-    """Exact product of the loss's Hessian at theta with v (P,) or (T, P): (P,) or (T, P)."""
+    """Exact product of the loss's Hessian at theta with v (P,) or (T, P): (P,) or (T, P).
+
+    Raises DivergenceError where the product is not finite.
+    """
     theta, data, single = _one_set(net, theta, x, y, weights)
-    v = inputs.parameters(net, v, None if single else len(x), "v").astype(theta.dtype, copy=False)
+    v = inputs.direction(net, v, None if single else len(data.x), theta.dtype)
     product = devices.backend(device).hvp(net.table, theta, v, data)
-    _check_finite("Hessian-vector product", product)
+    if not np.isfinite(product).all():
+        _check_losses(devices.backend(device).loss(net.table, theta, data))
+        _check_finite("Hessian-vector product", product, "Scale v or the data")
     return product[0] if single else product
 
 
@@ -109,8 +124,8 @@ def adapt(
     """phi, (P,) or (T, P), after `inner_steps` of gradient descent from theta.
 
     inner_lr: a number, or an array whose last axis is 1, V (one per entry of net.views) or P, with an
-    optional first axis of one per step. adapt="head" moves the last linear layer only (ANIL).
-    Raises DivergenceError where a loss or phi is not finite.
+    optional first axis of one per step. Rates in an array may be negative or 0, as learned ones become.
+    adapt="head" moves the last linear layer only (ANIL). Raises DivergenceError where a loss or phi is not finite.
     """
     theta, data, single = _one_set(net, theta, x, y, weights)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
@@ -141,7 +156,7 @@ def meta_gradient(
     >>> meta_gradient(net, net.init(seed=0), tasks.Sinusoid(shots=10).sample(4, seed=0)).gradient.shape
     (1761,)
     """
-    if order not in (1, 2):
+    if checks.integer("order", order, 1, "Use 2 (exact) or 1 (first order).") > 2:
         raise ValueError(f"order={order!r} must be 2 (exact) or 1 (first order).")
     checks.choice("memory", memory, ("auto", "stash", "recompute"))
     theta = inputs.parameters(net, theta)
@@ -149,8 +164,8 @@ def meta_gradient(
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
     result = devices.backend(device).meta_gradient(net.table, theta, support, query, inner, int(order), memory)
     _check_inner(result.support_losses, result.query_losses, inner_lr)
-    _check_finite("meta-gradient", result.gradient)
-    _check_finite("gradient of inner_lr", result.rates_gradient)
+    _check_finite("meta-gradient", result.gradient, "Halve inner_lr, or scale the data")
+    _check_finite("gradient of inner_lr", result.rates_gradient, "Halve inner_lr, or scale the data")
     rates = result.rates_gradient.reshape(np.shape(inner_lr))
     mean = float(result.query_losses.mean(dtype=np.float64))
     return MetaGradient(
@@ -163,7 +178,7 @@ def meta_gradient(
 
 
 def _one_set(net: Network, theta: Any, x: Any, y: Any, weights: Any) -> tuple[Array, TaskSet, bool]:
-    x = np.atleast_1d(x)
+    x = np.atleast_1d(inputs.array("x", x))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x))
     return theta, inputs.task_set(net, x, y, weights, theta.dtype), single
@@ -200,9 +215,13 @@ def _check_inner(support_losses: Array, outcome: Array, inner_lr: Any) -> None:
     )
 
 
-def _check_finite(what: str, values: Array) -> None:
+def _check_finite(what: str, values: Array, advice: str) -> None:
+    """Raise where a derivative is not finite; every loss has been found to be."""
     if not np.isfinite(values).all():
         raise checks.DivergenceError(
-            f"the {what} is not finite although every loss is: it overflows {values.dtype}. "
-            "Halve inner_lr, scale the data to about 1, or use a float64 theta."
+            f"the {what} is not finite although every loss is: it overflows {values.dtype}. {_cure(advice, values)}"
         )
+
+
+def _cure(advice: str, values: Array) -> str:
+    return f"{advice} to about 1." if values.dtype == np.float64 else f"{advice} to about 1, or use a float64 theta."

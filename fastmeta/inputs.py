@@ -16,20 +16,47 @@ from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import InnerLoop, TaskSet
 
 Array = NDArray[Any]
+MOST_STEPS = 1_000_000
+
+
+def array(name: str, value: Any) -> Array:
+    """`value` as NumPy sees it; ValueError where its rows differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array; its rows differ in length. Give each as many values.") from error
+
+
+def inner_steps(value: Any, at_least: int = 0) -> int:
+    """The number of inner steps, at most a million."""
+    return checks.integer("inner_steps", value, at_least, at_most=MOST_STEPS)
+
+
+def initial_rates(inner_lr: Any) -> float | Array:
+    """A learner's inner_lr: a positive number, or float64 rates of one or two axes and any sign."""
+    rates = array("inner_lr", inner_lr)
+    if rates.ndim == 0:
+        return checks.positive("inner_lr", rates.item())
+    if rates.ndim > 2:
+        raise ValueError(f"inner_lr of shape {rates.shape} must be a number, (R,) or (inner_steps, R).")
+    return _converted(_rates(rates).copy(), np.float64, "inner_lr")
 
 
 def parameters(net: Network, theta: Any, tasks: int | None = None, name: str = "theta") -> Array:
     """theta (P,), or (T, P) where data of T tasks allow it, as float32 or float64."""
-    array = np.asarray(theta)
-    if array.dtype.kind != "f":
-        raise TypeError(f"{name} of dtype {array.dtype} must be floats. Start from net.init(seed=0).")
-    if array.shape != (net.parameter_count,) and array.shape != (tasks, net.parameter_count):
+    values = array(name, theta)
+    if values.dtype.kind != "f":
+        raise TypeError(f"{name} of dtype {values.dtype} must be floats. Start from net.init(seed=0).")
+    if values.shape != (net.parameter_count,) and values.shape != (tasks, net.parameter_count):
         count = net.parameter_count
         wanted = f"({count},)" if tasks is None else f"({count},) or ({tasks}, {count})"
-        raise ValueError(f"{name} of shape {array.shape} must be {wanted}: {net} has {count} parameters.")
-    array = _contiguous(array, np.float64 if array.dtype.itemsize >= 8 else np.float32)
-    checks.finite(name, array)
-    return array
+        raise ValueError(f"{name} of shape {values.shape} must be {wanted}: {net} has {count} parameters.")
+    return _converted(values, np.float64 if values.dtype.itemsize >= 8 else np.float32, name)
+
+
+def direction(net: Network, v: Any, tasks: int | None, dtype: Any) -> Array:
+    """v, (P,) or (T, P), in theta's dtype."""
+    return _converted(parameters(net, v, tasks, "v"), dtype, "v")
 
 
 def is_single(net: Network, x: Any) -> bool:
@@ -39,19 +66,16 @@ def is_single(net: Network, x: Any) -> bool:
 
 def samples(net: Network, x: Any, dtype: Any, name: str = "x") -> Array:
     """x (T, N, ...) in `dtype`; one task's (N, ...) gets T = 1."""
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} of dtype {array.dtype} must be numbers.")
-    if is_single(net, array):
-        array = array[None]
-    if array.shape[2:] != net.input_shape or array.ndim != len(net.input_shape) + 2:
-        raise ValueError(_misfit(net, name, np.shape(x)))
-    if not (array.shape[0] and array.shape[1]):
-        what = "samples" if array.shape[0] else "tasks"
-        raise ValueError(f"{name} of shape {np.shape(x)} has no {what}. Give at least one.")
-    array = _contiguous(array, dtype)
-    checks.finite(name, array)
-    return array
+    given = array(name, x)
+    if given.dtype.kind not in "fiub":
+        raise TypeError(f"{name} of dtype {given.dtype} must be numbers.")
+    values = given[None] if is_single(net, given) else given
+    if values.shape[2:] != net.input_shape or values.ndim != len(net.input_shape) + 2:
+        raise ValueError(_misfit(net, name, given.shape))
+    if not (values.shape[0] and values.shape[1]):
+        what = "samples" if values.shape[0] else "tasks"
+        raise ValueError(f"{name} of shape {given.shape} has no {what}. Give at least one.")
+    return _converted(values, dtype, name)
 
 
 def task_set(
@@ -63,10 +87,12 @@ def task_set(
     names: tuple[str, str, str] = ("x", "y", "weights"),
 ) -> TaskSet:
     """Samples, labels or targets and weights of T tasks; single data get T = 1."""
+    x = array(names[0], x)
     single = is_single(net, x)
     data = samples(net, x, dtype, names[0])
     lead = data.shape[:2]
-    targets = np.asarray(y)[None] if single else np.asarray(y)
+    targets = array(names[1], y)
+    targets = targets[None] if single else targets
     shape = targets.shape[1:] if single else targets.shape
     if targets.dtype.kind in "iu":
         if targets.shape != lead:
@@ -79,8 +105,7 @@ def task_set(
             wanted = (*lead, net.outputs)[1:] if single else (*lead, net.outputs)
             advice = "Use integers for labels." if targets.shape == lead else "Float targets mean squared error."
             raise ValueError(f"{names[1]} of shape {shape} must be {wanted} for {net}. {advice}")
-        targets = _contiguous(targets, dtype)
-        checks.finite(names[1], targets)
+        targets = _converted(targets, dtype, names[1])
     else:
         raise TypeError(f"{names[1]} of dtype {targets.dtype} must be integer labels or float targets.")
     return TaskSet(data, targets, _weights(weights, lead, single, dtype, names[2]))
@@ -98,17 +123,16 @@ def batch_sets(net: Network, batch: Batch, dtype: Any) -> tuple[TaskSet, TaskSet
     )
 
 
-def inner_loop(net: Network, inner_lr: Any, inner_steps: Any, adapt: str, dtype: Any) -> InnerLoop:
+def inner_loop(net: Network, inner_lr: Any, steps: Any, adapt: str, dtype: Any) -> InnerLoop:
     """Steps, rates (1 or S, R) and the range of theta that adapts."""
-    steps = checks.integer("inner_steps", inner_steps, 0)
+    steps = inner_steps(steps)
     whole = checks.choice("adapt", adapt, ("all", "head")) == "all"
     adapted = (0, net.parameter_count) if whole else net.head
-    if np.ndim(inner_lr) == 0:
+    if isinstance(inner_lr, float) or np.ndim(array("inner_lr", inner_lr)) == 0:
         value = inner_lr.item() if isinstance(inner_lr, np.ndarray) else inner_lr
-        return InnerLoop(steps, np.full((1, 1), checks.positive("inner_lr", value), dtype), adapted)
-    rates = np.asarray(inner_lr)
-    if rates.dtype.kind not in "fiu":
-        raise TypeError(f"inner_lr of dtype {rates.dtype} must be numbers.")
+        rate = np.array([[checks.positive("inner_lr", value)]])
+        return InnerLoop(steps, _converted_rates(rate, dtype), adapted)
+    rates = _rates(array("inner_lr", inner_lr))
     arrays, count = len(net.parameter_shapes), net.parameter_count
     if rates.ndim > 2 or rates.shape[-1] not in (1, arrays, count) or len(np.atleast_2d(rates)) not in (1, steps):
         raise ValueError(
@@ -116,21 +140,34 @@ def inner_loop(net: Network, inner_lr: Any, inner_steps: Any, adapt: str, dtype:
             f"(one per parameter array) or {count} (one per parameter), with an optional first axis of 1 or "
             f"inner_steps={steps}."
         )
-    rates = _contiguous(np.atleast_2d(rates), dtype)
-    checks.finite("inner_lr", rates)
-    return InnerLoop(steps, rates, adapted)
+    return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted)
+
+
+def _converted_rates(rates: Array, dtype: Any) -> Array:
+    made = _converted(rates, dtype, "inner_lr")
+    if not made.all() and (vanished := rates[made == 0]).any():
+        raise ValueError(
+            f"inner_lr={vanished[vanished != 0][0]} must not be 0 as {made.dtype}, for which it is too small. "
+            "Use a larger rate or a float64 theta."
+        )
+    return made
+
+
+def _rates(rates: Array) -> Array:
+    if rates.dtype.kind not in "fiu":
+        raise TypeError(f"inner_lr of dtype {rates.dtype} must be numbers.")
+    return rates
 
 
 def _weights(weights: Any, lead: tuple[int, ...], single: bool, dtype: Any, name: str) -> Array | None:
     if weights is None:
         return None
-    array = np.asarray(weights)[None] if single else np.asarray(weights)
-    if array.dtype.kind not in "fiu" or array.shape != lead:
+    given = array(name, weights)
+    values = given[None] if single else given
+    if values.dtype.kind not in "fiu" or values.shape != lead:
         wanted = lead[1:] if single else lead
-        raise ValueError(f"{name} of shape {np.shape(weights)} must be numbers of shape {wanted}, one a sample.")
-    array = _contiguous(array, dtype)
-    checks.finite(name, array)
-    return array
+        raise ValueError(f"{name} of shape {given.shape} must be numbers of shape {wanted}, one a sample.")
+    return _converted(values, dtype, name)
 
 
 def _check_labels(labels: Array, ways: int) -> None:
@@ -140,9 +177,20 @@ def _check_labels(labels: Array, ways: int) -> None:
         raise ValueError(f"labels must be 0 .. ways-1; got {wrong} with ways={ways}.")
 
 
-def _contiguous(array: Array, dtype: Any) -> Array:
-    array = np.ascontiguousarray(array, dtype)
-    return array if array.flags.aligned else array.copy()
+def _converted(values: Array, dtype: Any, name: str) -> Array:
+    """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
+    with np.errstate(over="ignore"):
+        made = _contiguous(values, dtype)
+    if not np.isfinite(made).all():
+        checks.finite(name, values)
+        cure = "Scale it" if made.dtype == np.float64 else "Use a float64 theta, or scale it"
+        raise ValueError(f"{name} is too large for {made.dtype}: it reaches {np.abs(values).max():.3g}. {cure}.")
+    return made
+
+
+def _contiguous(values: Array, dtype: Any) -> Array:
+    values = np.ascontiguousarray(values, dtype)
+    return values if values.flags.aligned else values.copy()
 
 
 def _misfit(net: Network, name: str, shape: tuple[int, ...]) -> str:

@@ -33,6 +33,7 @@ class Learner(ABC):
 
     Batch norm is transductive in training, adaptation and evaluation: the statistics of the batch at hand.
     A subclass gives `meta_gradients`; its constructor keeps every argument under the argument's name.
+    A number as inner_lr is positive; rates in an array may be negative or 0, as learned ones become.
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
@@ -45,8 +46,8 @@ class Learner(ABC):
         if not isinstance(net, Network):
             raise TypeError(f"net={net!r} must be a Network, such as MLP((1, 40, 40, 1)).")
         self.net = net
-        self.inner_lr = _inner_lr(inner_lr)
-        self.inner_steps = checks.integer("inner_steps", inner_steps, 1)
+        self.inner_lr = inputs.initial_rates(inner_lr)
+        self.inner_steps = inputs.inner_steps(inner_steps, 1)
         self.device = checks.choice("device", device, DEVICES)
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
@@ -121,7 +122,8 @@ class Learner(ABC):
         optimizer: by default Adam(1e-3). theta (P,): the first parameters, float32 or float64, by default
         net.init(seed). checkpoint: a file, written after the first iteration, after each `checkpoint_every`,
         on Ctrl-C and at the end. resume: go on from that file where it exists, to the same bits as a run that
-        was never interrupted. callback(iteration, loss): called after each iteration, counted from 1.
+        was never interrupted; give the same tasks, which are not compared, and no theta.
+        callback(iteration, loss): called after each iteration, counted from 1.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
         `checkpoint` exists and resume is False; ValueError where it has another network or other settings.
@@ -132,12 +134,15 @@ class Learner(ABC):
         optimizer = Adam(1e-3) if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer={optimizer!r} must be an optimizer, such as fm.Adam(1e-3).")
+        if resume and theta is not None:
+            raise ValueError("theta must be left out with resume=True: training goes on from the checkpoint's.")
         settings = {
             "tasks_per_step": checks.integer("tasks_per_step", tasks_per_step, 1),
             "seed": checks.integer("seed", seed, 0),
             "optimizer": optimizer.to_dict(),
         }
         first = self.net.init(seed) if theta is None else inputs.parameters(self.net, theta).copy()
+        inputs.inner_loop(self.net, self.inner_lr, self.inner_steps, "all", first.dtype)  # or raise before any work
         state = training.begin(self.initial_parameters(first), optimizer)
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self._restore(checkpoints.continued(start, checkpoint, resume))
@@ -177,8 +182,8 @@ class Learner(ABC):
         step's), and 0 leaves theta as it is. weights (N,) multiply each sample's loss. (T, N, ...) data adapt
         to T tasks at once. Raises DivergenceError, naming the inner step.
         """
-        steps = self.inner_steps if inner_steps is None else checks.integer("inner_steps", inner_steps, 0)
-        x, y = np.asarray(x_support), np.asarray(y_support)
+        steps = self.inner_steps if inner_steps is None else inputs.inner_steps(inner_steps)
+        x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)
         phi = self._descend(self.theta, x, y, weights, 0, steps)
         return AdaptedModel(self.net, phi, y.dtype.kind != "f", self.device)
 
@@ -196,7 +201,7 @@ class Learner(ABC):
         self,
         tasks: TaskSource,
         episodes: int = ...,
-        inner_steps: Sequence[int] = ...,
+        inner_steps: Sequence[int] | Array = ...,
         seed: int = ...,
         tasks_per_step: int = ...,
     ) -> dict[int, Score]: ...
@@ -204,7 +209,7 @@ class Learner(ABC):
         self,
         tasks: TaskSource,
         episodes: int = 600,
-        inner_steps: int | Sequence[int] | None = None,
+        inner_steps: int | Sequence[int] | Array | None = None,
         seed: int = 1,
         tasks_per_step: int = 25,
     ) -> Score | dict[int, Score]:
@@ -218,8 +223,11 @@ class Learner(ABC):
         checks.integer("episodes", episodes, 1)
         checks.integer("tasks_per_step", tasks_per_step, 1)
         _check_tasks(tasks)
+        inner_steps = inner_steps.tolist() if isinstance(inner_steps, np.ndarray) else inner_steps
         asked = inner_steps if isinstance(inner_steps, Sequence) else [inner_steps]
-        steps = [self.inner_steps if n is None else checks.integer("inner_steps", n, 0) for n in asked]
+        steps = [self.inner_steps if n is None else inputs.inner_steps(n) for n in asked]
+        if not steps:
+            raise ValueError(f"inner_steps={inner_steps} must not be empty. Name at least one number of steps.")
         values, measure = evaluation.episode_values(self._query_outputs, tasks, episodes, steps, seed, tasks_per_step)
         scores = {n: Score(values[n], measure, self.batch_norm) for n in steps}
         return scores if asked is inner_steps else scores[steps[0]]
@@ -268,24 +276,17 @@ class Learner(ABC):
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Learner:
     """The learner that `save` or a checkpoint wrote, of its own class, ready to adapt and evaluate.
 
-    Raises FileNotFoundError; ValueError where the file is damaged, foreign, of a later format, or names an
-    algorithm that this fastmeta does not have.
+    Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
+    names an algorithm that this fastmeta does not have.
     """
+    checks.choice("device", device, DEVICES)
     saved = checkpoints.read(path)
-    kind = checks.choice("algorithm", saved.algorithm, Learner.algorithms)
-    learner = Learner.algorithms[kind](saved.net, **saved.hyper_parameters, device=device)
+    with checkpoints.refused(path):
+        kind = checks.choice("algorithm", saved.algorithm, Learner.algorithms)
+        learner = Learner.algorithms[kind](saved.net, **saved.hyper_parameters, device=device)
+        checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
     learner._restore(saved)
     return learner
-
-
-def _inner_lr(value: ArrayLike) -> float | Array:
-    if np.ndim(value) == 0:
-        return checks.positive("inner_lr", np.asarray(value).item())
-    rates = np.array(value, np.float64)
-    if rates.ndim > 2:
-        raise ValueError(f"inner_lr of shape {rates.shape} must be a number, (R,) or (inner_steps, R).")
-    checks.finite("inner_lr", rates)
-    return rates
 
 
 def _check_tasks(tasks: Any) -> None:

@@ -77,6 +77,8 @@ class Score:
     def _interval(self) -> str:
         if self.measure == "accuracy":
             return f"{100 * self.mean:.2f} % ± {100 * self.ci95:.2f}"
+        if max(self.mean, self.ci95) >= 1e4:
+            return f"{self.mean:.3g} ± {self.ci95:.2g}"
         # two decimals, or as many as the interval's first digit needs
         decimals = max(2, -math.floor(math.log10(self.ci95))) if self.ci95 else 2
         return f"{self.mean:.{decimals}f} ± {self.ci95:.{decimals}f}"

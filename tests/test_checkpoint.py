@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import fastmeta as fm
@@ -157,7 +158,7 @@ def test_another_run(tmp_path, changes, message):
 
 def test_the_same_run_goes_on(tmp_path):
     path = pathlib.Path(tmp_path, "run.safetensors")
-    begun = example(training=training.begin({"theta": np.zeros(13)}, fm.Adam()))
+    begun = example(training=training.begin({"theta": np.zeros(13), "inner_lr": np.ones((1, 2))}, fm.Adam()))
     assert checkpoints.continued(begun, path, resume=True) is begun
     checkpoints.write(path, example())
     assert_equal(checkpoints.continued(begun, path, resume=True), example())
@@ -172,3 +173,78 @@ def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
 def test_resume_without_a_path():
     with pytest.raises(ValueError, match="resume=True must come with a checkpoint"):
         checkpoints.continued(example(), None, resume=True)
+
+
+# files that somebody edited, or a disk damaged
+
+
+def edited(path: pathlib.Path, metadata=None, remove=(), arrays=None, **changes) -> pathlib.Path:
+    """The example with some `metadata`, `arrays` and entries of its description replaced or removed."""
+    checkpoints.write(path, example())
+    with safe_open(path, framework="numpy") as file:
+        texts, contents = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    texts["description"] = json.dumps(json.loads(texts["description"]) | changes)
+    kept = json.loads(texts["description"])
+    texts["description"] = json.dumps({name: value for name, value in kept.items() if name not in remove})
+    texts |= metadata or {}
+    texts, contents = ({n: v for n, v in d.items() if n not in remove} for d in (texts, contents | (arrays or {})))
+    save_file(contents, path, texts)
+    return path
+
+
+NAN = np.full(13, np.nan, np.float32)
+EDITS = {
+    "it has no 'description'.": {"remove": ["description"]},
+    "it has no 'step'.": {"remove": ["step"]},
+    "it has no 'network'.": {"remove": ["network"]},
+    "it has no 'layers'.": {"network": {}},
+    "it has no 'theta'.": {"remove": ["theta"]},
+    "it has no 'loss'.": {"remove": ["history.loss"]},
+    "its description is not JSON (": {"metadata": {"description": "{"}},
+    "list indices must be integers": {"metadata": {"description": "[]"}},
+    'fastmeta_format="x" must be a whole number.': {"metadata": {"fastmeta_format": "x"}},
+    "fastmeta_format=0 must be at least 1.": {"metadata": {"fastmeta_format": "0"}},
+    "step=-1 must be at least 0.": {"step": -1},
+    'step="1" must be a whole number.': {"step": "1"},
+    "the history of loss of shape (1,) must be (step,) = (99,).": {"step": 99},
+    "hyper_parameters=[1] must be settings by name.": {"hyper_parameters": [1]},
+    "settings=None must be settings by name.": {"settings": None},
+    "unexpected keyword argument 'foo'": {"hyper_parameters": {"foo": 1}},
+    "inner_steps=0 must be at least 1.": {"hyper_parameters": {"inner_steps": 0}},
+    "theta of shape (13,) must be (17,) for MLP": {"network": fm.MLP((2, 4, 1)).to_dict()},
+    "theta of dtype float16 must be float32 or float64.": {"arrays": {"theta": np.zeros(13, np.float16)}},
+    "theta and its optimizer arrays must be finite.": {"arrays": {"theta": NAN}},
+    "optimizer array of theta, float32 (2,), must be float32 (13,).": {
+        "arrays": {"optimizer.theta.1": np.zeros(2, np.float32)}
+    },
+    "inner_lr is absent, not (1, 2).": {"remove": ["inner_lr"]},
+    "extra is (1,), not absent.": {"arrays": {"extra": np.zeros(1)}},
+}
+
+
+@pytest.mark.parametrize("message", EDITS)
+def test_edited_files_name_the_path_the_cause_and_the_cure(tmp_path, message):
+    path = edited(tmp_path / "run", **EDITS[message])
+    with pytest.raises(ValueError, match=r'run" must be a checkpoint as fastmeta wrote it: .*') as caught:
+        fm.load(path)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(" Restore it from a copy, or train anew.")
+
+
+def test_edited_moments_are_not_resumed(tmp_path):
+    path = edited(tmp_path / "run", remove=["optimizer.theta.1"])
+    with pytest.raises(ValueError, match="theta has 1 optimizer arrays, not 2"):
+        checkpoints.continued(example(), path, resume=True)
+
+
+def test_array_of_a_dtype_that_numpy_lacks(tmp_path):
+    header = json.dumps({"theta": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+    (tmp_path / "run").write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+    with pytest.raises(ValueError, match=r"must be a whole fastmeta checkpoint|must be a fastmeta checkpoint"):
+        fm.load(tmp_path / "run")
+
+
+def test_the_device_is_no_fault_of_the_file(tmp_path):
+    checkpoints.write(tmp_path / "run", example())
+    with pytest.raises(ValueError, match=r'^device="gpu" must be one of'):
+        fm.load(tmp_path / "run", device="gpu")

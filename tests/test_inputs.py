@@ -69,6 +69,23 @@ BAD = {
         inner_lr=np.ones((3, 4)), inner_steps=2
     ),
     "inner_lr must be finite; 1 of 1": _meta_call(inner_lr=np.array([np.inf])),
+    "inner_lr=1e-60 must not be 0 as float32, for which it is too small. Use a larger": _meta_call(inner_lr=1e-60),
+    "inner_lr=-1e-60 must not be 0 as float32": _meta_call(inner_lr=[0.0, 0.1, -1e-60, 0.1]),
+    "inner_lr is too large for float32: it reaches 1e+300. Use a float64": _meta_call(inner_lr=1e300),
+    "inner_lr must be an array; its rows differ in length.": _meta_call(inner_lr=[[0.1], [0.1, 0.2]]),
+    "x must be an array; its rows differ in length. Give each as many values.": _loss_call([[1, 2], [3]]),
+    "y must be an array; its rows differ": _loss_call(y=[[1, 2, 3], [1]]),
+    "weights must be an array; its rows differ": _loss_call(weights=[[1, 2, 3], [1]]),
+    "theta must be an array; its rows differ": _loss_call(theta=[[1.0, 2.0], [1.0]]),
+    "x is too large for float32: it reaches 1e+300. Use a float64 theta, or scale it.": _loss_call(X - 1e300),
+    "x_query is too large for float32": _meta_call(batch=_batch(xq=X + 1e300)),
+    "y is too large for float32": _loss_call(y=TARGETS + 1e300),
+    "weights is too large for float32": _loss_call(weights=np.full((2, 3), 1e300)),
+    "v is too large for float32": lambda: fm.hvp(NET, NET.init(0), np.full(33, 1e300), X, LABELS, device="numpy"),
+    "inner_steps=1000000000000 must be at most 1000000.": _meta_call(inner_steps=10**12),
+    "order=True must be a whole number. Use 2 (exact) or 1 (first order).": _meta_call(order=True),
+    "order=2.0 must be a whole number.": _meta_call(order=2.0),
+    "order=array([1, 2]) must be a whole number.": _meta_call(order=np.array([1, 2])),
     "inner_steps=-1 must be at least 0.": _meta_call(inner_steps=-1),
     "inner_steps=1.5 must be a whole number.": _meta_call(inner_steps=1.5),
     "order=3 must be 2 (exact) or 1 (first order).": _meta_call(order=3),
@@ -169,3 +186,23 @@ def test_divergence_names_the_step_and_the_cause(device, dtype):
         fm.loss(case.network, theta, x, batch.y_support, device=device)
     with pytest.raises(DivergenceError, match="task 0 is not finite before any inner step"):
         fm.adapt(case.network, theta * 0 + huge, batch.x_support, batch.y_support, device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_overflowing_derivatives_and_outputs_say_what_is_not_finite(device, dtype):
+    net, huge = MLP((1, 2)), np.finfo(dtype).max / 4
+    theta, x, y = np.ones(4, dtype), np.full((3, 1), 2.0), np.zeros((3, 2))
+    cure = r"to about 1, or use a float64 theta\.$" if dtype == "float32" else r"to about 1\.$"
+    with pytest.raises(DivergenceError, match=f"product is not finite although every loss is.* Scale v or .*{cure}"):
+        fm.hvp(net, theta, theta * huge, x, y, device=device)
+    with pytest.raises(DivergenceError, match="the loss of task 0 is inf"):
+        fm.hvp(net, theta * huge, theta * huge, x, y, device=device)
+    with pytest.raises(DivergenceError, match=f"output 0 of sample 0 is inf: .* Scale x {cure}"):
+        fm.predict(net, theta * huge, x * 4, device=device)
+    with pytest.raises(DivergenceError, match="output 1 of sample 2 of task 1 is -inf"):
+        fm.predict(net, np.array([0, -huge, 0, 0], dtype), [[[1], [1], [1]], [[1], [1], [9]]], device=device)
+
+
+def test_rates_of_any_sign():
+    rates = [-0.1, 0.0, 0.1, 0.2]
+    assert fm.adapt(NET, NET.init(0), X[0], LABELS[0], rates, device="numpy").shape == (33,)

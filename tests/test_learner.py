@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
+from fastmeta.adapted_model import AdaptedModel
 from fastmeta.learner import Learner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -269,6 +270,19 @@ def test_adapt_and_predict_labels():
     assert (labels == batch.y_query[0]).mean() > 0.8
 
 
+def test_predictions_that_are_not_finite_are_refused():
+    model = AdaptedModel(fm.MLP((1, 3)), np.full(6, 1e30, np.float32), True, "numpy")
+    for method in (model.outputs, model.predict, model.probabilities):
+        with pytest.raises(fm.DivergenceError, match=r"output 0 of sample 1 is inf: theta or x are too large"):
+            method([[1.0], [1e20]])
+
+
+def test_probabilities_of_outputs_far_apart():
+    theta = np.array([1, -1, 0, 0], np.float32)
+    model = AdaptedModel(fm.MLP((1, 2)), theta, True, "numpy")
+    np.testing.assert_array_equal(model.probabilities([[3e38]]), [[1, 0]])
+
+
 def test_no_inner_steps_leave_theta_alone():
     learner = maml().fit(SINE, 1)
     batch = SINE.sample(1, seed=5)
@@ -316,6 +330,7 @@ def test_evaluate_several_inner_steps_at_once():
     learner = maml(inner_lr=np.array([[0.05], [0.02]]), inner_steps=2).fit(SINE, 2)
     scores = learner.evaluate(SINE, episodes=6, inner_steps=(5, 0, 1, 5))
     assert list(scores) == [5, 0, 1]
+    assert list(learner.evaluate(SINE, episodes=6, inner_steps=np.array([5, 0, 1]))) == [5, 0, 1]
     for steps, score in scores.items():
         alone = learner.evaluate(SINE, episodes=6, inner_steps=steps)
         np.testing.assert_allclose(score.values, alone.values, rtol=1e-6)
@@ -369,7 +384,12 @@ def test_evaluation_in_which_all_diverge_says_so():
         (lambda: maml(inner_lr=-0.1), ValueError, r"inner_lr=-0\.1 must be positive"),
         (lambda: maml(inner_lr=[0.1, np.nan]), ValueError, "inner_lr must be finite"),
         (lambda: maml(inner_lr=np.ones((1, 1, 1))), ValueError, r"inner_lr of shape \(1, 1, 1\) must be"),
+        (lambda: maml(inner_lr=[[0.1], [0.1, 0.2]]), ValueError, "inner_lr must be an array; its rows differ"),
+        (lambda: maml(inner_lr=["a"]), TypeError, "inner_lr of dtype <U1 must be numbers"),
+        (lambda: maml(inner_lr=1e-60).fit(SINE, 0), ValueError, "inner_lr=1e-60 must not be 0 as float32"),
+        (lambda: maml(inner_lr=[1e300]).fit(SINE, 0), ValueError, "inner_lr is too large for float32"),
         (lambda: maml(inner_steps=0), ValueError, "inner_steps=0 must be at least 1"),
+        (lambda: maml(inner_steps=10**12), ValueError, "inner_steps=1000000000000 must be at most 1000000"),
         (lambda: maml(device="gpu"), ValueError, 'device="gpu" must be one of'),
         (lambda: maml().theta, RuntimeError, "MAML has learned nothing yet. Call fit"),
         (lambda: maml().save("never"), RuntimeError, "MAML has learned nothing yet"),
@@ -393,6 +413,18 @@ def test_evaluation_in_which_all_diverge_says_so():
             "checkpoint_every=0 must be at least 1",
         ),
         (lambda: maml().fit(SINE, 1, resume=True), ValueError, "resume=True must come with a checkpoint"),
+        (
+            lambda: maml().fit(SINE, 1, resume=True, checkpoint="never", theta=NET.init(1)),
+            ValueError,
+            r"theta must be left out with resume=True: training goes on from the checkpoint's\.",
+        ),
+        (
+            lambda: maml().fit(SINE, 0).adapt([[1.0], [1.0, 2.0]], [[1.0]] * 2),
+            ValueError,
+            "x_support must be an array;",
+        ),
+        (lambda: maml().fit(SINE, 0).evaluate(SINE, 1, []), ValueError, r"inner_steps=\[\] must not be empty\. Name"),
+        (lambda: maml().fit(SINE, 0).evaluate(SINE, 1, np.ones(2)), TypeError, r"inner_steps=1\.0 must be a whole"),
         (lambda: maml().fit(SINE, 0).evaluate(SINE, 0), ValueError, "episodes=0 must be at least 1"),
         (lambda: maml().fit(SINE, 0).evaluate(SINE, 1, -1), ValueError, "inner_steps=-1 must be at least 0"),
         (

@@ -23,6 +23,8 @@ def test_interval_is_1_96_standard_errors():
         ([0.3, 0.4], "mse", "0.35 ± 0.07"),
         ([0.0123, 0.0125], "mse", "0.0124 ± 0.0001"),
         ([2.0], "mse", "2.00 ± 0.00"),
+        ([0.0, 2e46], "mse", "1e+46 ± 1.4e+46"),
+        ([0.3, 0.4, np.inf], "mse", "0.35 ± 0.07 (1 diverged)"),
     ],
 )
 def test_text(values, measure, text):
