@@ -1,5 +1,6 @@
 """fastmeta: meta-learning without a framework. Exact meta-gradients by hand, in NumPy and Numba."""
 
+import fastmeta_kernels as kernels
 from fastmeta import tasks
 from fastmeta.algorithms.maml import FOMAML, MAML
 from fastmeta.checks import DivergenceError
@@ -59,6 +60,7 @@ __all__ = [
     "check_meta_gradient",
     "gradient",
     "hvp",
+    "kernels",
     "load",
     "loss",
     "meta_gradient",
