@@ -16,7 +16,7 @@ from fastmeta_kernels.cpu import job
 from fastmeta_kernels.cpu._jit import compile_linked
 from fastmeta_kernels.cpu.batch import run, run_alone
 from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
-from fastmeta_kernels.cpu.plan import O, Plan, plan
+from fastmeta_kernels.cpu.plan import O, Plan, pack, plan, unpack
 from fastmeta_kernels.cpu.product import compile_product
 from fastmeta_kernels.layer_table import Table
 
@@ -104,8 +104,8 @@ def _run(
     dtype, tasks, steps, key = theta.dtype, query.x.shape[0], inner.steps, table.tobytes()
     query_plan = plan(key, query.x.shape[1], dtype.itemsize)
     support_plan = plan(key, support.x.shape[1], dtype.itemsize)
-    per_parameter = inner.rates.shape[1] == query_plan.pack.size > 1
-    rates = _pack(inner.rates, query_plan) if per_parameter else _plain(inner.rates, dtype)
+    per_parameter = inner.rates.shape[1] == theta.shape[-1] > 1
+    rates = pack(inner.rates, query_plan) if per_parameter else _plain(inner.rates, dtype)
     labelled, o, packed = query.y.dtype.kind != "f", int(query_plan.rows[0, O]), query_plan.packed
     chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
 
@@ -136,8 +136,8 @@ def _run(
     )
     workspaces = job.workspace(place, threads, size, dtype)
 
-    thetas = _pack(theta, query_plan)
-    directions = thetas if direction is None else _pack(direction, query_plan)
+    thetas = pack(theta.reshape(-1, theta.shape[-1]), query_plan)
+    directions = thetas if direction is None else pack(direction.reshape(-1, theta.shape[-1]), query_plan)
     fields[job.T_THETA] = packed if theta.ndim > 1 else 0
     fields[job.T_DIRECTION] = packed if direction is not None and direction.ndim > 1 else 0
     xs, ys, ws = _plain_set(support, dtype)
@@ -158,11 +158,11 @@ def _run(
 
     if kind == META:
         share = dtype.type(1.0 / tasks)
-        gradient_mean = (gradients.sum(axis=0) * share)[query_plan.pack]
+        gradient_mean = unpack(gradients.sum(axis=0, keepdims=True) * share, query_plan)[0]
         rates_mean = rates_gradients.sum(axis=0) * share
-        rates_mean = rates_mean[:, query_plan.pack] if per_parameter else rates_mean
+        rates_mean = unpack(rates_mean, query_plan) if per_parameter else rates_mean
         return _Results(query_losses, support_losses, results, results, gradient_mean, rates_mean)
-    parameters = results[:, query_plan.pack] if kind in (GRADIENT, HVP, ADAPT) else results
+    parameters = unpack(results, query_plan) if kind in (GRADIENT, HVP, ADAPT) else results
     return _Results(query_losses, support_losses, results, parameters, gradients, rates_gradients)
 
 
@@ -192,20 +192,10 @@ def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if safe else _lock
 
 
-def _pack(values: Array, plan: Plan) -> Array:
-    """(1 or A, packed) from (P,) or (A, P); padding is zero."""
-    rows = values.reshape(-1, values.shape[-1])
-    packed = np.zeros((rows.shape[0], plan.packed), values.dtype)
-    packed[:, plan.pack] = rows
-    return packed
-
-
-def _packed_range(adapted: tuple[int, int], plan: Plan) -> NDArray[np.int64]:
+def _packed_range(adapted: tuple[int, int], plan: Plan) -> tuple[int, int]:
     """Range of the packed parameters; both ends are boundaries of parameter arrays."""
-    start, stop = adapted
-    first = plan.pack[start] if start < plan.pack.size else plan.packed
-    last = plan.pack[stop] if stop < plan.pack.size else plan.packed
-    return np.array([first, last], np.int64)
+    places = {block.start: block.packed_start for block in plan.blocks}
+    return places.get(adapted[0], plan.packed), places.get(adapted[1], plan.packed)
 
 
 def _plain_set(data: TaskSet, dtype: Any) -> tuple[Array, Array, Array]:

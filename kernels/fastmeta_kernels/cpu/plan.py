@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,15 @@ FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64
 
 
+class Block(NamedTuple):
+    """A parameter array: where it begins in theta and among the packed ones, its shape (h, w, C, O), padded or not."""
+
+    start: int
+    packed_start: int
+    shape: tuple[int, int, int, int]
+    padded: tuple[int, int, int, int]
+
+
 @dataclass(frozen=True)
 class Plan:
     """A network for sets of `samples` samples in one dtype."""
@@ -38,7 +48,7 @@ class Plan:
     rows: NDArray[np.int64]  # (L, FIELDS)
     samples: int
     set_size: int  # scalars of a set: values, deltas, outputs, statistics, transposed weights
-    pack: NDArray[np.int64]  # (P,) place of each parameter among the packed ones
+    blocks: tuple[Block, ...]  # the parameter arrays, in the order of theta
     packed: int  # length of the packed parameters
     edges: NDArray[np.int64]  # (V + 1,) boundaries of the parameter arrays among the packed ones
 
@@ -66,8 +76,8 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
         corner = b * row_stride + b * cp
         places.append([allocate(samples * sample_stride) + corner for _ in ("value", "delta")])
 
-    pack: list[NDArray[np.int64]] = []
-    edges, packed = [0], 0
+    blocks: list[Block] = []
+    edges, packed, parameters = [0], 0, 0
     for i, (row, source) in enumerate(zip(rows, kept, strict=True)):
         h, w, c, cp, _ = geometry[i]
         oh, ow, oc, ocp, _ = geometry[i + 1]
@@ -82,26 +92,25 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
         row[[X, DX, X_R, X_N]] = *places[i], *strides[i][:2]
         row[[Y, DY, Y_R, Y_N]] = *places[i + 1], *strides[i + 1][:2]
         row[WEIGHT] = row[BIAS] = -1
-        if source[lt.WEIGHT] >= 0:
-            place = _weight_places(row)
-            row[WEIGHT] = packed
-            pack.append(packed + place.ravel())
-            packed += _up(int(np.prod(_padded_weight(row))), line)
-            edges.append(packed)
-        if source[lt.BIAS] >= 0:
-            row[BIAS] = packed
-            pack.append(packed + np.arange(oc))
-            packed += _up(ocp, line)
-            edges.append(packed)
+        for field in (WEIGHT, BIAS):
+            if source[lt.WEIGHT if field == WEIGHT else lt.BIAS] >= 0:
+                padded = _padded_weight(row) if field == WEIGHT else (1, 1, 1, int(ocp))
+                channels = int(c) if field == WEIGHT and _is_product(row) else 1
+                shape = (*padded[:2], channels, int(oc))
+                blocks.append(Block(parameters, packed, shape, padded))
+                row[field] = packed
+                parameters += prod(shape)
+                packed += _up(prod(padded), line)
+                edges.append(packed)
         if source[lt.KIND] == lt.BATCH_NORM:
             row[STATS] = allocate(4 * cp)
         if source[lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) and i > first:
-            row[TRANSPOSED] = allocate(int(np.prod(_padded_weight(row))))
+            row[TRANSPOSED] = allocate(prod(_padded_weight(row)))
 
     o = lt.output_count(logical)
     rows[:, [OUTPUTS, OUTPUT_DELTAS, PROBABILITIES]] = [allocate(samples * o) for _ in range(3)]
     rows[:, O] = o
-    return Plan(rows, samples, size, np.concatenate(pack), packed, np.array(edges, np.int64))
+    return Plan(rows, samples, size, tuple(blocks), packed, np.array(edges, np.int64))
 
 
 def _up(count: int, unit: int) -> int:
@@ -149,6 +158,10 @@ def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int
     return [(h, w, c, cp, b) for (h, w, c), cp, b in zip(shapes, padded, border, strict=True)]
 
 
+def _is_product(row: NDArray[np.int64]) -> bool:
+    return row[KIND] in (lt.LINEAR, lt.CONVOLUTION)
+
+
 def _padded_weight(row: NDArray[np.int64]) -> tuple[int, int, int, int]:
     kind = row[KIND]
     if kind == lt.LINEAR:
@@ -158,8 +171,21 @@ def _padded_weight(row: NDArray[np.int64]) -> tuple[int, int, int, int]:
     return 1, 1, 1, int(row[OCP])
 
 
-def _weight_places(row: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each value of a weight (h, w, C, O) lies in its padded form (h, w, CP, OCP)."""
-    padded = _padded_weight(row)
-    c = int(row[C]) if row[KIND] != lt.BATCH_NORM else 1
-    return np.arange(np.prod(padded)).reshape(padded)[:, :, :c, : int(row[OC])]
+def pack(values: NDArray[Any], plan: Plan) -> NDArray[Any]:
+    """(A, packed) from (A, P); padding is zero."""
+    rows = values.shape[0]
+    packed = np.zeros((rows, plan.packed), values.dtype)
+    for start, to, shape, padded in plan.blocks:
+        place = packed[:, to : to + prod(padded)].reshape(rows, *padded)
+        place[..., : shape[2], : shape[3]] = values[:, start : start + prod(shape)].reshape(rows, *shape)
+    return packed
+
+
+def unpack(packed: NDArray[Any], plan: Plan) -> NDArray[Any]:
+    """(A, P) from (A, packed)."""
+    rows, last = packed.shape[0], plan.blocks[-1]
+    values = np.empty((rows, last.start + prod(last.shape)), packed.dtype)
+    for start, to, shape, padded in plan.blocks:
+        place = packed[:, to : to + prod(padded)].reshape(rows, *padded)
+        values[:, start : start + prod(shape)].reshape(rows, *shape)[...] = place[..., : shape[2], : shape[3]]
+    return values
