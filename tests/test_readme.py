@@ -48,6 +48,13 @@ def test_the_program_prints_what_is_shown(tmp_path):
     assert mine == pytest.approx(theirs, **SCORE_TOLERANCE)
 
 
+def test_the_program_for_own_data_runs(tmp_path):
+    (program,) = blocks(section("Your own data, and one meta-gradient"), "python")
+    accuracy, shapes = run(program, tmp_path).splitlines()
+    assert float(accuracy.removeprefix("accuracy: ")) > 0.4  # chance is 0.2
+    assert "'linear1.weight': (8, 32)" in shapes
+
+
 def test_the_kernels_program_runs(tmp_path):
     (program,) = blocks((ROOT / "kernels" / "README.md").read_text("utf-8"), "python")
     assert run(program + "print(gradients.shape)", tmp_path) == "(4, 8)\n"

@@ -64,8 +64,8 @@ class MAML(Learner):
 class FOMAML(MAML):
     """First-order MAML: the inner gradients count as constants (arXiv 1703.03400, section 5.2).
 
-    Arguments, errors and results are MAML's. An iteration costs half of MAML's with one inner step, less with
-    more, because its meta-gradient leaves out the second derivatives.
+    Arguments, errors and results are MAML's. An iteration costs about 0.6 of MAML's with one inner step (1,000
+    sinusoids), less with more, because its meta-gradient leaves out the second derivatives.
     """
 
     order = 1
