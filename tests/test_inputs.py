@@ -1,7 +1,6 @@
 """The public door: what is converted, and what every error says."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -107,13 +106,10 @@ def test_bad_input_is_refused_with_advice(message):
         BAD[message]()
 
 
-def test_cuda_says_what_is_missing(monkeypatch):
-    backend.cache_clear()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'device="cuda" needs CuPy, which is not installed: pip install'):
-        backend("cuda")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: sys)
-    with pytest.raises(ImportError, match=r'no kernels in this version of fastmeta\. Use device="cpu"'):
+def test_cuda_says_that_it_is_not_here():
+    with pytest.raises(
+        ImportError, match=r'device="cuda" has no kernels in this version of fastmeta\. Use device="cpu"'
+    ):
         backend("cuda")
 
 
