@@ -39,6 +39,7 @@ def second_derivative(kind, y):
 
 @kernel
 def forward(ws, plan, l, n, x, y):
+    """y = f(x)."""
     width = VECTOR_BYTES // ws.itemsize
     kind, cp, zero = plan[l, KIND], plan[l, CP], splat(ws.dtype.type(0.0))
     for i in range(n):
@@ -59,7 +60,7 @@ def forward(ws, plan, l, n, x, y):
 
 @kernel
 def backward(ws, plan, l, n, y, dy, dx):
-    """dx = f'(x) dy; with tangents in place of deltas it is forward_tangent, y_dot = f'(x) x_dot."""
+    """dx = f'(x) dy."""
     width = VECTOR_BYTES // ws.itemsize
     kind, cp = plan[l, KIND], plan[l, CP]
     for i in range(n):

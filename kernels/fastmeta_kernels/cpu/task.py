@@ -46,12 +46,6 @@ def hvp(ws, plan, n, p, s, u, r, v, sign, loss_kind, weights):
 
 
 @kernel
-def copy(ws, source, target, size):
-    for i in range(0, size, VECTOR_BYTES // ws.itemsize):
-        store(ws, target + i, load(ws, source + i))
-
-
-@kernel
 def scaled(ws, job, base, source, target, sign, rates, edges):
     """target = base + sign * m * alpha * source; base < 0 stands for zeros. rates (R,), one an array or one a value."""
     width = VECTOR_BYTES // ws.itemsize
