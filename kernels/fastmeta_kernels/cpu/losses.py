@@ -84,8 +84,9 @@ def run(ws, job, code, l, schedule, r, t):
     a, n = ARGUMENTS, code[l, N]
     z, dz, p = place(schedule, r, code[l, a + 2]), place(schedule, r, code[l, a + 3]), place(schedule, r, code[l, a + 4])
     kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
-    weights = stream(ws, job, code[l, a + 1], t, n * weighted)
     k = schedule[r, STEP]
+    begin = k * code[l, a + 9]  # where a step's own weights begin
+    weights = stream(ws, job, code[l, a + 1], t, begin + n * weighted)[begin:]
     out = stream(ws, job, code[l, a + 5], t, k + 1)
     if kind == CROSS_ENTROPY:
         out[k] = cross_entropy(ws, n, o, z, stream(job, job, code[l, a], t, n), weights, dz, p)

@@ -30,7 +30,7 @@ GEOMETRY = 17
     RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST, OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O,
 ) = range(GEOMETRY, GEOMETRY + 16)  # fmt: skip
 FIELDS = GEOMETRY + 16
-NARROW = 9  # a last linear layer of few outputs, a kind of its own here
+NARROW = lt.AFFINE + 1  # a last linear layer of few outputs, a kind of its own here
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64
 

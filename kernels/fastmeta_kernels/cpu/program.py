@@ -43,6 +43,8 @@ class Request(NamedTuple):
     memory: str = "auto"
     rates: tuple[int, int] = (1, 1)  # rows, and rates in each
     adapted: tuple[int, int] = (0, 0)
+    stepwise: tuple[int, ...] = ()  # parameter arrays that are each step's own
+    losses: tuple[bool, ...] = ()  # whether phi_0 .. phi_S have a query loss; (): phi_S alone
 
 
 class Program(NamedTuple):
@@ -77,6 +79,11 @@ class _Writer:
         row = self.query.rows[-1]
         linear = row[KIND] in (lt.LINEAR, NARROW) and len(self.query.rows) > 1 + row[FIRST]
         self.head_only = bool(linear and self.adapted == (int(row[WEIGHT]), self.query.packed) and request.steps > 0)
+        self.head_only = self.head_only and not request.stepwise
+        starts = np.cumsum([0, *(self.query.blocks[i].size for i in request.stepwise)]).tolist()
+        self.own_size = starts[-1]
+        own = (self.query.blocks[i]._replace(start=start) for i, start in zip(request.stepwise, starts, strict=False))
+        self.own = replace(self.query, blocks=tuple(own))
 
     @property
     def parameters(self) -> int:
@@ -89,6 +96,8 @@ class _Writer:
         self.theta = self._room(query.packed * (self._kept + 1))
         self._segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
         self._run("theta", P=self.theta)
+        self._segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
+        self._run("own", P=self.theta)
         if kind in (ADAPT, META):
             self._inner_loop()
         phi = self.theta + self.request.steps * self.phi_step if kind in (ADAPT, META) else self.theta
@@ -107,7 +116,7 @@ class _Writer:
             self._run("outputs", P=phi, S=s)
             return self._done()
         self._segment("query loss", lambda: (passes.forward(), self._loss(query, False)))
-        self._run("query loss", P=phi, S=s)
+        self._run("query loss", P=phi, S=s, STEP=self.request.steps if self.request.losses else 0)
         if kind != LOSS:
             backward = [passes.backward] if kind == HVP else [passes.backward, passes.weight_gradient]
             self._segment("query gradient", lambda: [emit() for emit in backward])
@@ -119,7 +128,11 @@ class _Writer:
             self._segment("query tangents", lambda: self._tangents(passes, query, False, False))
             self._run("query tangents", P=phi, S=s, U=u, R=r, G=v)
         if kind == META:
-            self._sweep(v)
+            self._segment("own gradient", lambda: self._move_own(job.STEP_GRADIENTS, at(G), parameters.ADD))
+            self._segment("own zeros", lambda: self._move_own(job.STEP_VALUES, at(G), parameters.LOAD))
+            self._segment("added", lambda: (passes.backward(), passes.weight_gradient(add=True)))
+            self._take_own(v, self.request.steps)
+            self._sweep(v, s)
             self._segment("sum", lambda: parameters.move(self.code, query, job.GRADIENTS, at(G), parameters.ADD))
             self._run("sum", G=v)
         elif kind in (GRADIENT, HVP):
@@ -133,7 +146,7 @@ class _Writer:
     @property
     def _kept(self) -> int:
         """Parameter vectors kept beside the first."""
-        return self.request.steps if self._exact else 0
+        return self.request.steps if self._exact or (self.request.kind == META and self.request.losses) else 0
 
     def _inner_loop(self) -> None:
         """phi_{k+1} = phi_k - m alpha_k grad L(phi_k)."""
@@ -141,7 +154,7 @@ class _Writer:
         stashed = request.steps * support.set_size * request.itemsize <= STASH_LIMIT
         self.stash = self.head_only or request.memory == "stash" or (request.memory == "auto" and stashed)
         keep_g = request.kind == META and (request.order == 1 or self.stash)
-        self.phi_step = self.query.packed if self._exact else 0
+        self.phi_step = self.query.packed if self._kept else 0
         self.g_step, self.g = (self.query.packed if keep_g else 0), self._room(
             self.query.packed * (max(request.steps, 1) if keep_g else 1)
         )
@@ -170,6 +183,7 @@ class _Writer:
             self._run("gradient", **self._at_step(k))
             self._run("rates", **self._at_step(k))
             self._run("descend", SIGN=-1, NEXT=self.theta + (k + 1) * self.phi_step, **self._at_step(k))
+            self._run("own", P=self.theta + (k + 1) * self.phi_step, RATE_ROW=k + 1)
 
     def _body(self) -> None:
         """Only the head adapts: the body's features are computed once, each step's set is the head's."""
@@ -182,8 +196,17 @@ class _Writer:
         self._run("support", S=self.features)
         self._run("body", P=self.theta, S=self.features)
 
-    def _sweep(self, v: int) -> None:
-        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} from v_S down to v_0, and the gradient of the rates."""
+    def _move_own(self, stream: int, operand: int, direction: int) -> None:
+        """Between the rows of a stream and the parameters that are each step's own."""
+        parameters.move(self.code, self.own, stream, operand, direction, self.own_size)
+
+    def _take_own(self, v: int, k: int) -> None:
+        """What v_k says of the parameters that are step k's own is their gradient and goes no further."""
+        self._run("own gradient", G=v, RATE_ROW=k)
+        self._run("own zeros", G=v, RATE_ROW=self.request.steps + 1)  # the row behind the last holds zeros
+
+    def _sweep(self, v: int, query_set: int) -> None:
+        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} + w_k grad Q(phi_k) down to v_0, and the gradient of the rates."""
         request, code, query = self.request, self.code, self.query
         if request.steps == 0:
             return
@@ -218,6 +241,10 @@ class _Writer:
                 if self.head_only:
                     name = "first features" if k == request.steps - 1 else "features"
                     self._run(name, SIGN=-1, U=u, R=r, **here)
+            if request.losses and request.losses[k]:
+                self._run("query loss", P=here["P"], S=query_set, STEP=k)
+                self._run("added", P=here["P"], S=query_set, G=v)
+            self._take_own(v, k)
         if request.order == 2 and self.head_only:
             self._segment("body gradient", lambda: (self.body.backward(), self.body.weight_gradient(add=True)))
             self._run("body gradient", P=self.theta, S=self.features, G=v)
@@ -235,7 +262,9 @@ class _Writer:
         weighted = request.support_weighted if support else request.query_weighted
         register, out = op.R if tangent else op.S, job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
         places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
-        which, choices = op.LOSS_TANGENT if tangent else op.LOSS, (request.labelled, int(row[O]), weighted)
+        by_step = of.samples if request.losses and not support else 0
+        choices = request.labelled, int(row[O]), weighted, by_step
+        which = op.LOSS_TANGENT if tangent else op.LOSS
         self.code.add(which, SERIAL, *streams, *places, out, *choices, row=row)
 
     def _input(self, of: Plan, stream: int) -> None:
