@@ -14,7 +14,7 @@ from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
 def emit(
     code: Code, row: NDArray[np.int64], a: int, w: int, b: int, u: int, shift: int, out: int, second: bool, back: bool
 ) -> None:
-    """Emit out = w a + u b + shift, without u b where there is no second; back: where outputs lie to where inputs do."""
+    """Emit out = w a + u b + shift, without u b where there is no second; back: from outputs' to inputs' places."""
     code.add(AFFINE, CHANNELS, a, w, b, u, shift, out, second, back, row=row)
 
 
