@@ -11,13 +11,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
-from fastmeta_kernels.cpu import job
+from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
+from fastmeta_kernels.cpu import job, prototypes
 from fastmeta_kernels.cpu._jit import compile_linked
 from fastmeta_kernels.cpu.batch import run, run_alone
 from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
 from fastmeta_kernels.cpu.plan import O, Plan, pack, plan, unpack
 from fastmeta_kernels.cpu.product import compile_product
+from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.layer_table import Table
 
 __all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "thread_count"]
@@ -79,6 +80,27 @@ def meta_gradient(
     """Gradient of the mean query loss after the inner loop; see the contract."""
     results = _run(META, table, theta, support, query, inner, order=order, memory=memory)
     return MetaGradient(results.query_losses, results.support_losses, results.gradient, results.rates_gradient)
+
+
+def prototype_loss(
+    support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
+) -> PrototypeLoss:
+    """Losses (T,), logits (T, M, K) and both gradients of embeddings (T, N, D) and (T, M, D); see the contract."""
+    (tasks, n, d), m, dtype = support.shape, query.shape[1], support.dtype
+    plan = prototypes.layout(head, n, m, d, dtype)
+    losses, logits = np.empty(tasks, dtype), np.empty((tasks, m, head.ways), dtype)
+    d_support, d_query = np.empty_like(support), np.empty_like(query)
+    threads = thread_count()
+    by_blocks = tasks < threads
+    fields = plan.fields.copy()
+    fields[[prototypes.TASKS, prototypes.BY_BLOCKS, prototypes.EXTERNAL]] = tasks, by_blocks, 1
+    held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
+    fields[prototypes.SUPPORT : prototypes.LOGITS + 1] = [array.ctypes.data for array in held]
+    key = (head, n, m, d, dtype, threads)
+    workspaces = job.workspace(key, 1 if by_blocks else threads, plan.size, dtype, "prototypes")
+    wanted = int(fields[prototypes.BLOCKS]) if by_blocks else tasks
+    _launch(workspaces, fields, min(threads, wanted), run_heads, run_heads_alone, ("phase",))
+    return PrototypeLoss(losses, logits, d_support, d_query)
 
 
 class _Results(NamedTuple):
@@ -166,19 +188,26 @@ def _run(
     return _Results(query_losses, support_losses, results, parameters, gradients, rates_gradients)
 
 
-def _launch(workspaces: Array, fields: NDArray[np.int64], threads: int) -> None:
+def _launch(
+    workspaces: Array,
+    fields: NDArray[np.int64],
+    threads: int,
+    together: Any = run,
+    alone: Any = run_alone,
+    kernels: tuple[str, ...] = (),
+) -> None:
     lane = numba.from_dtype(workspaces.dtype)
     compile_product(lane)
-    compile_linked(lane)
+    compile_linked(lane, *kernels)
     jobs = fields.reshape(1, -1)
     if threads == 1 or os.getpid() != _PROCESS:  # OpenMP does not survive a fork
-        run_alone(workspaces, jobs)
+        alone(workspaces, jobs)
         return
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
         with _one_at_a_time():
-            run(workspaces, jobs)
+            together(workspaces, jobs)
     finally:
         numba.set_num_threads(before)
 

@@ -94,17 +94,19 @@ def lay_out(job: NDArray[np.int64], support: Plan, query: Plan, memory: str, ite
     return -(-size // line) * line
 
 
-def workspace(key: Any, threads: int, size: int, dtype: Any) -> NDArray[Any]:
+def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network") -> NDArray[Any]:
     """(threads * size,) zeros aligned to cache lines; the last one of this Python thread is reused for the same key.
 
-    Borders and padding stay zero from use to use, so a workspace serves one key only.
+    Borders and padding stay zero from time to time, so a workspace serves one key only; one is kept for each `use`.
     """
-    if getattr(_local, "key", None) != key:
-        _local.key, _local.array = None, None  # let go before asking for more
+    kept: tuple[Any, Any] = getattr(_local, use, (None, None))
+    if kept[0] != key:
+        setattr(_local, use, (None, None))  # let go before asking for more
+        del kept
         line = CACHE_LINE // np.dtype(dtype).itemsize
         raw = np.zeros(threads * size + line, dtype)
         start = (-raw.ctypes.data % CACHE_LINE) // raw.itemsize
-        _local.array = raw[start : start + threads * size]
-        _local.key = key
-    kept: NDArray[Any] = _local.array
-    return kept
+        kept = key, raw[start : start + threads * size]
+        setattr(_local, use, kept)
+    array: NDArray[Any] = kept[1]
+    return array
