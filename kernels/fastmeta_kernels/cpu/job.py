@@ -30,9 +30,9 @@ PHI, PHI_STEP, G, G_STEP, SETS, SET_STEP, TANGENT, QUERY, V, U = range(22, 32)
 # Addresses: parameters and data, plans, results (see `batch.run`).
 (
     A_THETA, A_DIRECTION, A_XS, A_YS, A_WS, A_XQ, A_YQ, A_WQ, A_RATES, A_EDGES, A_SUPPORT_PLAN, A_QUERY_PLAN,
-    A_SUPPORT_LOSSES, A_QUERY_LOSSES, A_RESULTS, A_GRADIENTS, A_RATES_GRADIENTS,
-) = range(32, 49)  # fmt: skip
-FIELDS = 49
+    A_SUPPORT_LOSSES, A_QUERY_LOSSES, A_RESULTS, A_GRADIENTS, A_RATES_GRADIENTS, A_HEAD,
+) = range(32, 50)  # fmt: skip
+FIELDS = 50
 
 STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes
 

@@ -32,7 +32,7 @@ from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, stor
     ZEROS, MEAN, C, CT, F, B, WEIGHT, SHARE, X, A, NORMS, DC, SUMS, LOSS, QP, DQP,
 ) = range(37)  # fmt: skip
 FIELDS = 37
-ROWS_OF_A_BLOCK = 80
+ROWS_OF_A_BLOCK, ROWS_AT_ONCE = 84, 28
 PREPARE, BLOCK, FINISH, ALL = range(4)
 
 
@@ -154,7 +154,7 @@ def _inverse_root(ws, square):
 @kernel
 def _block(ws, head, t, block):
     """Logits, losses and both gradients of one block of queries; the gradient of the prototypes is the block's own."""
-    m, d, kp, dp, x = head[0, M], head[0, D], head[0, KP], head[0, DP], head[0, X]
+    m, d, k, kp, dp = head[0, M], head[0, D], head[0, K], head[0, KP], head[0, DP]
     first, last = block * m // head[0, BLOCKS], (block + 1) * m // head[0, BLOCKS]
     rows, width, padded = last - first, VECTOR_BYTES // ws.itemsize, d != dp
     queries = _embeddings(ws, head, QUERY, t, m)
@@ -164,26 +164,29 @@ def _block(ws, head, t, block):
                 ws[head[0, QP] + i * dp + j] = queries[i * d + j]
     q = (head[0, QP] if padded else _offset(ws, head, QUERY, t, m)) + first * dp
     dq = (head[0, DQP] if padded else _offset(ws, head, D_QUERY, t, m)) + first * dp
-    x, a, norms, zeros = x + first * kp, head[0, A] + first * kp, head[0, NORMS] + first, head[0, ZEROS]
-
-    for i in range(rows):
-        s = splat(ws.dtype.type(0.0))
-        for j in range(0, dp, width):
-            e = load(ws, q + i * dp + j) - load(ws, head[0, MEAN] + j)
-            s = s + e * e
-        ws[norms + i] = total(s)
-    product(ws, rows, kp, 1, d, q, dp, 1, 0, head[0, CT], kp, 0, x, kp, zeros, 0, 1.0, False)
-    _softmax(ws, head, t, block, first, rows, x, a, norms)
-    if head[0, COSINE]:
-        for i in range(rows):
-            s = splat(ws[norms + i])
-            for j in range(0, dp, width):
-                store(ws, dq + i * dp + j, s * load(ws, q + i * dp + j))
-        product(ws, rows, dp, 1, head[0, K], a, kp, 1, 0, head[0, C], dp, 0, dq, dp, dq, dp, 1.0, False)
-    else:
-        product(ws, rows, dp, 1, head[0, K], a, kp, 1, 0, head[0, C], dp, 0, dq, dp, zeros, 0, 1.0, False)
-    dc = head[0, DC] + block * kp * dp
-    product(ws, head[0, K], dp, 1, rows, a, 1, kp, 0, q, dp, 0, dc, dp, zeros, 0, 1.0, False)
+    x, a, norms = head[0, X] + first * kp, head[0, A] + first * kp, head[0, NORMS] + first
+    dc, sums = head[0, DC] + block * kp * dp, head[0, SUMS] + block * kp
+    zero, loss = splat(ws.dtype.type(0.0)), 0.0
+    for i in range(0, k * dp, width):
+        store(ws, dc + i, zero)
+    for j in range(0, kp, width):
+        store(ws, sums + j, zero)
+    for i in range(0, rows, ROWS_AT_ONCE):
+        loss += _rows(
+            ws,
+            head,
+            t,
+            first + i,
+            min(ROWS_AT_ONCE, rows - i),
+            q + i * dp,
+            dq + i * dp,
+            x + i * kp,
+            a + i * kp,
+            norms + i,
+            dc,
+            sums,
+        )
+    ws[head[0, LOSS] + 1 + block] = loss
     if padded:
         gradient = _embeddings(ws, head, D_QUERY, t, m)
         for i in range(rows):
@@ -192,16 +195,39 @@ def _block(ws, head, t, block):
 
 
 @kernel
-def _softmax(ws, head, t, block, first, rows, x, a, norms):
+def _rows(ws, head, t, first, rows, q, dq, x, a, norms, dc, sums):
+    """The loss of a few rows of queries, and what they add to the gradients: all of it stays in cache."""
+    d, k, kp, dp, zeros = head[0, D], head[0, K], head[0, KP], head[0, DP], head[0, ZEROS]
+    width = VECTOR_BYTES // ws.itemsize
+    for i in range(rows):
+        s = splat(ws.dtype.type(0.0))
+        for j in range(0, dp, width):
+            e = load(ws, q + i * dp + j) - load(ws, head[0, MEAN] + j)
+            s = s + e * e
+        ws[norms + i] = total(s)
+    product(ws, rows, kp, 1, d, q, dp, 1, 0, head[0, CT], kp, 0, x, kp, zeros, 0, 1.0, False)
+    loss = _softmax(ws, head, t, first, rows, x, a, norms, sums)
+    if head[0, COSINE]:
+        for i in range(rows):
+            s = splat(ws[norms + i])
+            for j in range(0, dp, width):
+                store(ws, dq + i * dp + j, s * load(ws, q + i * dp + j))
+        product(ws, rows, dp, 1, k, a, kp, 1, 0, head[0, C], dp, 0, dq, dp, dq, dp, 1.0, False)
+    else:
+        product(ws, rows, dp, 1, k, a, kp, 1, 0, head[0, C], dp, 0, dq, dp, zeros, 0, 1.0, False)
+    product(ws, k, dp, 1, rows, a, 1, kp, 0, q, dp, 0, dc, dp, dc, dp, 1.0, False)
+    return loss
+
+
+@kernel
+def _softmax(ws, head, t, first, rows, x, a, norms, sums):
     """z, the loss, a = (p - e) h f / M from the products x; `norms` become the multiples of q in dq (cosine)."""
     m, k, kp, width = head[0, M], head[0, K], head[0, KP], VECTOR_BYTES // ws.itemsize
-    f, b, sums, cosine = head[0, F], head[0, B], head[0, SUMS] + block * kp, head[0, COSINE] == 1
+    f, b, cosine = head[0, F], head[0, B], head[0, COSINE] == 1
     one = ws.dtype.type(1.0)
     share = one / ws.dtype.type(m)
     labels = array_at(head, head[0, Y_QUERY], t * m, m)
     logits = array_at(ws, head[0, LOGITS], t * m * k, m * k if head[0, LOGITS] else 0)
-    for j in range(0, kp, width):
-        store(ws, sums + j, splat(ws.dtype.type(0.0)))
     loss = 0.0
     for i in range(rows):
         row, out, label = x + i * kp, a + i * kp, labels[first + i]
@@ -230,11 +256,22 @@ def _softmax(ws, head, t, block, first, rows, x, a, norms):
             store(ws, sums + j, load(ws, sums + j) + part)
             mixed = mixed + part
         if logits.size:
-            distance = ws.dtype.type(0.0) if cosine else ws[norms + i]
-            for j in range(k):
-                logits[(first + i) * k + j] = ws[row + j] - distance
+            _write_logits(ws, logits, (first + i) * k, row, k, ws.dtype.type(0.0) if cosine else ws[norms + i])
         ws[norms + i] = -h * h * total(mixed)
-    ws[head[0, LOSS] + 1 + block] = loss
+    return loss
+
+
+@kernel
+def _write_logits(ws, logits, at, row, k, distance):
+    """logits[at:] = z - distance; the last vector overlaps the one before it."""
+    width = VECTOR_BYTES // ws.itemsize
+    if k < width:
+        for j in range(k):
+            logits[at + j] = ws[row + j] - distance
+        return
+    for j in range(0, k, width):
+        j = min(j, k - width)
+        store(logits, at + j, load(ws, row + j) - splat(distance))
 
 
 @kernel
