@@ -217,4 +217,4 @@ def test_bad_input_is_named(message):
 def test_overflow_is_reported(device, metric):
     s, y_s, q, y_q = episode(dtype="float32")
     with pytest.raises(fm.DivergenceError, match="too large for float32"):
-        fm.prototype_loss(s, y_s, q * np.float32(1e30), y_q, metric, device=device)
+        fm.prototype_loss(s * np.float32(1e30), y_s, q * np.float32(1e30), y_q, metric, device=device)
