@@ -14,8 +14,21 @@ from fastmeta_kernels.cpu import convolution, linear, narrow
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu.instruction import CHANNELS, SAMPLES, SERIAL, Code, G, P, R, S, U, at
 from fastmeta_kernels.cpu.plan import (
-    BIAS, DX, DY, FIRST, KIND, NARROW, OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, RELU, STATS, TRANSPOSED, WEIGHT, O, Plan,
-    X, Y,
+    BIAS,
+    DX,
+    DY,
+    FIRST,
+    KIND,
+    NARROW,
+    OUTPUT_DELTAS,
+    OUTPUTS,
+    RELU,
+    STATS,
+    TRANSPOSED,
+    WEIGHT,
+    Plan,
+    X,
+    Y,
 )  # fmt: skip
 from fastmeta_kernels.cpu.products import ADD, SIGNED
 
