@@ -44,7 +44,7 @@ def prototype_loss(
     if s.shape[::2] != q.shape[::2]:
         raise ValueError(f"support of shape {s.shape} and query of shape {q.shape} must agree in tasks and width.")
     dtype = np.float64 if np.float64 in (s.dtype, q.dtype) else np.float32
-    s, q = np.require(s, dtype, ("C", "A")), np.require(q, dtype, "CA")
+    s, q = np.require(s, dtype, ("C", "A")), np.require(q, dtype, ("C", "A"))
     first = 1 if single else 0
     y_s = labels(y_support, "y_support", s.shape[first:2]).reshape(s.shape[:2])
     y_q = labels(y_query, "y_query", q.shape[first:2]).reshape(q.shape[:2])
@@ -69,10 +69,10 @@ def logits(support: Array, y_support: Array, query: Array, head: PrototypeHead, 
     return devices.backend(device).prototype_loss(support, y_support, query, anything, head).logits
 
 
-def class_means(z: Array, labels: Array, ways: int) -> Array:
-    """(T, K, D) means of embeddings (T, N, D) over the samples of each class."""
-    member = labels[:, None, :] == np.arange(ways)[:, None]
-    return np.asarray((member / member.sum(axis=2, keepdims=True)).astype(z.dtype) @ z)
+def averaging(y: Array, ways: int, dtype: Any) -> Array:
+    """(T, K, N): 1 / n_k where sample n of labels (T, N) is of class k, else 0; times embeddings, class means."""
+    member = y[:, None, :] == np.arange(ways)[:, None]
+    return np.asarray(member / member.sum(axis=2, keepdims=True), dtype)
 
 
 def similarity(metric: str, scale: float) -> tuple[str, float]:

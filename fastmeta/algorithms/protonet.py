@@ -98,7 +98,7 @@ class PrototypeModel(AdaptedModel):
     def prototypes(self) -> Array:
         """Class means (T, K, D) of the support set, embedded by itself."""
         z = gradients.predict(self.net, self.theta, self.x_support, device=self.device)
-        return prototypes.class_means(z, self.y_support, self.head.ways)
+        return np.asarray(prototypes.averaging(self.y_support, self.head.ways, z.dtype) @ z)
 
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (M, K) of x (M, ...), or (T, M, K) of x (T, M, ...) where T support sets were given."""
