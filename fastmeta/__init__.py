@@ -3,6 +3,9 @@
 import fastmeta_kernels as kernels
 from fastmeta import tasks
 from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.protonet import ProtoNet
+from fastmeta.algorithms.side_information import SideInformation
+from fastmeta.algorithms.zero_shot import ZeroShot
 from fastmeta.checks import DivergenceError
 from fastmeta.gradients import (
     MetaGradient,
@@ -52,11 +55,14 @@ __all__ = [
     "MaxPool2d",
     "MetaGradient",
     "Network",
+    "ProtoNet",
     "ReLU",
     "Score",
+    "SideInformation",
     "Softplus",
     "StepSchedule",
     "Tanh",
+    "ZeroShot",
     "adapt",
     "check_meta_gradient",
     "gradient",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
-from fastmeta_kernels.cpu import job, prototypes
+from fastmeta_kernels.cpu import job, prototype_layout
 from fastmeta_kernels.cpu._jit import compile_linked
 from fastmeta_kernels.cpu.batch import run, run_alone, run_shared
 from fastmeta_kernels.cpu.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
@@ -122,17 +122,19 @@ def prototype_loss(
 ) -> PrototypeLoss:
     """Losses (T,), logits (T, M, K) and both gradients of embeddings (T, N, D) and (T, M, D); see the contract."""
     (tasks, n, d), m, dtype = support.shape, query.shape[1], support.dtype
-    plan = prototypes.layout(head, n, m, d, dtype)
+    plan = prototype_layout.layout(head, n, m, d, dtype)
     losses, logits = np.empty(tasks, dtype), np.empty((tasks, m, head.ways), dtype)
     d_support, d_query = np.empty_like(support), np.empty_like(query)
     threads = _threads()
     by_blocks = tasks < threads
     fields = plan.fields.copy()
-    fields[[prototypes.TASKS, prototypes.BY_BLOCKS, prototypes.EXTERNAL]] = tasks, by_blocks, 1
+    fields[[prototype_layout.TASKS, prototype_layout.BY_BLOCKS, prototype_layout.EXTERNAL]] = tasks, by_blocks, 1
     held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
-    fields[prototypes.SUPPORT : prototypes.LOGITS + 1] = [array.ctypes.data for array in held]
-    used = min(threads, int(fields[prototypes.BLOCKS]) if by_blocks else tasks)
-    workspaces = job.workspace((head, n, m, d, dtype, used), 1 if by_blocks else used, plan.size, dtype, "prototypes")
+    fields[prototype_layout.SUPPORT : prototype_layout.LOGITS + 1] = [array.ctypes.data for array in held]
+    used = min(threads, int(fields[prototype_layout.BLOCKS]) if by_blocks else tasks)
+    workspaces = job.workspace(
+        (head, n, m, d, dtype, used, by_blocks), 1 if by_blocks else used, plan.size, dtype, "prototypes"
+    )
     _compile(dtype, "phase")
     if used == 1:
         run_heads_alone(workspaces, fields.reshape(1, -1))
@@ -246,7 +248,7 @@ def _head(
         return (np.zeros(1, np.int64),)
     labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, : head[0]], y[:, head[0] :])]
     fields, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
-    fields[prototypes.Y_SUPPORT : prototypes.SCALE + 1] = [array.ctypes.data for array in held]
+    fields[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [array.ctypes.data for array in held]
     return fields, *held
 
 

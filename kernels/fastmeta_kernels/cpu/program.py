@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import PrototypeHead
 from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu import job, losses, parameters, prototypes
+from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prototypes
 from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, Code, G, at
 from fastmeta_kernels.cpu.layers import Passes
 from fastmeta_kernels.cpu.plan import (
@@ -125,16 +125,15 @@ class _Writer:
         self._run("query", S=s)
         if kind == PREDICT:
             size = self.request.query * int(query.rows[0, O])
-            self._segment("outputs", passes.forward)
-            self._extend("outputs", lambda: self.code.add(
-                op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size))  # fmt: skip
+            outputs = op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size
+            self._segment("outputs", passes.forward, lambda: self.code.add(*outputs))
             self._run("outputs", P=phi, S=s)
             return self._done()
-        self._segment("query loss", lambda: (passes.forward(), self._loss(query, False)))
+        self._segment("query loss", passes.forward, lambda: self._loss(query, False))
         self._run("query loss", P=phi, S=s)
         if kind != LOSS:
             backward = [passes.backward] if kind == HVP else [passes.backward, passes.weight_gradient]
-            self._segment("query gradient", lambda: [emit() for emit in backward])
+            self._segment("query gradient", *backward)
             self._run("query gradient", P=phi, S=s, G=v)
         if kind == HVP:
             u, r = self._room(query.packed), self._room(query.set_size)
@@ -244,7 +243,7 @@ class _Writer:
                     name = "first features" if k == request.steps - 1 else "features"
                     self._run(name, SIGN=-1, U=u, R=r, **here)
         if request.order == 2 and self.head_only:
-            self._segment("body gradient", lambda: (self.body.backward(), self.body.weight_gradient(add=True)))
+            self._segment("body gradient", self.body.backward, lambda: self.body.weight_gradient(add=True))
             self._run("body gradient", P=self.theta, S=self.features, G=v)
 
     def _tangents(self, passes: Passes, of: Plan, support: bool, add: bool) -> None:
@@ -273,10 +272,10 @@ class _Writer:
         n, head = self.request.head
         outputs, deltas, o = (int(k) for k in self.query.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
         dtype = np.dtype(f"f{self.request.itemsize}")
-        layout = prototypes.layout(head, n, self.request.query - n, o, dtype, self.size)
+        layout = prototype_layout.layout(head, n, self.request.query - n, o, dtype, self.size)
         self.size, fields = self._up(layout.size), layout.fields.copy()
-        fields[[prototypes.SUPPORT, prototypes.QUERY]] = s + outputs, s + outputs + n * o
-        fields[[prototypes.D_SUPPORT, prototypes.D_QUERY]] = s + deltas, s + deltas + n * o
+        fields[[prototype_layout.SUPPORT, prototype_layout.QUERY]] = s + outputs, s + outputs + n * o
+        fields[[prototype_layout.D_SUPPORT, prototype_layout.D_QUERY]] = s + deltas, s + deltas + n * o
         return fields
 
     def _input(self, of: Plan, stream: int) -> None:
@@ -313,14 +312,11 @@ class _Writer:
         start, self.size = self.size, self.size + self._up(count)
         return start
 
-    def _segment(self, name: str, emit: Callable[[], Any]) -> None:
+    def _segment(self, name: str, *emit: Callable[[], None]) -> None:
         begin = len(self.code)
-        emit()
+        for part in emit:
+            part()
         self.segments[name] = begin, len(self.code)
-
-    def _extend(self, name: str, emit: Callable[[], Any]) -> None:
-        emit()
-        self.segments[name] = self.segments[name][0], len(self.code)
 
     def _run(self, name: str, **columns: int) -> None:
         begin, end = self.segments[name]
