@@ -28,6 +28,7 @@ from fastmeta.layers import (
 from fastmeta.learner import load
 from fastmeta.networks import MLP, Conv4, Network
 from fastmeta.optimizers import SGD, Adam, CosineSchedule, StepSchedule
+from fastmeta.prototypes import prototype_loss
 from fastmeta.score import Score
 from fastmeta.tasks import Batch
 
@@ -65,5 +66,6 @@ __all__ = [
     "loss",
     "meta_gradient",
     "predict",
+    "prototype_loss",
     "tasks",
 ]
