@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Processor, usable cores, memory, system, fastmeta's commit where this is a clone, and the GPU where one is used."""
+    """Processor, usable cores, memory, system, the GPU where it is used, fastmeta's commit where this is a clone."""
     return {
         "processor": _processor(),
         "usable_cores": len(os.sched_getaffinity(0)),

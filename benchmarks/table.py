@@ -60,9 +60,10 @@ def readme_table(results: dict[str, Any], file: str) -> str:
     bests = {row["workload"]: best_entries(row) for row in results["rows"]}
     seen = {entry["program"] for entries in bests.values() for entry in entries if entry["status"] == "timed"}
     peers = [name for name in ("jax", "inductor", "torch", "learn2learn", "numpy") if name in seen]
+    where = about.get("gpu") or about["processor"]
     lines = [
         f"<!-- measured: {file} -->",
-        f"{about.get('gpu') or about['processor']}, {results['threads']} of {about['usable_cores']} cores; {results['date']}, "
+        f"{where}, {results['threads']} of {about['usable_cores']} cores; {results['date']}, "
         f"fastmeta at {about['commit']}; {', '.join(f'{n} {v}' for n, v in results['versions'].items())}.",
         *[f"**Other programs kept cores busy around {', '.join(d)}.**" for d in (_disturbed(results),) if d],
         "",

@@ -1,7 +1,7 @@
 """A row of fresh processes: each program is a short script that imports, loads, adapts and predicts, and ends.
 
-Scripts are run as `python SCRIPT VARIANT FOLDER OUT`. In FOLDER lie a fastmeta checkpoint, `learner.safetensors`, and for the
-peers the same parameters, `weights.npz`; the task is `points.npz` for all. Predictions go to OUT (.npy).
+Scripts are run as `python SCRIPT VARIANT FOLDER OUT`. In FOLDER lie a fastmeta checkpoint, `learner.safetensors`, and
+for the peers the same parameters, `weights.npz`; the task is `points.npz` for all. Predictions go to OUT (.npy).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JAX: one jit of everything; "disk-cache" keeps compiled programs between processes, "eager" compiles operation by operation."""
+"""JAX: one jit of everything; "disk-cache" keeps compiled programs, "eager" compiles operation by operation."""
 
 import sys
 
@@ -25,7 +25,7 @@ def forward(p, x):
 def adapt_and_predict(p, x, y, x_query):
     for _ in range(5):
         gradient = jax.grad(lambda p: ((forward(p, x) - y) ** 2).mean())(p)
-        p = [block - 0.01 * g for block, g in zip(p, gradient)]
+        p = [block - 0.01 * g for block, g in zip(p, gradient, strict=True)]
     return forward(p, x_query)
 
 

@@ -1,4 +1,4 @@
-"""learn2learn: MAML of an nn.Module. Imports less than a user's program does, see `benchmarks.peers.learn2learn_peer`."""
+"""learn2learn: MAML of an nn.Module. It imports less than a user would, see `benchmarks.peers.learn2learn_peer`."""
 
 import sys
 
@@ -14,7 +14,7 @@ with np.load(f"{folder}/weights.npz") as file:
 with np.load(f"{folder}/points.npz") as points:
     x, y, x_query = (torch.from_numpy(points[name]) for name in ("x_support", "y_support", "x_query"))
 net = nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
-for parameter, block in zip(net.parameters(), blocks):
+for parameter, block in zip(net.parameters(), blocks, strict=True):
     parameter.data = block.T.contiguous() if block.ndim == 2 else block
 learner = MAML(net, lr=0.01).clone()
 for _ in range(5):

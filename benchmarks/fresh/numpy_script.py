@@ -23,5 +23,5 @@ for _ in range(5):
     d2 = (d3 @ p[4].T) * (b > 0)
     d1 = (d2 @ p[2].T) * (a > 0)
     gradient = [x.T @ d1, d1.sum(0), a.T @ d2, d2.sum(0), b.T @ d3, d3.sum(0)]
-    p = [block - p[0].dtype.type(0.01) * g for block, g in zip(p, gradient)]
+    p = [block - p[0].dtype.type(0.01) * g for block, g in zip(p, gradient, strict=True)]
 np.save(out, forward(p, x_query)[2])

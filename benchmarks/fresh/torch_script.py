@@ -20,6 +20,6 @@ def forward(p, x):
 
 for _ in range(5):
     gradient = torch.autograd.grad(F.mse_loss(forward(p, x), y), p)
-    p = [(block - 0.01 * g).detach().requires_grad_() for block, g in zip(p, gradient)]
+    p = [(block - 0.01 * g).detach().requires_grad_() for block, g in zip(p, gradient, strict=True)]
 with torch.no_grad():
     np.save(out, forward(p, x_query).numpy())

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 import fastmeta as fm
 from benchmarks.networks import MLP, Conv4
 from benchmarks.workloads import Workload
+from fastmeta import device as devices
+from fastmeta_kernels.contract import PrototypeHead, TaskSet
 
 Array = NDArray[Any]
 
@@ -36,11 +38,11 @@ def build(
         }
     data = tuple(arrays[name] for name in ("x_support", "y_support", "x_query", "y_query"))
     if workload.kind == "head":
-        return {"gradient": lambda: fm.prototype_loss(*data, device=device)[1:]}
+        support, y_support, query, y_query = data
+        return {"gradient": lambda: fm.prototype_loss(support, y_support, query, y_query, device=device)[1:]}
     net, batch = _network(workload), fm.Batch(*data)
     if workload.kind == "protonet":
-        learner = fm.ProtoNet(net, device=device)
-        return {"gradient": lambda: learner.gradient(theta, batch)}
+        return {"gradient": _prototype_gradient(net, theta, batch, workload.ways, device)}
     options: dict[str, Any] = {
         "inner_lr": workload.inner_lr,
         "inner_steps": workload.steps,
@@ -49,6 +51,19 @@ def build(
         "device": device,
     }
     return {"meta_gradient": lambda: fm.meta_gradient(net, theta, batch, **options).gradient}
+
+
+def _prototype_gradient(net: fm.Network, theta: Array, batch: fm.Batch, ways: int, device: str) -> Callable[[], Any]:
+    """A ProtoNet's training gradient, at the backend: support and query images pass the network together."""
+    backend, head = devices.backend(device), PrototypeHead(ways, "euclidean", 1.0)
+
+    def gradient() -> Array:
+        x = np.concatenate((batch.x_support, batch.x_query), axis=1)
+        y = np.concatenate((batch.y_support, batch.y_query), axis=1)
+        data = TaskSet(x, y, None)
+        return backend.prototype_gradient(net.table, theta[None], data, batch.x_support.shape[1], head)[1][0]
+
+    return gradient
 
 
 def vector(workload: Workload, result: Any) -> Array:

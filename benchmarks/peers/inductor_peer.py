@@ -1,7 +1,7 @@
 """PyTorch traced to one graph by make_fx, backward passes included, and compiled by inductor.
 
-Variants: `vmap` compiles torch.func's gradient over all tasks, `loop` one task's gradient and calls it in a Python loop;
-behind that the words of `torch_peer`.
+Variants: `vmap` compiles torch.func's gradient over all tasks, `loop` one task's gradient and calls it in a Python
+loop; behind that the words of `torch_peer`.
 """
 
 from __future__ import annotations

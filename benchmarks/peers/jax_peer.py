@@ -2,8 +2,8 @@
 
 Variants: `vmap` is the gradient of the mean over a vmap of tasks, `vmap-of-gradients` the mean over a vmap of
 gradients, `map` a scan over tasks that adds up their gradients. `convolution` is XLA's own, `patches` nine shifted
-slices and one matrix product. `scan` runs the inner steps in a scan instead of unrolling them (for curves). Hessian-vector
-products forward over reverse, or reverse over reverse.
+slices and one matrix product. `scan` runs the inner steps in a scan instead of unrolling them (for curves).
+Hessian-vector products forward over reverse, or reverse over reverse.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ def build(
     """The calls of a workload; data are on the device (JAX_PLATFORMS) before."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 on a GPU; nothing else on a CPU
-    return {
-        part: lambda f=jax.jit(function), a=arguments: jax.block_until_ready(f(*a))  # type: ignore[misc]
-        for part, (function, arguments) in _calls(workload, arrays, variant).items()
-    }
+    return {part: _compiled(*call) for part, call in _calls(workload, arrays, variant).items()}
+
+
+def _compiled(function: Function, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+    jitted = jax.jit(function)
+    return lambda: jax.block_until_ready(jitted(*arguments))
 
 
 def vector(workload: Workload, result: Any) -> NDArray[Any]:
