@@ -3,6 +3,7 @@
 import fastmeta_kernels as kernels
 from fastmeta import tasks
 from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.protonet import ProtoNet
 from fastmeta.checks import DivergenceError
 from fastmeta.gradients import (
     MetaGradient,
@@ -52,6 +53,7 @@ __all__ = [
     "MaxPool2d",
     "MetaGradient",
     "Network",
+    "ProtoNet",
     "ReLU",
     "Score",
     "Softplus",

@@ -44,10 +44,10 @@ def prototype_loss(
     if s.shape[::2] != q.shape[::2]:
         raise ValueError(f"support of shape {s.shape} and query of shape {q.shape} must agree in tasks and width.")
     dtype = np.float64 if np.float64 in (s.dtype, q.dtype) else np.float32
-    s, q = np.require(s, dtype, "CA"), np.require(q, dtype, "CA")
-    y_s, y_q = (
-        _labels(y, name, x.shape[:2], single) for y, name, x in ((y_support, "y_support", s), (y_query, "y_query", q))
-    )
+    s, q = np.require(s, dtype, ("C", "A")), np.require(q, dtype, "CA")
+    first = 1 if single else 0
+    y_s = labels(y_support, "y_support", s.shape[first:2]).reshape(s.shape[:2])
+    y_q = labels(y_query, "y_query", q.shape[first:2]).reshape(q.shape[:2])
     head = PrototypeHead(ways(y_s), *similarity(metric, scale))
     check_queries(y_q, head.ways)
     found = devices.backend(device).prototype_loss(s, y_s, q, y_q, head)
@@ -62,23 +62,36 @@ def prototype_loss(
     return found.losses, found.d_support, found.d_query
 
 
+def logits(support: Array, y_support: Array, query: Array, head: PrototypeHead, device: str) -> Array:
+    """Logits (T, M, K) of query embeddings (T, M, D), all arguments being valid."""
+    support, query = np.ascontiguousarray(support), np.ascontiguousarray(query)
+    anything = np.zeros(query.shape[:2], np.int64)
+    return devices.backend(device).prototype_loss(support, y_support, query, anything, head).logits
+
+
+def class_means(z: Array, labels: Array, ways: int) -> Array:
+    """(T, K, D) means of embeddings (T, N, D) over the samples of each class."""
+    member = labels[:, None, :] == np.arange(ways)[:, None]
+    return np.asarray((member / member.sum(axis=2, keepdims=True)).astype(z.dtype) @ z)
+
+
 def similarity(metric: str, scale: float) -> tuple[str, float]:
     """The checked metric and scale of a head."""
     return checks.choice("metric", metric, METRICS), checks.positive("scale", scale)
 
 
-def ways(labels: Array, name: str = "y_support") -> int:
+def ways(y: Array, name: str = "y_support") -> int:
     """The number of classes K of support labels (T, N); ValueError where a task has no sample of one of them."""
-    low, count = int(labels.min()), int(labels.max()) + 1
+    low, count = int(y.min()), int(y.max()) + 1
     if low < 0:
         raise ValueError(f"labels must be 0 .. ways-1; got {low} in {name}.")
-    tasks, samples = labels.shape
+    tasks, samples = y.shape
     if count <= samples:
-        shifted = labels + count * np.arange(tasks)[:, None]
+        shifted = y + count * np.arange(tasks)[:, None]
         if np.bincount(shifted.ravel(), minlength=tasks * count).all():
             return count
-    task = next(t for t in range(tasks) if len(np.unique(labels[t])) < count)
-    present = np.unique(labels[task])
+    task = next(t for t in range(tasks) if len(np.unique(y[t])) < count)
+    present = np.unique(y[task])
     missing = int(np.argmin(np.append(present == np.arange(len(present)), False)))
     raise ValueError(
         f"{name} has no sample of class {missing} in task {task}; every class of 0 .. {count - 1} needs at least one. "
@@ -86,9 +99,9 @@ def ways(labels: Array, name: str = "y_support") -> int:
     )
 
 
-def check_queries(labels: Array, count: int, name: str = "y_query") -> None:
+def check_queries(y: Array, count: int, name: str = "y_query") -> None:
     """ValueError where a query label is not one of the support set's classes."""
-    low, high = int(labels.min()), int(labels.max())
+    low, high = int(y.min()), int(y.max())
     if low < 0 or high >= count:
         wrong = low if low < 0 else high
         raise ValueError(f"{name} has class {wrong}; the support set has classes 0 .. {count - 1}.")
@@ -104,11 +117,11 @@ def _embeddings(values: Array, name: str, single: bool) -> Array:
     return values[None] if single else values
 
 
-def _labels(values: Any, name: str, lead: tuple[int, ...], single: bool) -> Array:
-    labels = inputs.array(name, values)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name} of dtype {labels.dtype} must be integer labels.")
-    wanted = lead[1:] if single else lead
-    if labels.shape != wanted:
-        raise ValueError(f"{name} of shape {labels.shape} must hold one label a sample: {wanted}.")
-    return np.require(labels.reshape(lead), np.int64, "CA")
+def labels(values: Any, name: str, lead: tuple[int, ...]) -> Array:
+    """int64 labels of shape `lead`."""
+    given = inputs.array(name, values)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"{name} of dtype {given.dtype} must be integer labels.")
+    if given.shape != lead:
+        raise ValueError(f"{name} of shape {given.shape} must hold one label a sample: {lead}.")
+    return np.require(given, np.int64, ("C", "A"))

@@ -109,6 +109,16 @@ def test_a_batch_gives_each_task_its_own(device):
         assert (loss, ds.tobytes(), dq.tobytes()) == (losses[t], d_support[t].tobytes(), d_query[t].tobytes())
 
 
+def test_one_task_and_many_in_turn(device):
+    """They share a workspace, whose size depends on how threads divide the work."""
+    s, y_s, q, y_q = episode(tasks=8, seed=1)
+    for count in (1, 8, 1, 2, 8):
+        losses, d_support, _ = fm.prototype_loss(s[:count], y_s[:count], q[:count], y_q[:count], device=device)
+        alone = [fm.prototype_loss(s[t], y_s[t], q[t], y_q[t], device=device) for t in range(count)]
+        assert losses.tolist() == [loss for loss, _, _ in alone]
+        assert np.array_equal(d_support, np.stack([d for _, d, _ in alone]))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_any_number_of_threads_gives_the_same_bits(metric, tasks, monkeypatch):
@@ -217,4 +227,4 @@ def test_bad_input_is_named(message):
 def test_overflow_is_reported(device, metric):
     s, y_s, q, y_q = episode(dtype="float32")
     with pytest.raises(fm.DivergenceError, match="too large for float32"):
-        fm.prototype_loss(s, y_s, q * np.float32(1e30), y_q, metric, device=device)
+        fm.prototype_loss(s * np.float32(1e30), y_s, q * np.float32(1e30), y_q, metric, device=device)

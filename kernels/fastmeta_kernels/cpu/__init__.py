@@ -122,7 +122,7 @@ def prototype_loss(
     fields[[prototypes.TASKS, prototypes.BY_BLOCKS, prototypes.EXTERNAL]] = tasks, by_blocks, 1
     held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
     fields[prototypes.SUPPORT : prototypes.LOGITS + 1] = [array.ctypes.data for array in held]
-    key = (head, n, m, d, dtype, threads)
+    key = (head, n, m, d, dtype, threads, by_blocks)
     workspaces = job.workspace(key, 1 if by_blocks else threads, plan.size, dtype, "prototypes")
     wanted = int(fields[prototypes.BLOCKS]) if by_blocks else tasks
     _launch(workspaces, fields, min(threads, wanted), run_heads, run_heads_alone, ("phase",))
