@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 import fastmeta as fm
 from benchmarks.networks import MLP, Conv4
 from benchmarks.workloads import Workload
-from fastmeta import device as devices
-from fastmeta_kernels.contract import PrototypeHead, TaskSet
 
 Array = NDArray[Any]
 
@@ -42,7 +40,7 @@ def build(
         return {"gradient": lambda: fm.prototype_loss(support, y_support, query, y_query, device=device)[1:]}
     net, batch = _network(workload), fm.Batch(*data)
     if workload.kind == "protonet":
-        return {"gradient": _prototype_gradient(net, theta, batch, workload.ways, device)}
+        return {"gradient": _prototype_gradient(net, theta, batch, device)}
     options: dict[str, Any] = {
         "inner_lr": workload.inner_lr,
         "inner_steps": workload.steps,
@@ -53,17 +51,21 @@ def build(
     return {"meta_gradient": lambda: fm.meta_gradient(net, theta, batch, **options).gradient}
 
 
-def _prototype_gradient(net: fm.Network, theta: Array, batch: fm.Batch, ways: int, device: str) -> Callable[[], Any]:
-    """A ProtoNet's training gradient, at the backend: support and query images pass the network together."""
-    backend, head = devices.backend(device), PrototypeHead(ways, "euclidean", 1.0)
+def _prototype_gradient(net: fm.Network, theta: Array, batch: fm.Batch, device: str) -> Callable[[], Any]:
+    """A ProtoNet's training gradient at theta."""
+    learner = fm.ProtoNet(net, device=device)
+    learner.fit(_OneBatch(batch), iterations=1, tasks_per_step=1, optimizer=fm.SGD(1e-30), theta=theta)  # moves nothing
+    return lambda: learner.meta_gradients(batch)[1]["theta"]
 
-    def gradient() -> Array:
-        x = np.concatenate((batch.x_support, batch.x_query), axis=1)
-        y = np.concatenate((batch.y_support, batch.y_query), axis=1)
-        data = TaskSet(x, y, None)
-        return backend.prototype_gradient(net.table, theta[None], data, batch.x_support.shape[1], head)[1][0]
 
-    return gradient
+class _OneBatch:
+    """A source of tasks that has one batch."""
+
+    def __init__(self, batch: fm.Batch) -> None:
+        self.batch = batch
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> fm.Batch:
+        return self.batch
 
 
 def vector(workload: Workload, result: Any) -> Array:
