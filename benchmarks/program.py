@@ -66,6 +66,7 @@ class Program:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                cwd=ROOT,
                 env=environment(threads, device, folder),
                 bufsize=0,
             )

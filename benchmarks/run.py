@@ -46,9 +46,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def settings(options: argparse.Namespace, folder: Path) -> Settings:
     """Of the options that `add_options` adds."""
-    python = dict.fromkeys(PEERS, options.peers_python) | dict.fromkeys((FASTMETA, "numpy", "peak"), sys.executable)
-    python["learn2learn"] = options.learn2learn_python
+    python = dict.fromkeys(PEERS, _absolute(options.peers_python))
+    python |= dict.fromkeys((FASTMETA, "numpy", "peak"), sys.executable)
+    python["learn2learn"] = _absolute(options.learn2learn_python)
     return Settings(python, options.peers, options.threads, options.seconds, folder, options.device)
+
+
+def _absolute(python: str) -> str:
+    """A path from here, because programs start in the clone; a bare name is looked for as the shell does."""
+    return os.path.abspath(python) if os.sep in python else python
 
 
 def _run(workloads: list[Workload], settings: Settings, out: Path) -> dict[str, Any]:

@@ -87,12 +87,15 @@ def _run(entry: Entry, settings: Settings, folder: Path) -> tuple[float, NDArray
     cores = sorted(os.sched_getaffinity(0))[: settings.threads]
     with open(folder / "errors.txt", "w+b") as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(
-            command,
-            stderr=errors,
-            env=environment(settings.threads, "cpu", settings.folder),
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                stderr=errors,
+                env=environment(settings.threads, "cpu", settings.folder),
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            )
+        except OSError as error:
+            raise ProgramError(f"cannot start its Python: {error.strerror}") from None
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
