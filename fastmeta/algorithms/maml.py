@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastmeta.gradient_learner import Array, GradientLearner
 from fastmeta.gradients import meta_gradient
-from fastmeta.learner import Array, Learner
 from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
 
 
-class MAML(Learner):
+class MAML(GradientLearner):
     """Model-agnostic meta-learning with the exact second-order meta-gradient (arXiv 1703.03400, algorithm 1).
 
     net: the network. inner_steps: gradient steps on the support set. inner_lr: their learning rate, a number
@@ -44,7 +44,7 @@ class MAML(Learner):
     def initial_parameters(self, theta: Array) -> dict[str, Array]:
         """theta (P,), and with learn_inner_lr the inner rates in inner_lr's shape, (1,) for a number."""
         rates = {"inner_lr": np.atleast_1d(self.inner_lr).astype(theta.dtype)} if self.learn_inner_lr else {}
-        return {"theta": theta} | rates
+        return super().initial_parameters(theta) | rates
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss after the inner steps, and its gradient by theta and any learned rates."""
