@@ -4,6 +4,7 @@ import fastmeta_kernels as kernels
 from fastmeta import tasks
 from fastmeta.algorithms.maml import FOMAML, MAML
 from fastmeta.checks import DivergenceError
+from fastmeta.comparison import Difference, compare
 from fastmeta.gradients import (
     MetaGradient,
     adapt,
@@ -44,6 +45,7 @@ __all__ = [
     "Conv2d",
     "Conv4",
     "CosineSchedule",
+    "Difference",
     "DivergenceError",
     "Flatten",
     "GlobalMeanPool",
@@ -58,6 +60,7 @@ __all__ = [
     "Tanh",
     "adapt",
     "check_meta_gradient",
+    "compare",
     "gradient",
     "hvp",
     "kernels",

@@ -96,8 +96,8 @@ class GradientLearner(Learner):
         steps = [self.inner_steps if n is None else inputs.inner_steps(n) for n in asked]
         if not steps:
             raise ValueError(f"inner_steps={inner_steps} must not be empty. Name at least one number of steps.")
-        values, measure = evaluation.episode_values(self._query_outputs, tasks, episodes, steps, seed, tasks_per_step)
-        scores = {n: Score(values[n], measure, self.batch_norm) for n in steps}
+        found = evaluation.episode_values(self._query_outputs, tasks, episodes, steps, seed, tasks_per_step)
+        scores = {n: Score(found.values[n], found.measure, self.batch_norm, found.stream) for n in steps}
         return scores if asked is inner_steps else scores[steps[0]]
 
     def query_outputs(self, batch: Batch) -> Array:

@@ -119,9 +119,7 @@ def _read_hdf5(path: Path, size: int, most_bytes: int) -> tuple[NDArray[Any], ND
 
 
 def _read_parquet(path: Path, size: int, most_bytes: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    parquet = _library("pyarrow.parquet", "parquet")
-    import pyarrow
-
+    parquet, arrow = _library("pyarrow.parquet", "parquet"), _library("pyarrow", "parquet")
     try:
         file = parquet.ParquetFile(path)
         image, label = (_one_of(path, file.schema_arrow.names, wanted) for wanted in (IMAGES, LABELS))
@@ -137,7 +135,7 @@ def _read_parquet(path: Path, size: int, most_bytes: int) -> tuple[NDArray[Any],
                     raise ValueError(f"{path} must hold image files in {image}; row {row} has {type(content)}.")
                 x[row] = decode(content, f"row {row} of {path}", size)
             labels += batch.column(label).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} must be a whole Parquet file: {error}. Save it again.") from error
     words = _label_words(file.schema_arrow.metadata, label)
     return x, np.array([words[n] for n in labels] if words else labels)

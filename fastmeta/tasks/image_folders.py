@@ -117,8 +117,8 @@ def _read_cache(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 
 
 def _class_folders(root: Path) -> Files:
-    """Images by class folder, of `root` or of its folder images or data, in the order of names."""
-    for folder in (root, root / "images", root / "data"):
+    """Images by class folder, of `root` or its folder images or data, in the order of names."""
+    for folder in (root / "images", root / "data", root):
         found: Files = {}
         for place in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else ():
             if members := _images(place):
