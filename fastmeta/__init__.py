@@ -3,6 +3,7 @@
 import fastmeta_kernels as kernels
 from fastmeta import tasks
 from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.transfer import Transfer
 from fastmeta.checks import DivergenceError
 from fastmeta.comparison import Difference, compare
 from fastmeta.gradients import (
@@ -58,6 +59,7 @@ __all__ = [
     "Softplus",
     "StepSchedule",
     "Tanh",
+    "Transfer",
     "adapt",
     "check_meta_gradient",
     "compare",

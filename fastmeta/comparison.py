@@ -64,8 +64,8 @@ def compare(score: Score, baseline: Score) -> Difference:
     if not score.stream or score.stream != baseline.stream or len(score.values) != len(baseline.values):
         described = (f'stream "{s.stream}", {len(s.values)} episodes' for s in (score, baseline))
         raise ValueError(
-            f"score and baseline must be of the same episodes, not {' and '.join(described)}. Evaluate both on the same "
-            "tasks with the same seed and number of episodes."
+            f"score and baseline must be of the same episodes, not {' and '.join(described)}. Evaluate both on the "
+            "same tasks with the same seed and number of episodes."
         )
     both = np.isfinite(score.values) & np.isfinite(baseline.values)
     if not both.any():

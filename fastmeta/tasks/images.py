@@ -13,6 +13,9 @@ from fastmeta import checks
 from fastmeta.tasks.image_splits import PARTS, STEMS, Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
 
+Arrays = dict[str, tuple[NDArray[Any], NDArray[Any]]]  # images (n, size, size, C) and class numbers (n,) by part
+Classes = dict[str, tuple[str, ...]]
+
 
 class Images:
     """N-way K-shot tasks over labelled images: `train`, `validation` and `test` with classes of their own.
@@ -79,13 +82,11 @@ class Images:
     def _tasks(self, part: str) -> LabelledTasks:
         if part not in self._arrays:
             raise ValueError(f'root="{self.root}" has no {part} part, only {", ".join(self._arrays)}. Add it.')
-        return LabelledTasks(*self._arrays[part], self.ways, self.shots, self.queries)
+        x, y = self._arrays[part]
+        return LabelledTasks(x, y, self.ways, self.shots, self.queries)
 
 
-Arrays = dict[str, tuple[NDArray[Any], NDArray[Any]]]
-
-
-def _load(root: Path, names: dict[str, tuple[str, ...]] | None, size: int, most_bytes: int) -> Any:
+def _load(root: Path, names: Classes | None, size: int, most_bytes: int) -> tuple[Arrays, Classes]:
     """Images (n, size, size, C) and class numbers (n,) by part, and class names by part."""
     from fastmeta.tasks.image_arrays import find_array_files, read_arrays
     from fastmeta.tasks.image_folders import decoded, find_files
@@ -107,7 +108,7 @@ def _load(root: Path, names: dict[str, tuple[str, ...]] | None, size: int, most_
             raise ValueError(f'root="{root}" must hold images of each class of split; not {", ".join(absent[:5])}.')
         labelled = {part: _of(x, y, chosen) for part, chosen in names.items()}
     arrays: Arrays = {}
-    found_classes = {}
+    found_classes: Classes = {}
     for part in (part for part in PARTS if part in labelled):
         x, y = labelled[part]
         distinct, numbers = np.unique(y, return_inverse=True)
