@@ -15,6 +15,7 @@ from fastmeta.gradients import (
     predict,
 )
 from fastmeta.layers import (
+    Affine,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -27,7 +28,7 @@ from fastmeta.layers import (
 )
 from fastmeta.learner import load
 from fastmeta.networks import MLP, Conv4, Network
-from fastmeta.optimizers import SGD, Adam, CosineSchedule, StepSchedule
+from fastmeta.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
 from fastmeta.score import Score
 from fastmeta.tasks import Batch
 
@@ -39,6 +40,7 @@ __all__ = [
     "MLP",
     "SGD",
     "Adam",
+    "Affine",
     "Batch",
     "BatchNorm",
     "Conv2d",
@@ -48,6 +50,7 @@ __all__ = [
     "Flatten",
     "GlobalMeanPool",
     "Linear",
+    "LinearSchedule",
     "MaxPool2d",
     "MetaGradient",
     "Network",
