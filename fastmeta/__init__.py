@@ -2,7 +2,11 @@
 
 import fastmeta_kernels as kernels
 from fastmeta import tasks
+from fastmeta.algorithms.anil import ANIL, BOIL
+from fastmeta.algorithms.imaml import iMAML
 from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.meta_sgd import MetaSGD
+from fastmeta.algorithms.reptile import Reptile
 from fastmeta.checks import DivergenceError
 from fastmeta.gradients import (
     MetaGradient,
@@ -35,6 +39,8 @@ from fastmeta.tasks import Batch
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANIL",
+    "BOIL",
     "FOMAML",
     "MAML",
     "MLP",
@@ -53,8 +59,10 @@ __all__ = [
     "LinearSchedule",
     "MaxPool2d",
     "MetaGradient",
+    "MetaSGD",
     "Network",
     "ReLU",
+    "Reptile",
     "Score",
     "Softplus",
     "StepSchedule",
@@ -63,6 +71,7 @@ __all__ = [
     "check_meta_gradient",
     "gradient",
     "hvp",
+    "iMAML",
     "kernels",
     "load",
     "loss",
