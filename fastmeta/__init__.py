@@ -2,7 +2,11 @@
 
 import fastmeta_kernels as kernels
 from fastmeta import tasks
+from fastmeta.algorithms.anil import ANIL, BOIL
+from fastmeta.algorithms.imaml import iMAML
 from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.meta_sgd import MetaSGD
+from fastmeta.algorithms.reptile import Reptile
 from fastmeta.algorithms.transfer import Transfer
 from fastmeta.checks import DivergenceError
 from fastmeta.comparison import Difference, compare
@@ -17,6 +21,7 @@ from fastmeta.gradients import (
     predict,
 )
 from fastmeta.layers import (
+    Affine,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -29,18 +34,21 @@ from fastmeta.layers import (
 )
 from fastmeta.learner import load
 from fastmeta.networks import MLP, Conv4, Network
-from fastmeta.optimizers import SGD, Adam, CosineSchedule, StepSchedule
+from fastmeta.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
 from fastmeta.score import Score
 from fastmeta.tasks import Batch
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANIL",
+    "BOIL",
     "FOMAML",
     "MAML",
     "MLP",
     "SGD",
     "Adam",
+    "Affine",
     "Batch",
     "BatchNorm",
     "Conv2d",
@@ -51,10 +59,13 @@ __all__ = [
     "Flatten",
     "GlobalMeanPool",
     "Linear",
+    "LinearSchedule",
     "MaxPool2d",
     "MetaGradient",
+    "MetaSGD",
     "Network",
     "ReLU",
+    "Reptile",
     "Score",
     "Softplus",
     "StepSchedule",
@@ -65,6 +76,7 @@ __all__ = [
     "compare",
     "gradient",
     "hvp",
+    "iMAML",
     "kernels",
     "load",
     "loss",

@@ -6,6 +6,7 @@ import inspect
 import os
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -66,9 +67,21 @@ class Learner(ABC):
     def query_outputs(self, batch: Batch) -> Array:
         """Outputs (T, M, O) of the query sets of `batch`, by models of its support sets."""
 
+    def first_theta(self, seed: int, theta: Any) -> Array:
+        """theta (P,) or by default net.init(seed); raises where the settings do not fit it, before any work."""
+        return self.net.init(seed) if theta is None else inputs.parameters(self.net, theta).copy()
+
     def initial_parameters(self, theta: Array) -> dict[str, Array]:
-        """What is learned, as it is before the first iteration; raises where the settings do not fit theta (P,)."""
+        """What is learned, as it is before the first iteration."""
         return {"theta": theta}
+
+    def default_optimizer(self, iterations: int) -> Optimizer:
+        """What `fit` uses where it is given no optimizer."""
+        return Adam(1e-3)
+
+    def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
+        """The optimizer of each learned parameter, where fit has `optimizer`."""
+        return defaultdict(lambda: optimizer)
 
     def hyper_parameters(self) -> dict[str, Any]:
         """The constructor's arguments but for net and device, as plain JSON values."""
@@ -119,10 +132,10 @@ class Learner(ABC):
     ) -> Self:
         """Learn from `iterations` meta-batches; the i-th is tasks.sample(tasks_per_step, seed=seed, step=i).
 
-        optimizer: by default Adam(1e-3). theta (P,): the first parameters, float32 or float64, by default
-        net.init(seed). checkpoint: a file, written after the first iteration, after each `checkpoint_every`,
-        on Ctrl-C and at the end. resume: go on from that file where it exists, to the same bits as a run that
-        was never interrupted; give the same tasks, which are not compared, and no theta.
+        optimizer: by default Adam(1e-3), or what the algorithm says. theta (P,): the first parameters, float32 or
+        float64, by default net.init(seed). checkpoint: a file, written after the first iteration, after each
+        `checkpoint_every`, on Ctrl-C and at the end. resume: go on from that file where it exists, to the same
+        bits as a run that was never interrupted; give the same tasks, which are not compared, and no theta.
         callback(iteration, loss): called after each iteration, counted from 1.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
@@ -131,7 +144,7 @@ class Learner(ABC):
         checks.integer("iterations", iterations, 0)
         checks.integer("checkpoint_every", checkpoint_every, 1)
         _check_tasks(tasks)
-        optimizer = Adam(1e-3) if optimizer is None else optimizer
+        optimizer = self.default_optimizer(iterations) if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer={optimizer!r} must be an optimizer, such as fm.Adam(1e-3).")
         if resume and theta is not None:
@@ -141,8 +154,7 @@ class Learner(ABC):
             "seed": checks.integer("seed", seed, 0),
             "optimizer": optimizer.to_dict(),
         }
-        first = self.net.init(seed) if theta is None else inputs.parameters(self.net, theta).copy()
-        state = training.begin(self.initial_parameters(first), optimizer)
+        state = training.begin(self.initial_parameters(self.first_theta(seed, theta)), self.optimizers(optimizer))
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self._restore(checkpoints.continued(start, checkpoint, resume))
         room = np.zeros(max(0, iterations - self.training.step))
@@ -198,7 +210,7 @@ class Learner(ABC):
         start, step = time.perf_counter(), self.training.step
         batch = tasks.sample(self._settings["tasks_per_step"], seed=self._settings["seed"], step=step)
         loss, slopes = self.meta_gradients(batch)
-        after = training.advance(self.training, slopes, optimizer)
+        after = training.advance(self.training, slopes, self.optimizers(optimizer))
         self._history["loss"][step] = loss
         self._history["seconds"][step] = time.perf_counter() - start
         self._training = after

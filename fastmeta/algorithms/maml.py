@@ -55,6 +55,7 @@ class MAML(GradientLearner):
             inner_lr=self.rates,
             inner_steps=self.inner_steps,
             order=self.order,
+            adapt=self.adapts,
             device=self.device,
         )
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
