@@ -126,13 +126,11 @@ class GradientLearner(Learner):
         self, x: Array, y: Array, weights: Any, steps: Sequence[int], batch_norm: str = "transductive"
     ) -> Iterator[Array]:
         """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta."""
-        phi, rates = self.theta, self.rates
+        phi = self.theta
         for begin, end in pairwise([0, *steps]):
             if end > begin:
-                some = rates
-                if isinstance(rates, np.ndarray) and rates.ndim == 2:
-                    some = rates[np.minimum(np.arange(begin, end), len(rates) - 1)]
-                phi = gradients.adapt(self.net, phi, x, y, some, end - begin, self.adapts, weights, device=self.device)
+                rates = step_rates(self.rates, begin, end)
+                phi = gradients.adapt(self.net, phi, x, y, rates, end - begin, self.adapts, weights, device=self.device)
             yield phi
 
     def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
@@ -153,6 +151,13 @@ class GradientLearner(Learner):
         support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
         phis = self.descend(*support, steps, batch_norm)
         return [self.model(phi, support.x, True, batch_norm).outputs(query.x) for phi in phis]
+
+
+def step_rates(rates: float | Array, begin: int, end: int) -> float | Array:
+    """The rates of inner steps `begin` to `end`, of which there may be none; the last step's repeat behind it."""
+    if not isinstance(rates, np.ndarray) or rates.ndim < 2:
+        return rates
+    return rates[np.minimum(np.arange(begin, max(end, begin + 1)), len(rates) - 1)]
 
 
 @contextmanager

@@ -17,7 +17,8 @@ class Score:
 
     `ci95` is half the 95 % interval of the mean over tasks, 1.96 * std / sqrt(episodes), where std is over
     the episodes' values (divided by n, as in the MAML code). `batch_norm` says whose statistics batch norm
-    used: "transductive", those of the batch at hand, query set included; "" where the network has none.
+    used: "transductive", those of the batch at hand, query set included; "inductive", those of the support set and
+    the one sample that is predicted; "running", those kept from training; "" where the network has none.
 
     An episode whose adaptation diverged has no finite value: `diverged` counts them, mean, std and ci95 leave
     them out, and the text says so.
