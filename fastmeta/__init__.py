@@ -8,7 +8,9 @@ from fastmeta.algorithms.maml import FOMAML, MAML
 from fastmeta.algorithms.maml_plus_plus import MAMLPlusPlus
 from fastmeta.algorithms.meta_sgd import MetaSGD
 from fastmeta.algorithms.reptile import Reptile
+from fastmeta.algorithms.transfer import Transfer
 from fastmeta.checks import DivergenceError
+from fastmeta.comparison import Difference, compare
 from fastmeta.gradients import (
     MetaGradient,
     adapt,
@@ -53,6 +55,7 @@ __all__ = [
     "Conv2d",
     "Conv4",
     "CosineSchedule",
+    "Difference",
     "DivergenceError",
     "Flatten",
     "GlobalMeanPool",
@@ -69,8 +72,10 @@ __all__ = [
     "Softplus",
     "StepSchedule",
     "Tanh",
+    "Transfer",
     "adapt",
     "check_meta_gradient",
+    "compare",
     "gradient",
     "hvp",
     "iMAML",

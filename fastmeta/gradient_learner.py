@@ -29,7 +29,7 @@ class GradientLearner(Learner):
     """
 
     adapts: ClassVar[str] = "all"  # "head": the last linear layer alone; "body": all but that
-    batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "inductive")
+    batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "support")
 
     def __init__(self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str) -> None:
         super().__init__(net, device)
@@ -103,7 +103,7 @@ class GradientLearner(Learner):
         in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more.
         Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
         batch_norm: whose statistics the predictions use: "transductive" (by default), those of the whole query
-        set; or "inductive", those of the support set and the one query sample (arXiv 1803.02999, section 6).
+        set; or "support", those of the support set and the one query sample (arXiv 1803.02999, section 6).
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
@@ -114,8 +114,8 @@ class GradientLearner(Learner):
             raise ValueError(f"inner_steps={inner_steps} must not be empty. Name at least one number of steps.")
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)
-        values, measure = evaluation.episode_values(outputs, tasks, episodes, steps, seed, tasks_per_step)
-        scores = {n: Score(values[n], measure, mode) for n in steps}
+        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, steps, seed, tasks_per_step)
+        scores = {n: Score(values[n], measure, mode, stream) for n in steps}
         return scores if asked is inner_steps else scores[steps[0]]
 
     def query_outputs(self, batch: Batch) -> Array:
@@ -135,7 +135,7 @@ class GradientLearner(Learner):
 
     def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
         """The network with adapted parameters phi, (P,) or (T, P)."""
-        context = x_support if batch_norm == "inductive" else None
+        context = x_support if batch_norm == "support" else None
         return AdaptedModel(self.net, phi, classifies, self.device, context)
 
     def batch_norm_mode(self, asked: str | None) -> str:

@@ -184,15 +184,16 @@ class Learner(ABC):
         """Learn each episode's support set and score its query set: accuracy, or mean squared error.
 
         Episode i is tasks.sample(1, seed=seed, step=i), the same for every algorithm; use another seed than
-        in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more.
+        in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more. The score's
+        `stream` names the episodes by their bits; `fm.compare` pairs scores of one stream.
         """
 
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.query_outputs(batch)]
 
         check_evaluation(tasks, episodes, tasks_per_step)
-        values, measure = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
-        return Score(values[0], measure, self.batch_norm)
+        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
+        return Score(values[0], measure, self.batch_norm, stream)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""

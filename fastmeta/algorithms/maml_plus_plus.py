@@ -128,7 +128,7 @@ class MAMLPlusPlus(MAML):
         return result.loss, slopes
 
     def batch_norm_mode(self, asked: str | None) -> str:
-        """ "transductive", "inductive", or "running" where there are running statistics."""
+        """ "transductive", "support", or "running" where there are running statistics."""
         if asked == "running" and self.batch_norm and not self.running_statistics:
             raise ValueError('batch_norm="running" must come with a learner trained with running_statistics=True.')
         if asked == "running" and self.running_statistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,11 @@ from fastmeta.tasks import TaskSource
 Settings = dict[str, Any]
 PARTS = ("train", "validation", "test")
 EVALUATION_SEED = 1_000_003  # every run is evaluated on the same tasks, whatever its own seed
-ALGORITHMS: dict[str, type[fm.MAML]] = {"maml": fm.MAML, "fomaml": fm.FOMAML}
+ALGORITHMS: dict[str, type[fm.MAML] | type[fm.Transfer]] = {
+    "maml": fm.MAML,
+    "fomaml": fm.FOMAML,
+    "transfer": fm.Transfer,
+}
 
 
 class Sinusoids:
@@ -25,9 +30,14 @@ class Sinusoids:
     note = "100 query points a task"
 
     def __init__(self, settings: Settings) -> None:
+        if settings["algorithm"] == "transfer":
+            raise ValueError('algorithm="transfer" must have classes to pretrain on: sinusoids have none. Use another.')
         self.settings = settings
-        self.network = fm.MLP((1, 40, 40, 1), activation="relu")
         self.title = f"sinusoids, {settings['shots']} shots"
+
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """The paper's network."""
+        return fm.MLP((1, 40, 40, 1), activation="relu")
 
     def training_tasks(self) -> TaskSource:
         """Shots and queries as the run says."""
@@ -60,34 +70,89 @@ class Sinusoids:
         return ["sinusoid.png"]
 
 
-class Characters:
-    """Classification of Omniglot characters from a few drawings (arXiv 1703.03400, section 5.2)."""
+class Classification(ABC):
+    """N-way K-shot classification of images of classes that were not trained on."""
 
     metric = "accuracy"
-    note = "15 query drawings a class; batch norm transductive"
+    note = "15 query images a class"
+    name = ""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.network = fm.Conv4((28, 28, 1), settings["channels"], settings["ways"], downsample="stride")
-        self.title = f"Omniglot, {settings['ways']}-way {settings['shots']}-shot"
+        self.title = f"{self.name}, {settings['ways']}-way {settings['shots']}-shot"
+
+    @abstractmethod
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """The network that is trained on `tasks`."""
+
+    @abstractmethod
+    def source(self, queries: int) -> fm.tasks.Omniglot | fm.tasks.Images:
+        """Tasks of each part with this many query images a class."""
+
+    def outputs(self, tasks: TaskSource) -> int:
+        """As many as a task has classes, or all training classes where they are learned at once."""
+        if self.settings["algorithm"] == "transfer" and isinstance(tasks, fm.tasks.LabelledTasks):
+            return len(tasks.classes)
+        return int(self.settings["ways"])
 
     def training_tasks(self) -> TaskSource:
-        """The characters for training."""
-        return self._omniglot(self.settings["queries"]).train
+        """The classes for training."""
+        return self.source(self.settings["queries"]).train
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
-        """(shots, tasks) of the characters of `part`."""
-        tasks: TaskSource = getattr(self._omniglot(15), part)
+        """(shots, tasks) of the classes of `part`."""
+        tasks: TaskSource = getattr(self.source(15), part)
         yield self.settings["shots"], tasks
 
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """No picture of its own."""
         return []
 
-    def _omniglot(self, queries: int) -> fm.tasks.Omniglot:
+
+class Characters(Classification):
+    """Omniglot characters from a few drawings (arXiv 1703.03400, section 5.2)."""
+
+    name = "Omniglot"
+
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """Four convolutions of stride 2."""
+        return fm.Conv4((28, 28, 1), self.settings["channels"], self.outputs(tasks), downsample="stride")
+
+    def source(self, queries: int) -> fm.tasks.Omniglot:
+        """Omniglot with the run's split."""
         chosen = self.settings
         return fm.tasks.Omniglot(chosen["data"], chosen["ways"], chosen["shots"], queries, chosen["split"])
 
 
-Problem = Sinusoids | Characters
-PROBLEMS: dict[str, type[Problem]] = {"sinusoid": Sinusoids, "omniglot": Characters}
+class Pictures(Classification):
+    """A user's images (arXiv 1703.03400, section 5.2, for miniImageNet)."""
+
+    name = "images"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.title = f"{self.title} from {settings['data']}"
+
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """Four convolutions with max-pools."""
+        size, channels = self.settings["image_size"], int(tasks.sample(1, 0).x_query.shape[-1])
+        return fm.Conv4((size, size, channels), self.settings["channels"], self.outputs(tasks), downsample="pool")
+
+    def source(self, queries: int) -> fm.tasks.Images:
+        """The images with the run's split."""
+        chosen = self.settings
+        split = None if chosen["split"] == "files" else chosen["split"]
+        sizes = chosen["ways"], chosen["shots"], queries, chosen["image_size"]
+        return fm.tasks.Images(chosen["data"], *sizes, split)
+
+
+Problem = Sinusoids | Characters | Pictures
+PROBLEMS: dict[str, type[Problem]] = {"sinusoid": Sinusoids, "omniglot": Characters, "images": Pictures}
+
+
+def new_learner(settings: Settings, network: fm.Network) -> Learner:
+    """The untrained learner that a run's settings name."""
+    algorithm, device = ALGORITHMS[settings["algorithm"]], settings["device"]
+    if issubclass(algorithm, fm.Transfer):
+        return algorithm(network, settings["head"], device=device)
+    return algorithm(network, settings["inner_lr"], settings["inner_steps"], device=device)

@@ -9,16 +9,16 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import fastmeta as fm
-from fastmeta.cli.evaluate import print_scores, scores
+from fastmeta.cli.evaluate import print_scores, save_scores, scores
 from fastmeta.cli.options import use_threads
-from fastmeta.cli.problems import ALGORITHMS, EVALUATION_SEED, PROBLEMS, Problem, Settings
+from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
 from fastmeta.cli.progress import Progress
 from fastmeta.cli.run_folder import Log, RunFolder
 from fastmeta.learner import Learner
 
 NOT_STORED = ("out", "resume", "threads")
 FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on
-CHECKPOINT_EVERY = {"sinusoid": 5000, "omniglot": 250}
+CHECKPOINT_EVERY = {"sinusoid": 5000, "omniglot": 250, "images": 250}
 
 
 def run(ctx: click.Context, settings: Settings, name: str) -> None:
@@ -31,8 +31,7 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     settings = resumed(ctx, folder, stored) if resume else stored
     problem = PROBLEMS[settings["problem"]](settings)
     tasks = problem.training_tasks()
-    algorithm = ALGORITHMS[settings["algorithm"]]
-    learner = algorithm(problem.network, settings["inner_lr"], settings["inner_steps"], device=settings["device"])
+    learner = new_learner(settings, problem.network(tasks))
     losses = losses_so_far(folder, settings) if resume else None
     folder.start(settings, resume)
     click.echo(f"{learner}\non {problem.title}, in {folder.path}")
@@ -107,7 +106,7 @@ def finish(learner: Learner, problem: Problem, settings: Settings, folder: RunFo
     click.echo(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
     rows = scores(learner, problem, settings["evaluation_steps"], settings["episodes"], EVALUATION_SEED)
     print_scores(rows, problem, settings["episodes"])
-    folder.write("score.json", {"training_seconds": seconds, "episodes": settings["episodes"], "scores": rows})
+    save_scores(folder, "score", learner, rows)
     try:
         from fastmeta import plots
 

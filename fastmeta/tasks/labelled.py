@@ -85,12 +85,15 @@ class LabelledTasks:
         support, query = rows[:, :, : self.shots], rows[:, :, self.shots :]
         return Batch(*self._set(support), *self._set(query))
 
+    def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
+        x = self.x.take(rows, axis=0)
+        return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+
     def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         tasks, ways, samples = rows.shape
-        x = self.x.take(rows.reshape(tasks, ways * samples), axis=0)
-        if x.dtype == np.uint8:
-            x = np.divide(x, np.float32(255), dtype=np.float32)
-        return x, np.tile(np.repeat(np.arange(ways), samples), (tasks, 1))
+        y = np.tile(np.repeat(np.arange(ways), samples), (tasks, 1))
+        return self.take(rows.reshape(tasks, ways * samples)), y
 
     def _check_sizes(self) -> None:
         kinds, rest = divmod(len(self.classes), self.variants)

@@ -170,7 +170,7 @@ def test_scores_state_the_mode_and_learning_shows_in_all():
     tasks = clusters(queries=8)
     made = fm.MAMLPlusPlus(NORMED, 0.1, 3, running_statistics=True, multi_step_iterations=60, device="numpy")
     made.fit(tasks, 150, tasks_per_step=8, optimizer=fm.Adam(5e-3))
-    for mode in ("transductive", "inductive", "running"):
+    for mode in ("transductive", "support", "running"):
         scores = made.evaluate(tasks, episodes=40, inner_steps=[0, 3, 6], batch_norm=mode)
         assert scores[3].batch_norm == mode
         assert scores[0].mean < 0.6
@@ -206,7 +206,7 @@ def test_running_statistics_are_saved(tmp_path):
         ),
         (
             lambda: fm.MAML(NORMED, device="numpy").fit(clusters(), 0).evaluate(clusters(), 1, batch_norm="running"),
-            'batch_norm="running" must be one of "transductive", "inductive"',
+            'batch_norm="running" must be one of "transductive", "support"',
         ),
     ],
 )
