@@ -20,7 +20,7 @@ from fastmeta_kernels.cpu.losses import LINEAR, PROTOTYPES
 from fastmeta_kernels.cpu.plan import OUTPUT_DELTAS, OUTPUTS, O, Plan, pack, plan, unpack
 from fastmeta_kernels.cpu.product import compile_product
 from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
-from fastmeta_kernels.layer_table import Table
+from fastmeta_kernels.layer_table import AFFINE, KIND, Table
 
 __all__ = [
     "adapt",
@@ -38,6 +38,7 @@ __all__ = [
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 _PROCESS = os.getpid()
 _lock = threading.Lock()
+_NOT_YET = 'device="cpu" does not have {} yet. Use device="numpy".'
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
 
 
@@ -102,8 +103,11 @@ def meta_gradient(
     inner: InnerLoop,
     order: int = 2,
     memory: str = "auto",
+    loss_weights: Array | None = None,
 ) -> MetaGradient:
     """Gradient of the mean query loss after the inner loop; see the contract."""
+    if loss_weights is not None:
+        raise ValueError(_NOT_YET.format("weighted query losses"))
     results = _run(META, table, theta, support, query, inner, order=order, memory=memory)
     return MetaGradient(results.query_losses, results.support_losses, results.gradient, results.rates_gradient)
 
@@ -151,6 +155,10 @@ def _run(
     loss_kind: int | None = None,
     head: tuple[int, PrototypeHead] | None = None,
 ) -> _Results:
+    if inner.stepwise is not None:
+        raise ValueError(_NOT_YET.format("parameters of each step"))
+    if (table[:, KIND] == AFFINE).any():
+        raise ValueError(_NOT_YET.format("affine layers"))
     dtype, tasks, steps, key = theta.dtype, query.x.shape[0], inner.steps, table.tobytes()
     query_plan = plan(key, query.x.shape[1], dtype.itemsize)
     support_plan = plan(key, support.x.shape[1], dtype.itemsize)
