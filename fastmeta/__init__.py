@@ -5,6 +5,7 @@ from fastmeta import tasks
 from fastmeta.algorithms.anil import ANIL, BOIL
 from fastmeta.algorithms.imaml import iMAML
 from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.maml_plus_plus import MAMLPlusPlus
 from fastmeta.algorithms.meta_sgd import MetaSGD
 from fastmeta.algorithms.reptile import Reptile
 from fastmeta.algorithms.transfer import Transfer
@@ -60,6 +61,7 @@ __all__ = [
     "GlobalMeanPool",
     "Linear",
     "LinearSchedule",
+    "MAMLPlusPlus",
     "MaxPool2d",
     "MetaGradient",
     "MetaSGD",

@@ -19,7 +19,7 @@ class AdaptedModel:
     """`net` with the parameters `theta` (P,) that one task's support set gave it, or (T, P) for T tasks.
 
     Batch norm uses the statistics of the samples handed in together (transductive); with a `context` (M, ...) of
-    support samples, those of the context and the one sample that is predicted (inductive). With (T, P) parameters
+    support samples, those of the context and the one sample that is predicted (support). With (T, P) parameters
     x is (T, N, ...), context is (T, M, ...) and results have a leading T. Every method raises DivergenceError where
     an output is not finite.
     """

@@ -29,7 +29,7 @@ class GradientLearner(Learner):
     """
 
     adapts: ClassVar[str] = "all"  # "head": the last linear layer alone; "body": all but that
-    batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "inductive")
+    batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "support")
 
     def __init__(self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str) -> None:
         super().__init__(net, device)
@@ -103,7 +103,7 @@ class GradientLearner(Learner):
         in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more.
         Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
         batch_norm: whose statistics the predictions use: "transductive" (by default), those of the whole query
-        set; or "inductive", those of the support set and the one query sample (arXiv 1803.02999, section 6).
+        set; or "support", those of the support set and the one query sample (arXiv 1803.02999, section 6).
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
@@ -126,18 +126,16 @@ class GradientLearner(Learner):
         self, x: Array, y: Array, weights: Any, steps: Sequence[int], batch_norm: str = "transductive"
     ) -> Iterator[Array]:
         """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta."""
-        phi, rates = self.theta, self.rates
+        phi = self.theta
         for begin, end in pairwise([0, *steps]):
             if end > begin:
-                some = rates
-                if isinstance(rates, np.ndarray) and rates.ndim == 2:
-                    some = rates[np.minimum(np.arange(begin, end), len(rates) - 1)]
-                phi = gradients.adapt(self.net, phi, x, y, some, end - begin, self.adapts, weights, device=self.device)
+                rates = step_rates(self.rates, begin, end)
+                phi = gradients.adapt(self.net, phi, x, y, rates, end - begin, self.adapts, weights, device=self.device)
             yield phi
 
     def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
         """The network with adapted parameters phi, (P,) or (T, P)."""
-        context = x_support if batch_norm == "inductive" else None
+        context = x_support if batch_norm == "support" else None
         return AdaptedModel(self.net, phi, classifies, self.device, context)
 
     def batch_norm_mode(self, asked: str | None) -> str:
@@ -153,6 +151,13 @@ class GradientLearner(Learner):
         support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
         phis = self.descend(*support, steps, batch_norm)
         return [self.model(phi, support.x, True, batch_norm).outputs(query.x) for phi in phis]
+
+
+def step_rates(rates: float | Array, begin: int, end: int) -> float | Array:
+    """The rates of inner steps `begin` to `end`, of which there may be none; the last step's repeat behind it."""
+    if not isinstance(rates, np.ndarray) or rates.ndim < 2:
+        return rates
+    return rates[np.minimum(np.arange(begin, max(end, begin + 1)), len(rates) - 1)]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import click
 
 import fastmeta as fm
 from fastmeta.cli.options import Whole, Wholes, Word, use_threads
-from fastmeta.cli.problems import EVALUATION_SEED, PARTS, PROBLEMS, Problem
+from fastmeta.cli.problems import BATCH_NORMS, EVALUATION_SEED, PARTS, PROBLEMS, Problem
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.gradient_learner import GradientLearner
 from fastmeta.heads import HEADS
@@ -27,6 +27,7 @@ Row = dict[str, Any]
 @click.option("--ways", type=Whole(2), help="Classes in a task.  [default: as in the run]")
 @click.option("--shots", type=Whole(), help="Samples that a task is learned from.  [default: as in the run]")
 @click.option("--head", type=Word(HEADS), help="Head that transfer learning fits.  [default: as in the run]")
+@click.option("--batch-norm", type=Word(BATCH_NORMS), help="Whose statistics.  [default: as in the run]")
 @click.option("--part", type=Word(PARTS), default="test", show_default=True, help="Which classes.")
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
 @click.option("--data", type=click.Path(), help="Folder with the images.  [default: as in the run]")
@@ -55,20 +56,28 @@ def evaluate(
         raise ValueError(f"ways={given['ways']} must be left out: sinusoids have no classes.")
     problem = PROBLEMS[settings["problem"]](settings)
     click.echo(f"{learner}\non {problem.title}, after {learner.training.step:,} iterations")
-    rows = scores(learner, problem, settings["evaluation_steps"], settings["episodes"], seed, part)
+    steps, mode = settings["evaluation_steps"], settings.get("batch_norm")
+    check_batch_norm(learner, mode)
+    rows = scores(learner, problem, steps, settings["episodes"], seed, part, mode)
     print_scores(rows, problem, settings["episodes"])
     if save is not None:
         save_scores(folder, save, learner, rows)
 
 
 def scores(
-    learner: Learner, problem: Problem, steps: Sequence[int], episodes: int, seed: int, part: str = "test"
+    learner: Learner,
+    problem: Problem,
+    steps: Sequence[int],
+    episodes: int,
+    seed: int,
+    part: str = "test",
+    batch_norm: str | None = None,
 ) -> list[Row]:
     """One row a number of shots and inner steps, as plain JSON values and the score in words."""
     rows = []
     for shots, tasks in problem.evaluations(part):
         if isinstance(learner, GradientLearner):
-            found: dict[Any, fm.Score] = {**learner.evaluate(tasks, episodes, inner_steps=steps, seed=seed)}
+            found: dict[Any, fm.Score] = {**learner.evaluate(tasks, episodes, steps, seed, batch_norm=batch_norm)}
         else:
             found = {None: learner.evaluate(tasks, episodes, seed=seed)}
         for count, score in found.items():
@@ -79,6 +88,14 @@ def scores(
             values = [value if math.isfinite(value) else None for value in score.values.tolist()]
             rows.append(row | {"values": values})
     return rows
+
+
+def check_batch_norm(learner: Learner, mode: str | None) -> None:
+    """ValueError where the learner has no such batch norm at evaluation."""
+    if isinstance(learner, GradientLearner):
+        learner.batch_norm_mode(mode)
+    elif mode is not None:
+        raise ValueError(f'batch_norm="{mode}" must be left out: {type(learner).__name__} has one mode only.')
 
 
 def label(learner: Learner) -> str:

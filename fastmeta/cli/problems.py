@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,31 @@ from fastmeta.tasks import TaskSource
 
 Settings = dict[str, Any]
 PARTS = ("train", "validation", "test")
+BATCH_NORMS = ("transductive", "support", "running")
 EVALUATION_SEED = 1_000_003  # every run is evaluated on the same tasks, whatever its own seed
-ALGORITHMS: dict[str, type[fm.MAML] | type[fm.Transfer]] = {
+ALGORITHMS: dict[str, type[Learner]] = {
     "maml": fm.MAML,
     "fomaml": fm.FOMAML,
+    "anil": fm.ANIL,
+    "boil": fm.BOIL,
+    "meta-sgd": fm.MetaSGD,
+    "maml++": fm.MAMLPlusPlus,
+    "reptile": fm.Reptile,
+    "imaml": fm.iMAML,
     "transfer": fm.Transfer,
 }
+OWN_OPTIONS = (
+    "learn_inner_lr",
+    "inner_batch",
+    "inner_optimizer",
+    "train_shots",
+    "regularization",
+    "cg_steps",
+    "multi_step_iterations",
+    "first_order_iterations",
+    "step_norms",
+    "running_statistics",
+)  # of some algorithms only
 
 
 class Sinusoids:
@@ -41,7 +62,8 @@ class Sinusoids:
 
     def training_tasks(self) -> TaskSource:
         """Shots and queries as the run says."""
-        return fm.tasks.Sinusoid(self.settings["shots"], self.settings["queries"])
+        shots = self.settings.get("train_shots") or self.settings["shots"]
+        return fm.tasks.Sinusoid(shots, self.settings["queries"])
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks): the shots trained on, 10 and 5. There is only a test part."""
@@ -96,8 +118,10 @@ class Classification(ABC):
         return int(self.settings["ways"])
 
     def training_tasks(self) -> TaskSource:
-        """The classes for training."""
-        return self.source(self.settings["queries"]).train
+        """The classes for training, with as many shots as the algorithm trains on."""
+        tasks = self.source(self.settings["queries"]).train
+        shots = self.settings.get("train_shots")
+        return tasks if shots is None else replace(tasks, shots=shots)
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks) of the classes of `part`."""
@@ -151,8 +175,7 @@ PROBLEMS: dict[str, type[Problem]] = {"sinusoid": Sinusoids, "omniglot": Charact
 
 
 def new_learner(settings: Settings, network: fm.Network) -> Learner:
-    """The untrained learner that a run's settings name."""
-    algorithm, device = ALGORITHMS[settings["algorithm"]], settings["device"]
-    if issubclass(algorithm, fm.Transfer):
-        return algorithm(network, settings["head"], device=device)
-    return algorithm(network, settings["inner_lr"], settings["inner_steps"], device=device)
+    """The untrained learner that a run's settings name, with those of them that it takes."""
+    algorithm = ALGORITHMS[settings["algorithm"]]
+    names = [name for name in inspect.signature(algorithm).parameters if settings.get(name) is not None]
+    return algorithm(network, **{name: settings[name] for name in names})

@@ -9,10 +9,11 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import fastmeta as fm
-from fastmeta.cli.evaluate import print_scores, save_scores, scores
+from fastmeta.cli.evaluate import check_batch_norm, print_scores, save_scores, scores
 from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
 from fastmeta.cli.progress import Progress
+from fastmeta.cli.recipes import optimizer
 from fastmeta.cli.run_folder import Log, RunFolder
 from fastmeta.learner import Learner
 
@@ -32,6 +33,7 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     problem = PROBLEMS[settings["problem"]](settings)
     tasks = problem.training_tasks()
     learner = new_learner(settings, problem.network(tasks))
+    check_batch_norm(learner, settings["batch_norm"])
     losses = losses_so_far(folder, settings) if resume else None
     folder.start(settings, resume)
     click.echo(f"{learner}\non {problem.title}, in {folder.path}")
@@ -91,7 +93,7 @@ def fit(learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder
             tasks,
             iterations=settings["iterations"],
             tasks_per_step=settings["tasks_per_step"],
-            optimizer=fm.Adam(settings["learning_rate"]),
+            optimizer=optimizer(settings),
             seed=settings["seed"],
             checkpoint=folder.checkpoint,
             checkpoint_every=CHECKPOINT_EVERY[settings["problem"]],
@@ -104,7 +106,8 @@ def finish(learner: Learner, problem: Problem, settings: Settings, folder: RunFo
     """Evaluate, write score.json, draw."""
     seconds = float(learner.history["seconds"].sum())
     click.echo(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
-    rows = scores(learner, problem, settings["evaluation_steps"], settings["episodes"], EVALUATION_SEED)
+    steps, mode = settings["evaluation_steps"], settings["batch_norm"]
+    rows = scores(learner, problem, steps, settings["episodes"], EVALUATION_SEED, batch_norm=mode)
     print_scores(rows, problem, settings["episodes"])
     save_scores(folder, "score", learner, rows)
     try:

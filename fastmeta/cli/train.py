@@ -8,36 +8,61 @@ from typing import Any
 
 import click
 
+from fastmeta.cli import recipes
 from fastmeta.cli.options import Rate, Whole, Wholes, Word
-from fastmeta.cli.problems import ALGORITHMS
+from fastmeta.cli.problems import ALGORITHMS, BATCH_NORMS
 from fastmeta.cli.run import run
 from fastmeta.heads import HEADS
 from fastmeta.tasks.image_splits import PUBLISHED
+
+ALGORITHM_OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
+    "inner-batch": (Whole(), "Samples of an inner step (reptile)."),
+    "inner-optimizer": (Word(("adam", "sgd")), "Of the inner steps (reptile)."),
+    "train-shots": (Whole(), "Shots in training, where they are not those of evaluation (reptile)."),
+    "regularization": (Rate(), "How strongly a task stays near the start (imaml)."),
+    "cg-steps": (Whole(), "Conjugate-gradient steps (imaml)."),
+    "multi-step-iterations": (Whole(0), "Iterations with a loss after each inner step (maml++).  [default: a tenth]"),
+    "first-order-iterations": (Whole(0), "First-order iterations at the start (maml++).  [default: 0]"),
+}
+SWITCHES = {
+    "learn-inner-lr": "Learn the inner rates (maml, fomaml, anil, boil; maml++, of each step and array, by default).",
+    "step-norms": "Batch norm's scale and shift of each inner step (maml++).  [default: on]",
+    "running-statistics": "Keep batch norm's statistics of each inner step (maml++).  [default: off]",
+}
 
 
 def training_options(recipe: dict[str, str | int | float | None], notes: dict[str, str]) -> Callable[..., Any]:
     """The options that all problems have, with a problem's own defaults and notes on them."""
     rows: list[tuple[str, click.ParamType[Any], str]] = [
-        ("algorithm", Word(ALGORITHMS), "maml: exact second order. fomaml: first order. transfer: baseline."),
+        ("algorithm", Word(ALGORITHMS), "What learns. Values that are left out are those of its paper."),
         ("shots", Whole(), "Samples that a task is learned from; of each class, where there are classes."),
         ("queries", Whole(), "Other samples, on which its loss is taken; likewise."),
         ("iterations", Whole(), "Meta-updates."),
         ("tasks-per-step", Whole(), "Tasks in one meta-update."),
-        ("learning-rate", Rate(), "Adam's rate, for the meta-updates."),
+        (
+            "learning-rate",
+            Rate(),
+            "Rate of the meta-updates; falls with reptile and maml++.  [default: 1e-3; reptile 1]",
+        ),
         ("inner-lr", Rate(), "Rate of the inner steps, with which a task is learned."),
         ("inner-steps", Whole(), "Inner steps in training."),
         ("evaluation-steps", Wholes(0), "Inner steps at evaluation; several as in 0,1,5,10."),
         ("episodes", Whole(), "New tasks to evaluate on."),
+        ("batch-norm", Word(BATCH_NORMS), "Whose statistics at evaluation.  [default: transductive]"),
         ("seed", Whole(0), "Decides the first parameters and the training tasks."),
         ("device", Word(("cpu", "numpy")), "cpu: compiled and parallel. numpy: the slow reference."),
         ("threads", Whole(), "Threads of the cpu device.  [default: all cores]"),
         ("out", click.Path(file_okay=False), "Folder of the run.  [default: runs/ and the run's name]"),
     ]
-    defaults = {"algorithm": "maml", "learning-rate": 1e-3, "seed": 0, "device": "cpu"} | recipe
+    defaults = {"algorithm": "maml", "seed": 0, "device": "cpu"} | recipe
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         resume = "Go on with the run in that folder, to the same bits as if it had never stopped."
         command = click.option("--resume", is_flag=True, help=resume)(command)
+        for name, text in reversed(SWITCHES.items()):
+            command = click.option(f"--{name}/--no-{name}", default=None, help=text)(command)
+        for name, (kind, text) in reversed(ALGORITHM_OPTIONS.items()):
+            command = click.option(f"--{name}", type=kind, help=text)(command)
         for name, kind, text in reversed(rows):
             default = defaults.get(name)
             shown = text if name not in notes else f"{text}  [default: {notes[name]}]"
@@ -68,22 +93,23 @@ def train() -> None:
         "shots": 10,
         "queries": 10,
         "iterations": 15_000,
-        "tasks-per-step": 25,
-        "inner-lr": 0.01,
-        "inner-steps": 1,
-        "evaluation-steps": "0,1,5,10",
         "episodes": 600,
     },
-    {},
+    {
+        "tasks-per-step": "25",
+        "inner-lr": "0.01; anil 0.05, reptile 0.02",
+        "inner-steps": "1; anil, maml++ 5, reptile 8, imaml 16",
+        "evaluation-steps": "0,1,5,10; reptile to 32, imaml to 16",
+    },
 )
 @click.pass_context
 def sinusoid(ctx: click.Context, /, **options: Any) -> None:
-    """Learn sine curves from a few points: network 1-40-40-1, exact MAML.
+    """Learn sine curves from a few points with the network 1-40-40-1.
 
     The paper ran 70,000 iterations.
     """
     name = "sinusoid-{algorithm}-{shots}shot-seed{seed}"
-    run(ctx, {"problem": "sinusoid"} | options, name.format(**options))
+    run(ctx, {"problem": "sinusoid"} | recipes.sinusoid(options), name.format(**options))
 
 
 @train.command()
@@ -106,10 +132,10 @@ def sinusoid(ctx: click.Context, /, **options: Any) -> None:
     {"shots": 1, "iterations": 20_000, "episodes": 1000},
     {
         "queries": "shots",
-        "tasks-per-step": "32; 16 from 20 ways on; transfer: 2 batches of 64",
-        "inner-lr": "0.4; 0.1 from 20 ways on",
-        "inner-steps": "1; 5 from 20 ways on",
-        "evaluation-steps": "3; 5 from 20 ways on",
+        "tasks-per-step": "32; 16 from 20 ways on; maml++ 8, reptile 5, transfer 2 batches of 64",
+        "inner-lr": "0.4; 0.1 from 20 ways on; meta-sgd, maml++, imaml 0.1, reptile 1e-3 or 5e-4",
+        "inner-steps": "1; 5 from 20 ways on; anil, maml++ 5, meta-sgd 1, reptile 5 or 10, imaml 16 or 25",
+        "evaluation-steps": "3; 5 from 20 ways on; anil, maml++ 5, meta-sgd 1, reptile 50, imaml 16 or 25",
     },
 )
 @click.pass_context
@@ -118,15 +144,7 @@ def omniglot(ctx: click.Context, /, **options: Any) -> None:
 
     The paper ran 60,000 iterations: --iterations 60000.
     """
-    few = options["ways"] < 20
-    recipe = {
-        "queries": options["shots"],
-        "tasks_per_step": 2 if options["algorithm"] == "transfer" else 32 if few else 16,
-        "inner_lr": 0.4 if few else 0.1,
-        "inner_steps": 1 if few else 5,
-        "evaluation_steps": (3,) if few else (5,),
-    }
-    classify(ctx, "omniglot", options, recipe)
+    classify(ctx, "omniglot", recipes.omniglot(options))
 
 
 @train.command()
@@ -143,8 +161,13 @@ def omniglot(ctx: click.Context, /, **options: Any) -> None:
     help="Which classes are for training: as the files say, or a published list of names.",
 )
 @training_options(
-    {"shots": 1, "queries": 15, "iterations": 20_000, "episodes": 600, "inner-lr": 0.01, "inner-steps": 5},
-    {"tasks-per-step": "4; 2 from 5 shots on; transfer: 2 batches of 64", "evaluation-steps": "10"},
+    {"shots": 1, "queries": 15, "iterations": 20_000, "episodes": 600},
+    {
+        "tasks-per-step": "4; 2 from 5 shots on; reptile 5, maml++ 2, transfer 2 batches of 64",
+        "inner-lr": "0.01; reptile 1e-3, imaml 0.1",
+        "inner-steps": "5; meta-sgd 1, reptile 8, imaml 10",
+        "evaluation-steps": "10; meta-sgd 1, maml++ 5, reptile 50",
+    },
 )
 @click.pass_context
 def images(ctx: click.Context, /, **options: Any) -> None:
@@ -152,13 +175,12 @@ def images(ctx: click.Context, /, **options: Any) -> None:
 
     The paper ran 60,000 iterations: --iterations 60000.
     """
-    tasks = 2 if options["algorithm"] == "transfer" or options["shots"] >= 5 else 4
-    classify(ctx, "images", options, {"tasks_per_step": tasks, "evaluation_steps": (10,)})
+    classify(ctx, "images", recipes.images(options))
 
 
-def classify(ctx: click.Context, problem: str, options: dict[str, Any], recipe: dict[str, Any]) -> None:
-    """Run `options`, with the recipe's value where one is left out."""
-    settings = {"problem": problem} | {k: recipe.get(k) if v is None else v for k, v in options.items()}
+def classify(ctx: click.Context, problem: str, options: dict[str, Any]) -> None:
+    """Run `options`."""
+    settings = {"problem": problem} | options
     if settings["data"] is not None:
         settings["data"] = str(Path(settings["data"]).resolve())
     run(ctx, settings, problem + "-{algorithm}-{ways}way-{shots}shot-seed{seed}".format(**options))

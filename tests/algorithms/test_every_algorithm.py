@@ -101,25 +101,25 @@ def test_divergence_names_the_inner_step(name):
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_batch_norm_of_the_support_set_and_one_query_sample(name):
-    """Inductive: predictions do not depend on what else is predicted, and are those of a forward pass by hand."""
+    """Support: predictions do not depend on what else is predicted, and are those of a forward pass by hand."""
     net = fm.Network([fm.Linear(6), fm.BatchNorm(), fm.Tanh(), fm.Linear(3)], 4)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((240, 4)).astype(np.float32)
     tasks = fm.tasks.from_arrays(x, np.repeat(np.arange(12), 20), ways=3, shots=2, queries=4)
     learner = LEARNERS[name](net, device="numpy").fit(tasks, 2)
-    score = learner.evaluate(tasks, episodes=4, batch_norm="inductive")
-    assert (score.batch_norm, learner.evaluate(tasks, episodes=4).batch_norm) == ("inductive", "transductive")
+    score = learner.evaluate(tasks, episodes=4, batch_norm="support")
+    assert (score.batch_norm, learner.evaluate(tasks, episodes=4).batch_norm) == ("support", "transductive")
     batch = tasks.sample(2, seed=1)
-    model = learner.adapt(batch.x_support, batch.y_support, batch_norm="inductive")
+    model = learner.adapt(batch.x_support, batch.y_support, batch_norm="support")
     outputs = model.outputs(batch.x_query)
     np.testing.assert_allclose(model.outputs(batch.x_query[:, :1]), outputs[:, :1], rtol=1e-5, atol=1e-6)
     for t, q in ((0, 3), (1, 7)):
         together = np.concatenate([batch.x_support[t], batch.x_query[t, q : q + 1]])
         expected = fm.predict(net, model.theta[t], together, device="numpy")[-1]
         np.testing.assert_allclose(outputs[t, q], expected, rtol=1e-5, atol=1e-6)
-    single = learner.adapt(batch.x_support[1], batch.y_support[1], batch_norm="inductive").outputs(batch.x_query[1])
+    single = learner.adapt(batch.x_support[1], batch.y_support[1], batch_norm="support").outputs(batch.x_query[1])
     np.testing.assert_allclose(single, outputs[1], rtol=1e-3, atol=1e-5)
-    with pytest.raises(ValueError, match='batch_norm="inductiv" must be one of "transductive", "inductive"'):
-        learner.evaluate(tasks, episodes=4, batch_norm="inductiv")
-    with pytest.raises(ValueError, match=r'batch_norm="inductive" must be left out: .* has no batch norm'):
-        LEARNERS[name](NET, device="numpy").fit(SINE, 0).evaluate(SINE, episodes=4, batch_norm="inductive")
+    with pytest.raises(ValueError, match='batch_norm="suport" must be one of "transductive", "support"'):
+        learner.evaluate(tasks, episodes=4, batch_norm="suport")
+    with pytest.raises(ValueError, match=r'batch_norm="support" must be left out: .* has no batch norm'):
+        LEARNERS[name](NET, device="numpy").fit(SINE, 0).evaluate(SINE, episodes=4, batch_norm="support")

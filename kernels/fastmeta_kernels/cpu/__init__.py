@@ -11,20 +11,34 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
-from fastmeta_kernels.cpu import job
+from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
+from fastmeta_kernels.cpu import job, prototypes
 from fastmeta_kernels.cpu._jit import compile_linked
 from fastmeta_kernels.cpu.batch import run, run_alone
 from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
-from fastmeta_kernels.cpu.plan import O, Plan, pack, plan, unpack
+from fastmeta_kernels.cpu.losses import LINEAR, PROTOTYPES
+from fastmeta_kernels.cpu.plan import OUTPUT_DELTAS, OUTPUTS, O, Plan, pack, plan, unpack
 from fastmeta_kernels.cpu.product import compile_product
-from fastmeta_kernels.layer_table import Table
+from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
+from fastmeta_kernels.layer_table import AFFINE, KIND, Table
 
-__all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "thread_count"]
+__all__ = [
+    "adapt",
+    "gradient",
+    "hvp",
+    "loss",
+    "meta_gradient",
+    "predict",
+    "prototype_gradient",
+    "prototype_loss",
+    "pullback",
+    "thread_count",
+]
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 _PROCESS = os.getpid()
 _lock = threading.Lock()
+_NOT_YET = 'device="cpu" does not have {} yet. Use device="numpy".'
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
 
 
@@ -56,6 +70,20 @@ def gradient(table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
     return results.query_losses, results.parameters
 
 
+def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
+    """Vector-Jacobian products (T, P)."""
+    data = TaskSet(x, d_outputs)
+    return _run(GRADIENT, table, theta, data, data, loss_kind=LINEAR).parameters
+
+
+def prototype_gradient(
+    table: Table, theta: Array, data: TaskSet, support: int, head: PrototypeHead
+) -> tuple[Array, Array]:
+    """Losses (T,) and gradients (T, P) of embeddings, with the fused head; see the contract."""
+    results = _run(GRADIENT, table, theta, data, data, loss_kind=PROTOTYPES, head=(support, head))
+    return results.query_losses, results.parameters
+
+
 def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
     """Hessian-vector products (T, P)."""
     return _run(HVP, table, theta, data, data, direction=v).parameters
@@ -75,10 +103,34 @@ def meta_gradient(
     inner: InnerLoop,
     order: int = 2,
     memory: str = "auto",
+    loss_weights: Array | None = None,
 ) -> MetaGradient:
     """Gradient of the mean query loss after the inner loop; see the contract."""
+    if loss_weights is not None:
+        raise ValueError(_NOT_YET.format("weighted query losses"))
     results = _run(META, table, theta, support, query, inner, order=order, memory=memory)
     return MetaGradient(results.query_losses, results.support_losses, results.gradient, results.rates_gradient)
+
+
+def prototype_loss(
+    support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
+) -> PrototypeLoss:
+    """Losses (T,), logits (T, M, K) and both gradients of embeddings (T, N, D) and (T, M, D); see the contract."""
+    (tasks, n, d), m, dtype = support.shape, query.shape[1], support.dtype
+    plan = prototypes.layout(head, n, m, d, dtype)
+    losses, logits = np.empty(tasks, dtype), np.empty((tasks, m, head.ways), dtype)
+    d_support, d_query = np.empty_like(support), np.empty_like(query)
+    threads = thread_count()
+    by_blocks = tasks < threads
+    fields = plan.fields.copy()
+    fields[[prototypes.TASKS, prototypes.BY_BLOCKS, prototypes.EXTERNAL]] = tasks, by_blocks, 1
+    held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
+    fields[prototypes.SUPPORT : prototypes.LOGITS + 1] = [array.ctypes.data for array in held]
+    key = (head, n, m, d, dtype, threads)
+    workspaces = job.workspace(key, 1 if by_blocks else threads, plan.size, dtype, "prototypes")
+    wanted = int(fields[prototypes.BLOCKS]) if by_blocks else tasks
+    _launch(workspaces, fields, min(threads, wanted), run_heads, run_heads_alone, ("phase",))
+    return PrototypeLoss(losses, logits, d_support, d_query)
 
 
 class _Results(NamedTuple):
@@ -100,7 +152,13 @@ def _run(
     order: int = 2,
     memory: str = "auto",
     direction: Array | None = None,
+    loss_kind: int | None = None,
+    head: tuple[int, PrototypeHead] | None = None,
 ) -> _Results:
+    if inner.stepwise is not None:
+        raise ValueError(_NOT_YET.format("parameters of each step"))
+    if (table[:, KIND] == AFFINE).any():
+        raise ValueError(_NOT_YET.format("affine layers"))
     dtype, tasks, steps, key = theta.dtype, query.x.shape[0], inner.steps, table.tobytes()
     query_plan = plan(key, query.x.shape[1], dtype.itemsize)
     support_plan = plan(key, support.x.shape[1], dtype.itemsize)
@@ -112,6 +170,8 @@ def _run(
     fields = np.zeros(job.FIELDS, np.int64)
     fields[[job.KIND, job.TASKS, job.CHUNKS, job.STEPS, job.ORDER]] = kind, tasks, chunks, steps, order
     fields[[job.LOSS_KIND, job.PACKED, job.OUTPUTS, job.ROWS]] = labelled, packed, o, len(query_plan.rows)
+    if loss_kind is not None:
+        fields[job.LOSS_KIND] = loss_kind
     fields[[job.SUPPORT_N, job.QUERY_N, job.EDGES_N]] = (
         support_plan.samples,
         query_plan.samples,
@@ -124,6 +184,7 @@ def _run(
         query.weights is not None,
     )
     size = job.lay_out(fields, support_plan, query_plan, memory, dtype.itemsize)
+    head_fields, size = _head(head, fields, query, query_plan, size)
     fields[job.WORKSPACE_SIZE] = size
     threads = thread_count()
     place = (
@@ -133,6 +194,7 @@ def _run(
         dtype,
         fields[job.PHI : job.U + 1].tobytes(),
         threads,
+        head,
     )
     workspaces = job.workspace(place, threads, size, dtype)
 
@@ -151,7 +213,7 @@ def _run(
     rates_gradients = np.zeros((chunks, *rates.shape) if kind == META else (1, 0, 0), dtype)
     held = (
         thetas, directions, xs, ys, ws, xq, yq, wq, rates, query_plan.edges, support_plan.rows, query_plan.rows,
-        support_losses, query_losses, results, gradients, rates_gradients,
+        support_losses, query_losses, results, gradients, rates_gradients, head_fields[0],
     )  # fmt: skip
     fields[job.A_THETA :] = [array.ctypes.data for array in held]
     _launch(workspaces, fields, max(1, min(threads, chunks)))
@@ -166,19 +228,26 @@ def _run(
     return _Results(query_losses, support_losses, results, parameters, gradients, rates_gradients)
 
 
-def _launch(workspaces: Array, fields: NDArray[np.int64], threads: int) -> None:
+def _launch(
+    workspaces: Array,
+    fields: NDArray[np.int64],
+    threads: int,
+    together: Any = run,
+    alone: Any = run_alone,
+    kernels: tuple[str, ...] = (),
+) -> None:
     lane = numba.from_dtype(workspaces.dtype)
     compile_product(lane)
-    compile_linked(lane)
+    compile_linked(lane, *kernels)
     jobs = fields.reshape(1, -1)
     if threads == 1 or os.getpid() != _PROCESS:  # OpenMP does not survive a fork
-        run_alone(workspaces, jobs)
+        alone(workspaces, jobs)
         return
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
         with _one_at_a_time():
-            run(workspaces, jobs)
+            together(workspaces, jobs)
     finally:
         numba.set_num_threads(before)
 
@@ -190,6 +259,24 @@ def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
     except ValueError:  # not chosen before the first parallel call
         safe = False
     return contextlib.nullcontext() if safe else _lock
+
+
+def _head(
+    given: tuple[int, PrototypeHead] | None, fields: NDArray[np.int64], data: TaskSet, plan: Plan, size: int
+) -> tuple[tuple[NDArray[np.int64], ...], int]:
+    """Fields of a prototype head over the outputs in a workspace of `size`, with what they point at; the new size."""
+    if given is None:
+        return (np.zeros(0, np.int64),), size
+    n, head = given
+    outputs, deltas, o = (int(k) for k in plan.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
+    layout = prototypes.layout(head, n, plan.samples - n, o, data.x.dtype, size)
+    labels = [np.ascontiguousarray(part, np.int64) for part in (data.y[:, :n], data.y[:, n:])]
+    made, at = layout.fields.copy(), int(fields[job.QUERY])
+    made[[prototypes.SUPPORT, prototypes.QUERY]] = at + outputs, at + outputs + n * o
+    made[[prototypes.D_SUPPORT, prototypes.D_QUERY]] = at + deltas, at + deltas + n * o
+    held = *labels, layout.scale
+    made[prototypes.Y_SUPPORT : prototypes.SCALE + 1] = [array.ctypes.data for array in held]
+    return (made, *held), layout.size
 
 
 def _packed_range(adapted: tuple[int, int], plan: Plan) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from fastmeta_kernels.cpu.job import (
     A_DIRECTION,
     A_EDGES,
     A_GRADIENTS,
+    A_HEAD,
     A_QUERY_LOSSES,
     A_QUERY_PLAN,
     A_RATES,
@@ -59,7 +60,9 @@ from fastmeta_kernels.cpu.job import (
     array_at,
     plan_at,
 )  # fmt: skip
+from fastmeta_kernels.cpu.losses import PROTOTYPES
 from fastmeta_kernels.cpu.plan import OUTPUTS as DENSE_OUTPUTS
+from fastmeta_kernels.cpu.prototypes import FIELDS as HEAD_FIELDS
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
 
 
@@ -111,7 +114,11 @@ def run_task(ws, job, t, chunk):
         for i in range(size):
             outputs[i] = ws[s + query_plan[0, DENSE_OUTPUTS] + i]
         return
-    query_losses[0] = task.gradient(ws, query_plan, n, phi, s, v, job[LOSS_KIND], yq, lq, wq)
+    if job[LOSS_KIND] == PROTOTYPES:
+        head = array_at(job, job[A_HEAD], 0, HEAD_FIELDS).reshape(1, HEAD_FIELDS)
+        query_losses[0] = task.prototype_gradient(ws, query_plan, n, phi, s, v, head, t)
+    else:
+        query_losses[0] = task.gradient(ws, query_plan, n, phi, s, v, job[LOSS_KIND], yq, lq, wq)
     if kind == META:
         rates_gradient = array_at(ws, job[A_RATES_GRADIENTS], chunk * rate_size, rate_size)
         rates_gradient_rows = rates_gradient.reshape(job[RATE_ROWS], job[RATES])

@@ -30,9 +30,9 @@ PHI, PHI_STEP, G, G_STEP, SETS, SET_STEP, TANGENT, QUERY, V, U = range(22, 32)
 # Addresses: parameters and data, plans, results (see `batch.run`).
 (
     A_THETA, A_DIRECTION, A_XS, A_YS, A_WS, A_XQ, A_YQ, A_WQ, A_RATES, A_EDGES, A_SUPPORT_PLAN, A_QUERY_PLAN,
-    A_SUPPORT_LOSSES, A_QUERY_LOSSES, A_RESULTS, A_GRADIENTS, A_RATES_GRADIENTS,
-) = range(32, 49)  # fmt: skip
-FIELDS = 49
+    A_SUPPORT_LOSSES, A_QUERY_LOSSES, A_RESULTS, A_GRADIENTS, A_RATES_GRADIENTS, A_HEAD,
+) = range(32, 50)  # fmt: skip
+FIELDS = 50
 
 STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes
 
@@ -94,17 +94,19 @@ def lay_out(job: NDArray[np.int64], support: Plan, query: Plan, memory: str, ite
     return -(-size // line) * line
 
 
-def workspace(key: Any, threads: int, size: int, dtype: Any) -> NDArray[Any]:
+def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network") -> NDArray[Any]:
     """(threads * size,) zeros aligned to cache lines; the last one of this Python thread is reused for the same key.
 
-    Borders and padding stay zero from use to use, so a workspace serves one key only.
+    Borders and padding stay zero from time to time, so a workspace serves one key only; one is kept for each `use`.
     """
-    if getattr(_local, "key", None) != key:
-        _local.key, _local.array = None, None  # let go before asking for more
+    kept: tuple[Any, Any] = getattr(_local, use, (None, None))
+    if kept[0] != key:
+        setattr(_local, use, (None, None))  # let go before asking for more
+        del kept
         line = CACHE_LINE // np.dtype(dtype).itemsize
         raw = np.zeros(threads * size + line, dtype)
         start = (-raw.ctypes.data % CACHE_LINE) // raw.itemsize
-        _local.array = raw[start : start + threads * size]
-        _local.key = key
-    kept: NDArray[Any] = _local.array
-    return kept
+        kept = key, raw[start : start + threads * size]
+        setattr(_local, use, kept)
+    array: NDArray[Any] = kept[1]
+    return array

@@ -1,4 +1,4 @@
-"""Mean squared error and softmax cross-entropy over dense outputs z (N, O) in a workspace, with sample weights.
+"""Mean squared error, softmax cross-entropy and a linear loss over dense outputs z (N, O), with sample weights.
 
 dz and, at z + p, the softmax probabilities stay for the second derivative.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 from fastmeta_kernels.cpu._jit import kernel
 
-SQUARED_ERROR, CROSS_ENTROPY = 0, 1
+SQUARED_ERROR, CROSS_ENTROPY, LINEAR, PROTOTYPES = range(4)  # the last one: see `prototypes`
 
 
 @kernel
@@ -34,6 +34,16 @@ def squared_error_tangent(ws, n, o, z_dot, weights, dz_dot):
         w = weights[i] * share if weights.size > 0 else share
         for j in range(i * o, i * o + o):
             ws[dz_dot + j] = w * ws[z_dot + j]
+
+
+@kernel
+def linear(ws, n, o, z, targets, dz):
+    """L = sum z d, dz = d: the gradient of a network is then the pullback of d; targets d (N * O,)."""
+    loss = 0.0
+    for i in range(n * o):
+        loss += ws[z + i] * targets[i]
+        ws[dz + i] = targets[i]
+    return loss
 
 
 @kernel

@@ -121,6 +121,8 @@ def loss(ws, plan, n, s, kind, y, labels, weights):
             s + plan[0, OUTPUT_DELTAS],
             s + plan[0, PROBABILITIES],
         )
+    if kind == losses.LINEAR:
+        return losses.linear(ws, n, plan[0, O], s + plan[0, OUTPUTS], y, s + plan[0, OUTPUT_DELTAS])
     return losses.squared_error(ws, n, plan[0, O], s + plan[0, OUTPUTS], y, weights, s + plan[0, OUTPUT_DELTAS])
 
 

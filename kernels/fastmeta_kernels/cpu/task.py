@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu import network
+from fastmeta_kernels.cpu import network, prototypes
 from fastmeta_kernels.cpu._jit import kernel
 from fastmeta_kernels.cpu.job import (
     G_STEP,
@@ -34,6 +34,16 @@ def gradient(ws, plan, n, p, s, g, loss_kind, y, labels, weights):
     network.backward(ws, plan, n, p, s)
     network.weight_gradient(ws, plan, n, s, g)
     return value
+
+
+@kernel
+def prototype_gradient(ws, plan, n, p, s, g, head, t):
+    """`gradient` where the outputs are embeddings of the support and the query set of task t, and `head` the loss."""
+    network.forward(ws, plan, n, p, s)
+    prototypes.phase(ws, head, t, prototypes.ALL, 0)
+    network.backward(ws, plan, n, p, s)
+    network.weight_gradient(ws, plan, n, s, g)
+    return ws[head[0, prototypes.LOSS]]
 
 
 @kernel
