@@ -6,6 +6,7 @@ from fastmeta.tasks.images import Images
 from fastmeta.tasks.labelled import LabelledTasks, from_arrays
 from fastmeta.tasks.omniglot import Omniglot
 from fastmeta.tasks.sinusoid import Sinusoid
+from fastmeta.tasks.watch import Watch
 
 __all__ = [
     "Batch",
@@ -15,6 +16,7 @@ __all__ = [
     "Omniglot",
     "Sinusoid",
     "TaskSource",
+    "Watch",
     "from_arrays",
     "from_groups",
 ]
