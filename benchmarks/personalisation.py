@@ -37,10 +37,10 @@ ROWS = {
 def accuracies(people: tuple[int, ...], shots: int) -> dict[str, list[float]]:
     """Accuracy of each row on each held-out person, the mean over both arms."""
     watch = fm.tasks.Watch(people, shots=shots, queries=10)
-    pretrained = fm.Transfer(NETWORK, head="centroid").fit(watch.train, 1500, optimizer=fm.Adam(3e-3))
+    pretrained = fm.Transfer(NETWORK, head="centroid").fit(watch.train, 800, optimizer=fm.Adam(3e-3))
     everybody = fm.MAML(NETWORK, inner_lr=0.1).fit(watch.train, 0, theta=pretrained.theta)
     maml = fm.MAML(NETWORK, inner_lr=0.1, inner_steps=5)
-    maml.fit(watch.train, 1500, tasks_per_step=4, optimizer=fm.Adam(3e-3))
+    maml.fit(watch.train, 800, tasks_per_step=4, optimizer=fm.Adam(3e-3))
     found: dict[str, list[float]] = {row: [] for row in ROWS}
     for person in people:
         arms = watch.test.of([2 * person, 2 * person + 1])
