@@ -76,7 +76,7 @@ def test_the_commands_install_extras_that_exist():
     assert names
 
 
-@pytest.mark.parametrize("line", re.findall(r"fastmeta (?:train|evaluate|check)[^\n`]*", README))
+@pytest.mark.parametrize("line", re.findall(r"fastmeta (?:train|evaluate|compare|check)[^\n`]*", README))
 def test_every_command_in_it_is_understood(line):
     """Each option is known; --help stops before anything runs."""
     words = line.split("#")[0].split("&&")[0].split()[1:]
