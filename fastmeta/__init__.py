@@ -7,8 +7,11 @@ from fastmeta.algorithms.imaml import iMAML
 from fastmeta.algorithms.maml import FOMAML, MAML
 from fastmeta.algorithms.maml_plus_plus import MAMLPlusPlus
 from fastmeta.algorithms.meta_sgd import MetaSGD
+from fastmeta.algorithms.protonet import ProtoNet
 from fastmeta.algorithms.reptile import Reptile
+from fastmeta.algorithms.side_information import SideInformation
 from fastmeta.algorithms.transfer import Transfer
+from fastmeta.algorithms.zero_shot import ZeroShot
 from fastmeta.checks import DivergenceError
 from fastmeta.comparison import Difference, compare
 from fastmeta.gradients import (
@@ -36,6 +39,7 @@ from fastmeta.layers import (
 from fastmeta.learner import load
 from fastmeta.networks import MLP, Conv4, Network
 from fastmeta.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
+from fastmeta.prototypes import prototype_loss
 from fastmeta.score import Score
 from fastmeta.tasks import Batch
 
@@ -66,13 +70,16 @@ __all__ = [
     "MetaGradient",
     "MetaSGD",
     "Network",
+    "ProtoNet",
     "ReLU",
     "Reptile",
     "Score",
+    "SideInformation",
     "Softplus",
     "StepSchedule",
     "Tanh",
     "Transfer",
+    "ZeroShot",
     "adapt",
     "check_meta_gradient",
     "compare",
@@ -84,5 +91,6 @@ __all__ = [
     "loss",
     "meta_gradient",
     "predict",
+    "prototype_loss",
     "tasks",
 ]

@@ -52,7 +52,8 @@ class Learner(ABC):
         self._history: dict[str, Array] = {}
 
     def __repr__(self) -> str:
-        shown = ", ".join([str(self.net), *(f"{n}={v}" for n, v in self.hyper_parameters().items())])
+        named = {n: getattr(self, n) if isinstance(v, dict) else v for n, v in self.hyper_parameters().items()}
+        shown = ", ".join([str(self.net), *(f"{n}={v}" for n, v in named.items())])
         return f"{type(self).__name__}({shown})" + (f", {self.batch_norm} batch norm" if self.batch_norm else "")
 
     @abstractmethod
@@ -84,10 +85,10 @@ class Learner(ABC):
         return defaultdict(lambda: optimizer)
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """The constructor's arguments but for net and device, as plain JSON values."""
+        """The constructor's arguments but for net and device, as plain JSON values; other networks as dicts."""
         names = [n for n in inspect.signature(type(self)).parameters if n not in ("net", "device")]
         values = {name: getattr(self, name) for name in names}
-        return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in values.items()}
+        return {n: _plain(value) for n, value in values.items()}
 
     @property
     def batch_norm(self) -> str:
@@ -227,10 +228,17 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Learner:
     saved = checkpoints.read(path)
     with checkpoints.refused(path):
         kind = checks.choice("algorithm", saved.algorithm, Learner.algorithms)
-        learner = Learner.algorithms[kind](saved.net, **saved.hyper_parameters, device=device)
+        arguments = {n: Network.from_dict(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
+        learner = Learner.algorithms[kind](saved.net, **arguments, device=device)
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
     learner._restore(saved)
     return learner
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Network):
+        return value.to_dict()
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def check_evaluation(tasks: Any, episodes: int, tasks_per_step: int) -> None:

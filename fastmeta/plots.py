@@ -69,10 +69,9 @@ def adaptation(
     tasks = len(truth)
     figure = _figure(3.6 * tasks, 3.5)
     panels = figure.subplots(1, tasks, sharey=True, squeeze=False)[0]
-    shades = [STEPS[round(i * (len(STEPS) - 1) / max(len(predictions) - 1, 1))] for i in range(len(predictions))]
     for task, axes in enumerate(panels):
         axes.plot(x, truth[task], color=INK, linewidth=4, alpha=0.22, label="true curve")
-        for (steps, values), shade in zip(predictions.items(), shades, strict=True):
+        for (steps, values), shade in zip(predictions.items(), _shades(len(predictions)), strict=True):
             axes.plot(x, values[task], color=shade, linewidth=1.8, label=_after(steps))
         axes.scatter(
             x_support[task],
@@ -115,6 +114,26 @@ def comparison(
         _plain(axes)
         axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
     _save(figure, path)
+
+
+def convergence(path: str | Path, curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> None:
+    """Write a PNG of errors over steps, which count from 1, on a logarithmic scale; a line a name.
+
+    Raises ModuleNotFoundError where Matplotlib is missing.
+    """
+    figure = _figure(6.0, 4.0)
+    axes = figure.subplots()
+    for (name, errors), shade in zip(curves.items(), _shades(len(curves)), strict=True):
+        axes.plot(range(1, len(errors) + 1), errors, color=shade, marker="o", markersize=3, linewidth=1.8, label=name)
+    axes.set_yscale("log")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+    _save(figure, path)
+
+
+def _shades(count: int) -> list[str]:
+    return [STEPS[round(i * (len(STEPS) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
 def _bar(axes: Axes, middle: float, half: float, row: int, color: str) -> None:

@@ -28,13 +28,18 @@ ALGORITHMS: dict[str, type[Learner]] = {
     "maml++": fm.MAMLPlusPlus,
     "reptile": fm.Reptile,
     "imaml": fm.iMAML,
+    "protonet": fm.ProtoNet,
     "transfer": fm.Transfer,
 }
 OWN_OPTIONS = (
+    "inner_lr",
+    "inner_steps",
     "learn_inner_lr",
     "inner_batch",
     "inner_optimizer",
     "train_shots",
+    "train_ways",
+    "metric",
     "regularization",
     "cg_steps",
     "multi_step_iterations",
@@ -51,8 +56,10 @@ class Sinusoids:
     note = "100 query points a task"
 
     def __init__(self, settings: Settings) -> None:
-        if settings["algorithm"] == "transfer":
-            raise ValueError('algorithm="transfer" must have classes to pretrain on: sinusoids have none. Use another.')
+        if settings["algorithm"] in ("transfer", "protonet"):
+            raise ValueError(
+                f'algorithm="{settings["algorithm"]}" must have classes: sinusoids have none. Use another.'
+            )
         self.settings = settings
         self.title = f"sinusoids, {settings['shots']} shots"
 
@@ -111,17 +118,18 @@ class Classification(ABC):
     def source(self, queries: int) -> fm.tasks.Omniglot | fm.tasks.Images:
         """Tasks of each part with this many query images a class."""
 
-    def outputs(self, tasks: TaskSource) -> int:
-        """As many as a task has classes, or all training classes where they are learned at once."""
+    def outputs(self, tasks: TaskSource) -> int | None:
+        """As many as a task has classes, all training classes where they are learned at once, None for an embedding."""
+        if self.settings["algorithm"] == "protonet":
+            return None
         if self.settings["algorithm"] == "transfer" and isinstance(tasks, fm.tasks.LabelledTasks):
             return len(tasks.classes)
         return int(self.settings["ways"])
 
     def training_tasks(self) -> TaskSource:
-        """The classes for training, with as many shots as the algorithm trains on."""
-        tasks = self.source(self.settings["queries"]).train
-        shots = self.settings.get("train_shots")
-        return tasks if shots is None else replace(tasks, shots=shots)
+        """The classes for training, with as many ways and shots as the algorithm trains on."""
+        ways, shots = (self.settings.get(f"train_{size}") or self.settings[size] for size in ("ways", "shots"))
+        return replace(self.source(self.settings["queries"]).train, ways=ways, shots=shots)
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks) of the classes of `part`."""
@@ -139,8 +147,9 @@ class Characters(Classification):
     name = "Omniglot"
 
     def network(self, tasks: TaskSource) -> fm.Network:
-        """Four convolutions of stride 2."""
-        return fm.Conv4((28, 28, 1), self.settings["channels"], self.outputs(tasks), downsample="stride")
+        """Four convolutions of stride 2; with max-pools for prototypes (arXiv 1703.05175)."""
+        downsample = "pool" if self.settings["algorithm"] == "protonet" else "stride"
+        return fm.Conv4((28, 28, 1), self.settings["channels"], self.outputs(tasks), downsample)
 
     def source(self, queries: int) -> fm.tasks.Omniglot:
         """Omniglot with the run's split."""

@@ -20,6 +20,8 @@ SINUSOID: dict[str, Settings] = {
     "imaml": {"inner_steps": 16, "regularization": 0.5, "cg_steps": 5, "evaluation_steps": (0, 5, 16)},
 }
 
+TASK_OPTIONS = {"reptile": ("train_shots",), "protonet": ("train_shots", "train_ways")}  # what not only the learner has
+
 
 def sinusoid(options: Settings) -> Settings:
     """arXiv 1703.03400, section 5.1; the others as far as their papers go, which are about images."""
@@ -52,6 +54,7 @@ def omniglot(options: Settings) -> Settings:
         "maml++": {"tasks_per_step": 8, "inner_lr": 0.1, "inner_steps": 5, "evaluation_steps": (5,)},
         "reptile": reptile,
         "imaml": implicit | {"evaluation_steps": (16 if few else 25,)},
+        "protonet": {"tasks_per_step": 1, "queries": 5, "train_ways": 60, "metric": "euclidean"},
         "transfer": {"tasks_per_step": 2},
     }
     return _recipe(options, base, algorithms)
@@ -67,19 +70,20 @@ def images(options: Settings) -> Settings:
         "maml++": {"tasks_per_step": 2, "evaluation_steps": (5,)},
         "reptile": reptile | {"evaluation_steps": (50,)},
         "imaml": {"inner_lr": 0.1, "inner_steps": 10, "regularization": 0.5, "cg_steps": 5},
+        "protonet": {"tasks_per_step": 1, "train_ways": 20 if not few else 30, "metric": "euclidean"},
         "transfer": {"tasks_per_step": 2},
     }
     return _recipe(options, base, algorithms)
 
 
 def optimizer(settings: Settings) -> Optimizer:
-    """Adam; for MAML++ along a cosine to a hundredth of its rate, for Reptile SGD in a straight line to 0."""
+    """Adam; along a cosine for MAML++, halved after each 2,000 updates for ProtoNet; for Reptile SGD in a line to 0."""
     rate, steps = settings["learning_rate"], max(settings["iterations"], 1)
     if settings["algorithm"] == "reptile":
         return fm.SGD(fm.LinearSchedule(rate, 0.0, steps))
     if settings["algorithm"] == "maml++":
         return fm.Adam(fm.CosineSchedule(rate, rate / 100, steps))
-    return fm.Adam(rate)
+    return fm.Adam(fm.StepSchedule(rate, 0.5, 2000) if settings["algorithm"] == "protonet" else rate)
 
 
 def _recipe(options: Settings, base: Settings, algorithms: dict[str, Settings]) -> Settings:
@@ -87,9 +91,10 @@ def _recipe(options: Settings, base: Settings, algorithms: dict[str, Settings]) 
     name = options["algorithm"]
     known = inspect.signature(ALGORITHMS[name]).parameters
     for option in OWN_OPTIONS:
-        if options.get(option) is not None and option not in known and (name, option) != ("reptile", "train_shots"):
+        if options.get(option) is not None and option not in known and option not in TASK_OPTIONS.get(name, ()):
             shown = option.replace("_", "-")
             raise ValueError(f"{option}={options[option]} must be left out: --algorithm {name} has no --{shown}.")
+    base = {key: value for key, value in base.items() if key in known or key not in OWN_OPTIONS}
     recipe: dict[str, Any] = {"learning_rate": 1.0 if name == "reptile" else 1e-3} | base | algorithms.get(name, {})
     if name == "maml++":
         recipe["multi_step_iterations"] = options["iterations"] // 10  # the first 10 of 100 epochs

@@ -13,12 +13,15 @@ from fastmeta.cli.options import Rate, Whole, Wholes, Word
 from fastmeta.cli.problems import ALGORITHMS, BATCH_NORMS
 from fastmeta.cli.run import run
 from fastmeta.heads import HEADS
+from fastmeta.prototypes import METRICS
 from fastmeta.tasks.image_splits import PUBLISHED
 
 ALGORITHM_OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "inner-batch": (Whole(), "Samples of an inner step (reptile)."),
     "inner-optimizer": (Word(("adam", "sgd")), "Of the inner steps (reptile)."),
-    "train-shots": (Whole(), "Shots in training, where they are not those of evaluation (reptile)."),
+    "train-shots": (Whole(), "Shots in training, where they are not those of evaluation (reptile, protonet)."),
+    "train-ways": (Whole(2), "Ways in training, where they are not those of evaluation (protonet)."),
+    "metric": (Word(METRICS), "Similarity to a prototype (protonet).  [default: euclidean]"),
     "regularization": (Rate(), "How strongly a task stays near the start (imaml)."),
     "cg-steps": (Whole(), "Conjugate-gradient steps (imaml)."),
     "multi-step-iterations": (Whole(0), "Iterations with a loss after each inner step (maml++).  [default: a tenth]"),
@@ -131,8 +134,8 @@ def sinusoid(ctx: click.Context, /, **options: Any) -> None:
 @training_options(
     {"shots": 1, "iterations": 20_000, "episodes": 1000},
     {
-        "queries": "shots",
-        "tasks-per-step": "32; 16 from 20 ways on; maml++ 8, reptile 5, transfer 2 batches of 64",
+        "queries": "shots; protonet 5",
+        "tasks-per-step": "32; 16 from 20 ways on; maml++ 8, reptile 5, protonet 1, transfer 2 batches of 64",
         "inner-lr": "0.4; 0.1 from 20 ways on; meta-sgd, maml++, imaml 0.1, reptile 1e-3 or 5e-4",
         "inner-steps": "1; 5 from 20 ways on; anil, maml++ 5, meta-sgd 1, reptile 5 or 10, imaml 16 or 25",
         "evaluation-steps": "3; 5 from 20 ways on; anil, maml++ 5, meta-sgd 1, reptile 50, imaml 16 or 25",
@@ -142,7 +145,8 @@ def sinusoid(ctx: click.Context, /, **options: Any) -> None:
 def omniglot(ctx: click.Context, /, **options: Any) -> None:
     """Learn handwritten characters from a few drawings: Conv4 with strides, transductive batch norm.
 
-    The paper ran 60,000 iterations: --iterations 60000.
+    The paper ran 60,000 iterations: --iterations 60000. With --algorithm protonet: Conv4 with
+    pools, Adam's rate halved after each 2,000 episodes (arXiv 1703.05175).
     """
     classify(ctx, "omniglot", recipes.omniglot(options))
 

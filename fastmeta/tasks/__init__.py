@@ -1,5 +1,6 @@
 """Few-shot tasks: episodes drawn as a pure function of (seed, step). Importing it imports NumPy only."""
 
+from fastmeta.tasks.attributes import AttributeClasses
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta.tasks.grouped import GroupedTasks, from_groups
 from fastmeta.tasks.images import Images
@@ -9,6 +10,7 @@ from fastmeta.tasks.sinusoid import Sinusoid
 from fastmeta.tasks.watch import Watch
 
 __all__ = [
+    "AttributeClasses",
     "Batch",
     "GroupedTasks",
     "Images",

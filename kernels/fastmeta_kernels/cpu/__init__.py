@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
-from fastmeta_kernels.cpu import job, prototypes
+from fastmeta_kernels.cpu import job, prototype_layout
 from fastmeta_kernels.cpu._jit import compile_linked
 from fastmeta_kernels.cpu.batch import run, run_alone
 from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
@@ -117,18 +117,18 @@ def prototype_loss(
 ) -> PrototypeLoss:
     """Losses (T,), logits (T, M, K) and both gradients of embeddings (T, N, D) and (T, M, D); see the contract."""
     (tasks, n, d), m, dtype = support.shape, query.shape[1], support.dtype
-    plan = prototypes.layout(head, n, m, d, dtype)
+    plan = prototype_layout.layout(head, n, m, d, dtype)
     losses, logits = np.empty(tasks, dtype), np.empty((tasks, m, head.ways), dtype)
     d_support, d_query = np.empty_like(support), np.empty_like(query)
     threads = thread_count()
     by_blocks = tasks < threads
     fields = plan.fields.copy()
-    fields[[prototypes.TASKS, prototypes.BY_BLOCKS, prototypes.EXTERNAL]] = tasks, by_blocks, 1
+    fields[[prototype_layout.TASKS, prototype_layout.BY_BLOCKS, prototype_layout.EXTERNAL]] = tasks, by_blocks, 1
     held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
-    fields[prototypes.SUPPORT : prototypes.LOGITS + 1] = [array.ctypes.data for array in held]
-    key = (head, n, m, d, dtype, threads)
+    fields[prototype_layout.SUPPORT : prototype_layout.LOGITS + 1] = [array.ctypes.data for array in held]
+    key = (head, n, m, d, dtype, threads, by_blocks)
     workspaces = job.workspace(key, 1 if by_blocks else threads, plan.size, dtype, "prototypes")
-    wanted = int(fields[prototypes.BLOCKS]) if by_blocks else tasks
+    wanted = int(fields[prototype_layout.BLOCKS]) if by_blocks else tasks
     _launch(workspaces, fields, min(threads, wanted), run_heads, run_heads_alone, ("phase",))
     return PrototypeLoss(losses, logits, d_support, d_query)
 
@@ -269,13 +269,13 @@ def _head(
         return (np.zeros(0, np.int64),), size
     n, head = given
     outputs, deltas, o = (int(k) for k in plan.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
-    layout = prototypes.layout(head, n, plan.samples - n, o, data.x.dtype, size)
+    layout = prototype_layout.layout(head, n, plan.samples - n, o, data.x.dtype, size)
     labels = [np.ascontiguousarray(part, np.int64) for part in (data.y[:, :n], data.y[:, n:])]
     made, at = layout.fields.copy(), int(fields[job.QUERY])
-    made[[prototypes.SUPPORT, prototypes.QUERY]] = at + outputs, at + outputs + n * o
-    made[[prototypes.D_SUPPORT, prototypes.D_QUERY]] = at + deltas, at + deltas + n * o
+    made[[prototype_layout.SUPPORT, prototype_layout.QUERY]] = at + outputs, at + outputs + n * o
+    made[[prototype_layout.D_SUPPORT, prototype_layout.D_QUERY]] = at + deltas, at + deltas + n * o
     held = *labels, layout.scale
-    made[prototypes.Y_SUPPORT : prototypes.SCALE + 1] = [array.ctypes.data for array in held]
+    made[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [array.ctypes.data for array in held]
     return (made, *held), layout.size
 
 

@@ -62,7 +62,7 @@ from fastmeta_kernels.cpu.job import (
 )  # fmt: skip
 from fastmeta_kernels.cpu.losses import PROTOTYPES
 from fastmeta_kernels.cpu.plan import OUTPUTS as DENSE_OUTPUTS
-from fastmeta_kernels.cpu.prototypes import FIELDS as HEAD_FIELDS
+from fastmeta_kernels.cpu.prototype_layout import FIELDS as HEAD_FIELDS
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
 
 
