@@ -128,8 +128,7 @@ def inner_loop(
 ) -> InnerLoop:
     """Steps, rates (1 or S, R), the range of theta that adapts, and the parameters that are each step's own."""
     steps = inner_steps(steps)
-    checks.choice("adapt", adapt, ("all", "head", "body"))
-    adapted = (0, net.parameter_count) if adapt == "all" else net.head if adapt == "head" else (0, net.head[0])
+    adapted = adapted_range(net, adapt)
     own = _step_parameters(net, step_parameters, steps, dtype)
     if isinstance(inner_lr, float) or np.ndim(array("inner_lr", inner_lr)) == 0:
         value = inner_lr.item() if isinstance(inner_lr, np.ndarray) else inner_lr
@@ -144,6 +143,15 @@ def inner_loop(
             f"inner_steps={steps}."
         )
     return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted, own)
+
+
+def adapted_range(net: Network, adapt: str) -> tuple[int, int]:
+    """theta[start:stop] of "all", of the "head", the last linear layer, or of the "body" before it."""
+    if checks.choice("adapt", adapt, ("all", "head", "body")) == "all":
+        return 0, net.parameter_count
+    if adapt == "body" and net.head[0] == 0:
+        raise ValueError(f'adapt="body" needs a network with parameters before the last linear layer; got {net}.')
+    return net.head if adapt == "head" else (0, net.head[0])
 
 
 def loss_weights(value: Any, steps: int, dtype: Any) -> Array | None:
