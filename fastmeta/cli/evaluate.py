@@ -52,6 +52,9 @@ def evaluate(
         learner.head = settings["head"]
     elif "head" in given:
         raise ValueError(f'head="{given["head"]}" must be left out: {type(learner).__name__} fits no head.')
+    if "evaluation_steps" in given and not isinstance(learner, GradientLearner):
+        steps = given["evaluation_steps"]
+        raise ValueError(f"evaluation_steps={steps} must be left out: {type(learner).__name__} takes no inner steps.")
     if "ways" in given and settings["problem"] == "sinusoid":
         raise ValueError(f"ways={given['ways']} must be left out: sinusoids have no classes.")
     problem = PROBLEMS[settings["problem"]](settings)
