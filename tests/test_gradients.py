@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fastmeta.gradients as fm
 from fastmeta.layers import (
+    Affine,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -46,13 +47,13 @@ def networks(draw, smooth=True):
             padding = draw(st.integers(kernel // 2, min(2, kernel - 1)) if kernel > 1 else st.just(0))
             stride = draw(st.integers(1, 3))
             layers.append(Conv2d(draw(width), kernel, stride, padding, draw(st.booleans())))
-            layers += draw(st.sampled_from([[], [BatchNorm()]]))
+            layers += draw(st.sampled_from([[], [BatchNorm()], [Affine()]]))
             layers.append(draw(activations))
         if not smooth and min(Network([*layers, Flatten(), Linear(1)], shape).shapes[len(layers)][:2]) > 1:
             layers += draw(st.sampled_from([[], [MaxPool2d(2)], [MaxPool2d(2), ReLU()]]))
         layers.append(draw(st.sampled_from([Flatten(), GlobalMeanPool()])))
     for _ in range(draw(st.integers(0, 2))):
-        layers += [Linear(draw(width)), *draw(st.sampled_from([[], [BatchNorm()]])), draw(activations)]
+        layers += [Linear(draw(width)), *draw(st.sampled_from([[], [BatchNorm()], [Affine()]])), draw(activations)]
     return Network([*layers, Linear(draw(st.integers(1, 3)))], shape)
 
 
@@ -86,7 +87,7 @@ def test_meta_gradient_of_smooth_networks(device, order, drawn):
 
 @EVERYDAY
 @given(drawn=cases(), data=st.data())
-def test_meta_gradient_with_loss_weights_and_step_parameters(drawn, data):
+def test_meta_gradient_with_loss_weights_and_step_parameters(device, drawn, data):
     """Of theta, the rates and every step's own parameters, with the query loss summed over steps."""
     case, seed, weighted, rates, steps, adapt = drawn
     theta, batch = case.make(seed=seed, weighted=weighted)
@@ -100,7 +101,7 @@ def test_meta_gradient_with_loss_weights_and_step_parameters(drawn, data):
 
     def result(moved, order=2):
         own = {name: moved[name] for name in names}
-        options = {"loss_weights": loss_weights, "step_parameters": own, "device": "numpy"}
+        options = {"loss_weights": loss_weights, "step_parameters": own, "device": device}
         return fm.meta_gradient(net, moved["theta"], batch, moved["rates"], steps, order, adapt, **options)
 
     whole = result(parameters)
@@ -109,7 +110,7 @@ def test_meta_gradient_with_loss_weights_and_step_parameters(drawn, data):
     assert not any(view.any() for name, view in net.views(whole.gradient).items() if name in names)
 
 
-def test_step_parameters_are_those_of_their_step():
+def test_step_parameters_are_those_of_their_step(device):
     """Two inner steps by hand: the scale and shift of step k are put in place before it. First-order gradients."""
     net = Network([Linear(4), BatchNorm(), Tanh(), Linear(2)], 3)
     case = Case("norms", net, support=6)
@@ -124,14 +125,14 @@ def test_step_parameters_are_those_of_their_step():
 
     phi, gradients = put(np.tile(theta, (case.tasks, 1)), 0), []
     for k in range(3):
-        gradients.append(fm.gradient(net, phi, batch.x_query, batch.y_query, device="numpy")[1].mean(axis=0))
+        gradients.append(fm.gradient(net, phi, batch.x_query, batch.y_query, device=device)[1].mean(axis=0))
         if k < 2:
-            slope = fm.gradient(net, phi, batch.x_support, batch.y_support, device="numpy")[1]
+            slope = fm.gradient(net, phi, batch.x_support, batch.y_support, device=device)[1]
             phi = put(phi - 0.1 * slope, k + 1)
-    adapted = fm.adapt(net, theta, batch.x_support, batch.y_support, 0.1, 2, step_parameters=own, device="numpy")
+    adapted = fm.adapt(net, theta, batch.x_support, batch.y_support, 0.1, 2, step_parameters=own, device=device)
     assert relative(adapted, phi) <= 1e-14
     weights = [0.0, 0.3, 0.7]
-    options = {"loss_weights": weights, "step_parameters": own, "device": "numpy"}
+    options = {"loss_weights": weights, "step_parameters": own, "device": device}
     result = fm.meta_gradient(net, theta, batch, 0.1, 2, order=1, **options)
     for name in names:
         expected = [w * net.views(g)[name] for w, g in zip(weights, gradients, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
 from fastmeta_kernels.cpu import job, prototype_layout
 from fastmeta_kernels.cpu._jit import compile_linked
-from fastmeta_kernels.cpu.batch import run, run_alone
-from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
-from fastmeta_kernels.cpu.losses import LINEAR, PROTOTYPES
-from fastmeta_kernels.cpu.plan import OUTPUT_DELTAS, OUTPUTS, O, Plan, pack, plan, unpack
+from fastmeta_kernels.cpu.batch import run, run_alone, run_shared
+from fastmeta_kernels.cpu.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
+from fastmeta_kernels.cpu.plan import O
 from fastmeta_kernels.cpu.product import compile_product
+from fastmeta_kernels.cpu.program import program
 from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
-from fastmeta_kernels.layer_table import AFFINE, KIND, Table
+from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
+from fastmeta_kernels.layer_table import Table
 
 __all__ = [
     "adapt",
@@ -36,9 +38,10 @@ __all__ = [
 ]
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
+MOST_STEPS = 1000  # of one program: `adapt` runs it again for more
+SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
 _PROCESS = os.getpid()
 _lock = threading.Lock()
-_NOT_YET = 'device="cpu" does not have {} yet. Use device="numpy".'
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
 
 
@@ -56,7 +59,7 @@ def predict(table: Table, theta: Array, x: Array) -> Array:
     """Outputs (T, N, O)."""
     tasks, samples = x.shape[:2]
     data = TaskSet(x, np.zeros((tasks, samples, 0), theta.dtype))
-    return _run(PREDICT, table, theta, data, data).outputs.reshape(tasks, samples, -1)
+    return _run(PREDICT, table, theta, data, data).parameters.reshape(tasks, samples, -1)
 
 
 def loss(table: Table, theta: Array, data: TaskSet) -> Array:
@@ -91,8 +94,15 @@ def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
 
 def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
     """Adapted parameters (T, P) and support losses (T, S)."""
-    results = _run(ADAPT, table, theta, support, support, inner)
-    return results.parameters, results.support_losses
+    losses = []
+    for first in range(0, max(inner.steps, 1), MOST_STEPS):
+        steps = min(inner.steps - first, MOST_STEPS)
+        rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
+        own = inner.stepwise and inner.stepwise._replace(values=inner.stepwise.values[first : first + steps + 1])
+        results = _run(ADAPT, table, theta, support, support, InnerLoop(steps, rates, inner.adapted, own))
+        theta = results.parameters
+        losses.append(results.support_losses)
+    return theta, np.concatenate(losses, axis=1)
 
 
 def meta_gradient(
@@ -106,10 +116,14 @@ def meta_gradient(
     loss_weights: Array | None = None,
 ) -> MetaGradient:
     """Gradient of the mean query loss after the inner loop; see the contract."""
+    losses: tuple[bool, ...] = ()
     if loss_weights is not None:
-        raise ValueError(_NOT_YET.format("weighted query losses"))
-    results = _run(META, table, theta, support, query, inner, order=order, memory=memory)
-    return MetaGradient(results.query_losses, results.support_losses, results.gradient, results.rates_gradient)
+        losses = tuple((loss_weights != 0).tolist())
+        weights = np.ones(query.x.shape[:2], theta.dtype) if query.weights is None else query.weights
+        query = query._replace(weights=loss_weights[:, None] * weights[:, None])  # (T, S + 1, N)
+    results = _run(META, table, theta, support, query, inner, order=order, memory=memory, losses=losses)
+    gradients = results.gradient, results.rates_gradient, results.stepwise_gradient
+    return MetaGradient(results.query_losses, results.support_losses, *gradients)
 
 
 def prototype_loss(
@@ -120,26 +134,31 @@ def prototype_loss(
     plan = prototype_layout.layout(head, n, m, d, dtype)
     losses, logits = np.empty(tasks, dtype), np.empty((tasks, m, head.ways), dtype)
     d_support, d_query = np.empty_like(support), np.empty_like(query)
-    threads = thread_count()
+    threads = _threads()
     by_blocks = tasks < threads
     fields = plan.fields.copy()
     fields[[prototype_layout.TASKS, prototype_layout.BY_BLOCKS, prototype_layout.EXTERNAL]] = tasks, by_blocks, 1
     held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
     fields[prototype_layout.SUPPORT : prototype_layout.LOGITS + 1] = [array.ctypes.data for array in held]
-    key = (head, n, m, d, dtype, threads, by_blocks)
-    workspaces = job.workspace(key, 1 if by_blocks else threads, plan.size, dtype, "prototypes")
-    wanted = int(fields[prototype_layout.BLOCKS]) if by_blocks else tasks
-    _launch(workspaces, fields, min(threads, wanted), run_heads, run_heads_alone, ("phase",))
+    used = min(threads, int(fields[prototype_layout.BLOCKS]) if by_blocks else tasks)
+    workspaces = job.workspace(
+        (head, n, m, d, dtype, used, by_blocks), 1 if by_blocks else used, plan.size, dtype, "prototypes"
+    )
+    _compile(dtype, "phase")
+    if used == 1:
+        run_heads_alone(workspaces, fields.reshape(1, -1))
+    else:
+        _in_threads(used, run_heads, workspaces, fields.reshape(1, -1))
     return PrototypeLoss(losses, logits, d_support, d_query)
 
 
 class _Results(NamedTuple):
     query_losses: Array
     support_losses: Array
-    outputs: Array
-    parameters: Array
+    parameters: Array  # (T, P), or outputs (T, N * O)
     gradient: Array
     rates_gradient: Array
+    stepwise_gradient: Array
 
 
 def _run(
@@ -154,102 +173,99 @@ def _run(
     direction: Array | None = None,
     loss_kind: int | None = None,
     head: tuple[int, PrototypeHead] | None = None,
+    losses: tuple[bool, ...] = (),
 ) -> _Results:
-    if inner.stepwise is not None:
-        raise ValueError(_NOT_YET.format("parameters of each step"))
-    if (table[:, KIND] == AFFINE).any():
-        raise ValueError(_NOT_YET.format("affine layers"))
-    dtype, tasks, steps, key = theta.dtype, query.x.shape[0], inner.steps, table.tobytes()
-    query_plan = plan(key, query.x.shape[1], dtype.itemsize)
-    support_plan = plan(key, support.x.shape[1], dtype.itemsize)
-    per_parameter = inner.rates.shape[1] == theta.shape[-1] > 1
-    rates = pack(inner.rates, query_plan) if per_parameter else _plain(inner.rates, dtype)
-    labelled, o, packed = query.y.dtype.kind != "f", int(query_plan.rows[0, O]), query_plan.packed
-    chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
-
-    fields = np.zeros(job.FIELDS, np.int64)
-    fields[[job.KIND, job.TASKS, job.CHUNKS, job.STEPS, job.ORDER]] = kind, tasks, chunks, steps, order
-    fields[[job.LOSS_KIND, job.PACKED, job.OUTPUTS, job.ROWS]] = labelled, packed, o, len(query_plan.rows)
-    if loss_kind is not None:
-        fields[job.LOSS_KIND] = loss_kind
-    fields[[job.SUPPORT_N, job.QUERY_N, job.EDGES_N]] = (
-        support_plan.samples,
-        query_plan.samples,
-        query_plan.edges.size,
-    )
-    fields[[job.RATE_ROWS, job.RATES]] = rates.shape
-    fields[[job.START, job.STOP]] = _packed_range(inner.adapted, query_plan)
-    fields[[job.SUPPORT_WEIGHTED, job.QUERY_WEIGHTED]] = (
-        support.weights is not None,
-        query.weights is not None,
-    )
-    size = job.lay_out(fields, support_plan, query_plan, memory, dtype.itemsize)
-    head_fields, size = _head(head, fields, query, query_plan, size)
-    fields[job.WORKSPACE_SIZE] = size
-    threads = thread_count()
-    place = (
-        key,
-        support_plan.samples,
-        query_plan.samples,
-        dtype,
-        fields[job.PHI : job.U + 1].tobytes(),
-        threads,
-        head,
-    )
-    workspaces = job.workspace(place, threads, size, dtype)
-
-    thetas = pack(theta.reshape(-1, theta.shape[-1]), query_plan)
-    directions = thetas if direction is None else pack(direction.reshape(-1, theta.shape[-1]), query_plan)
-    fields[job.T_THETA] = packed if theta.ndim > 1 else 0
-    fields[job.T_DIRECTION] = packed if direction is not None and direction.ndim > 1 else 0
-    xs, ys, ws = _plain_set(support, dtype)
-    xq, yq, wq = (xs, ys, ws) if query is support else _plain_set(query, dtype)
-    fields[job.FEATURES] = xq[0, 0].size
-    support_losses, query_losses = np.zeros((tasks, steps), dtype), np.zeros(tasks, dtype)
-    results = np.zeros(
-        (tasks, query_plan.samples * o if kind == PREDICT else 0 if kind in (LOSS, META) else packed), dtype
-    )
-    gradients = np.zeros((chunks, packed) if kind == META else (1, 0), dtype)
-    rates_gradients = np.zeros((chunks, *rates.shape) if kind == META else (1, 0, 0), dtype)
-    held = (
-        thetas, directions, xs, ys, ws, xq, yq, wq, rates, query_plan.edges, support_plan.rows, query_plan.rows,
-        support_losses, query_losses, results, gradients, rates_gradients, head_fields[0],
+    dtype, tasks, size = theta.dtype, query.x.shape[0], theta.shape[-1]
+    if loss_kind is None:
+        loss_kind = SQUARED_ERROR if query.y.dtype.kind == "f" else CROSS_ENTROPY
+    request = Request(
+        kind, table.tobytes(), dtype.itemsize, support.x.shape[1], query.x.shape[1], loss_kind,
+        support.weights is not None, query.weights is not None, inner.steps, order, memory, inner.rates.shape,
+        inner.adapted, () if inner.stepwise is None else inner.stepwise.blocks, losses, head,
     )  # fmt: skip
-    fields[job.A_THETA :] = [array.ctypes.data for array in held]
-    _launch(workspaces, fields, max(1, min(threads, chunks)))
+    plan = program(request)
+    chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
+    rates = _plain(inner.rates, dtype)
+    width = query.x.shape[1] * int(plan.query.rows[0, O]) if kind == PREDICT else size
+    support_losses, query_losses = np.zeros((tasks, inner.steps), dtype), np.zeros((tasks, len(losses) or 1), dtype)
+    results = np.empty((0 if kind in (LOSS, META) else tasks, width), dtype)
+    gradients = np.zeros((chunks if kind == META else 0, size), dtype)
+    rates_gradients = np.zeros((chunks if kind == META else 0, *rates.shape), dtype)
+    own = np.zeros((0, 0), dtype) if inner.stepwise is None else _plain(inner.stepwise.values, dtype)
+    own_gradients = np.zeros((chunks if kind == META else 0, *own.shape), dtype)
+    own = np.concatenate([own, np.zeros((1, own.shape[1]), dtype)])  # and a row of zeros
+
+    by_task = [_plain(theta, dtype), _plain(theta if direction is None else direction, dtype)]
+    streams = [(array, array.ndim > 1, False) for array in by_task]
+    for data in (support, query):
+        labels = dtype if data.y.dtype.kind == "f" else np.dtype(np.int64)
+        arrays = (data.x, dtype), (data.y, labels), (data.y if data.weights is None else data.weights, dtype)
+        streams += [(_plain(array, kind_of), True, False) for array, kind_of in arrays]
+    streams += [(rates, False, False), (plan.query.edges, False, False)]
+    streams += [(support_losses, True, False), (query_losses, True, False), (results, True, False)]
+    head_fields, *held = _head(plan.head, head, query.y, dtype)
+    streams += [(gradients, False, True), (rates_gradients, False, True)]
+    streams += [(own, False, False), (own_gradients, False, True), (head_fields, False, False)]
+    fields = [tasks, chunks, plan.workspace, plan.code.ctypes.data, len(plan.code)]
+    fields += [plan.schedule.ctypes.data, len(plan.schedule)]
+    for array, a_task, a_chunk in streams:
+        fields += [array.ctypes.data, array.strides[0] * a_task, array.strides[0] * a_chunk]
+    _launch(request, plan.workspace, plan.work, np.array([fields], np.int64), dtype)
+    del held  # what the head points at lived until here
 
     if kind == META:
         share = dtype.type(1.0 / tasks)
-        gradient_mean = unpack(gradients.sum(axis=0, keepdims=True) * share, query_plan)[0]
-        rates_mean = rates_gradients.sum(axis=0) * share
-        rates_mean = unpack(rates_mean, query_plan) if per_parameter else rates_mean
-        return _Results(query_losses, support_losses, results, results, gradient_mean, rates_mean)
-    parameters = unpack(results, query_plan) if kind in (GRADIENT, HVP, ADAPT) else results
-    return _Results(query_losses, support_losses, results, parameters, gradients, rates_gradients)
+        gradients, rates_gradients = gradients.sum(axis=0) * share, rates_gradients.sum(axis=0) * share
+        own_gradients = own_gradients.sum(axis=0) * share
+    return _Results(query_losses.sum(axis=1), support_losses, results, gradients, rates_gradients, own_gradients)
 
 
-def _launch(
-    workspaces: Array,
-    fields: NDArray[np.int64],
-    threads: int,
-    together: Any = run,
-    alone: Any = run_alone,
-    kernels: tuple[str, ...] = (),
-) -> None:
-    lane = numba.from_dtype(workspaces.dtype)
+def _launch(request: Request, size: int, work: int, jobs: NDArray[np.int64], dtype: Any) -> None:
+    """Tasks over threads; threads share the instructions of a task where there are more of them than tasks."""
+    _compile(dtype)
+    threads, tasks = _threads(), int(jobs[0, job.TASKS])
+    shared = tasks < threads and work >= SHARED_WORK
+    used = threads if shared else min(threads, int(jobs[0, job.CHUNKS]))
+    copies = 1 if shared else used
+    workspaces = job.workspace((request, copies), copies, size, dtype)
+    if used == 1:
+        run_alone(workspaces, jobs)
+    elif shared:
+        _in_threads(used, run_shared, workspaces, jobs, used)
+    else:
+        _in_threads(used, run, workspaces, jobs)
+
+
+def _compile(dtype: Any, *kernels: str) -> None:
+    lane = numba.from_dtype(dtype)
     compile_product(lane)
     compile_linked(lane, *kernels)
-    jobs = fields.reshape(1, -1)
-    if threads == 1 or os.getpid() != _PROCESS:  # OpenMP does not survive a fork
-        alone(workspaces, jobs)
-        return
+
+
+def _threads() -> int:
+    return 1 if os.getpid() != _PROCESS else thread_count()  # OpenMP does not survive a fork
+
+
+def _in_threads(threads: int, entry: Callable[..., None], *arguments: Any) -> None:
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
         with _one_at_a_time():
-            together(workspaces, jobs)
+            entry(*arguments)
     finally:
         numba.set_num_threads(before)
+
+
+def _head(
+    template: NDArray[np.int64] | None, head: tuple[int, PrototypeHead] | None, y: Array, dtype: Any
+) -> tuple[Array, ...]:
+    """The fields of a prototype head, and what they point at."""
+    if template is None or head is None:
+        return (np.zeros(1, np.int64),)
+    labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, : head[0]], y[:, head[0] :])]
+    fields, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
+    fields[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [array.ctypes.data for array in held]
+    return fields, *held
 
 
 def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
@@ -259,37 +275,6 @@ def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
     except ValueError:  # not chosen before the first parallel call
         safe = False
     return contextlib.nullcontext() if safe else _lock
-
-
-def _head(
-    given: tuple[int, PrototypeHead] | None, fields: NDArray[np.int64], data: TaskSet, plan: Plan, size: int
-) -> tuple[tuple[NDArray[np.int64], ...], int]:
-    """Fields of a prototype head over the outputs in a workspace of `size`, with what they point at; the new size."""
-    if given is None:
-        return (np.zeros(0, np.int64),), size
-    n, head = given
-    outputs, deltas, o = (int(k) for k in plan.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
-    layout = prototype_layout.layout(head, n, plan.samples - n, o, data.x.dtype, size)
-    labels = [np.ascontiguousarray(part, np.int64) for part in (data.y[:, :n], data.y[:, n:])]
-    made, at = layout.fields.copy(), int(fields[job.QUERY])
-    made[[prototype_layout.SUPPORT, prototype_layout.QUERY]] = at + outputs, at + outputs + n * o
-    made[[prototype_layout.D_SUPPORT, prototype_layout.D_QUERY]] = at + deltas, at + deltas + n * o
-    held = *labels, layout.scale
-    made[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [array.ctypes.data for array in held]
-    return (made, *held), layout.size
-
-
-def _packed_range(adapted: tuple[int, int], plan: Plan) -> tuple[int, int]:
-    """Range of the packed parameters; both ends are boundaries of parameter arrays."""
-    places = {block.start: block.packed_start for block in plan.blocks}
-    return places.get(adapted[0], plan.packed), places.get(adapted[1], plan.packed)
-
-
-def _plain_set(data: TaskSet, dtype: Any) -> tuple[Array, Array, Array]:
-    """x (T, N, F), y (T, N, O) or int64 (T, N), weights (T, N) or nothing: contiguous, as the kernels read them."""
-    y = _plain(data.y, dtype if data.y.dtype.kind == "f" else np.dtype(np.int64))
-    weights = np.zeros((1, 0), dtype) if data.weights is None else _plain(data.weights, dtype)
-    return _plain(data.x, dtype), y, weights
 
 
 def _plain(array: Array, dtype: Any) -> Array:

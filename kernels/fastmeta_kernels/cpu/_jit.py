@@ -22,6 +22,8 @@ from numba.core import cgutils, config
 from numba.core.caching import CacheImpl, UserWideCacheLocator
 from numba.extending import intrinsic
 
+from fastmeta_kernels.cpu._inline import InlineCompiler
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # No nnan, ninf: a NaN must survive to the loss, where it is named.
@@ -37,7 +39,8 @@ _kept: list[Any] = []  # compiled symbols live as long as the process
 
 def kernel(function: F) -> F:
     """Compile a helper; it is cached as a part of the entry points that call it."""
-    compiled: Any = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
+    compiled: Any = numba.njit(**options, **OPTIONS)(function)
     return cast(F, compiled)
 
 

@@ -12,7 +12,9 @@ import numba
 import numpy as np
 
 from fastmeta_kernels.cpu._jit import entry, kernel, linked
-from fastmeta_kernels.cpu.job import array_at
+from fastmeta_kernels.cpu.instruction import ARGUMENTS, HEAD, HEAD_BLOCKS, OWN, SERIAL, Code, share
+from fastmeta_kernels.cpu.job import HEAD as HEAD_STREAM
+from fastmeta_kernels.cpu.job import QUERY_LOSSES, array_at, stream
 from fastmeta_kernels.cpu.prototype_layout import (
     BLOCKS,
     BY_BLOCKS,
@@ -22,6 +24,7 @@ from fastmeta_kernels.cpu.prototype_layout import (
     DC,
     DP,
     EXTERNAL,
+    FIELDS,
     KP,
     LOSS,
     LOSSES,
@@ -176,3 +179,30 @@ def run_heads_alone(workspaces, head):
     """`run_heads` in the calling thread, to the same bits."""
     for t in range(head[0, TASKS]):
         phase(workspaces, head, t, ALL, 0)
+
+
+def emit(code: Code) -> None:
+    """The head as instructions, over outputs in a workspace; its fields lie in a stream of their own."""
+    code.add(HEAD, SERIAL, PREPARE)
+    code.add(HEAD_BLOCKS, OWN)
+    code.add(HEAD, SERIAL, FINISH)
+
+
+@kernel
+def run_blocks(ws, job, t, part, parts):
+    """One part of HEAD_BLOCKS."""
+    head = stream(job, job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
+    first, last = share(head[0, BLOCKS], part, parts)
+    for block in range(first, last):
+        phase(ws, head, t, BLOCK, block)
+
+
+@kernel
+def run_phase(ws, job, code, l, t):
+    """HEAD: before or behind the blocks; then the loss goes to its stream."""
+    head = stream(job, job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
+    which = code[l, ARGUMENTS]
+    phase(ws, head, t, which, 0)
+    if which == FINISH:
+        out = stream(ws, job, QUERY_LOSSES, t, 1)
+        out[0] = ws[head[0, LOSS]]

@@ -1,0 +1,298 @@
+"""A program: what a job does with one task, as instructions and the schedule in which they run.
+
+The schedule is the control flow of engine and paper: inner steps, query, and the sweep back through the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.cpu import instruction as op
+from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prototypes
+from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, G, at
+from fastmeta_kernels.cpu.layers import Passes
+from fastmeta_kernels.cpu.plan import (
+    CP,
+    DX,
+    FIRST,
+    KIND,
+    NARROW,
+    OCP,
+    OUTPUT_DELTAS,
+    OUTPUTS,
+    PROBABILITIES,
+    WEIGHT,
+    O,
+    Plan,
+    W,
+    X,
+    head_of,
+    plan,
+)
+from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
+from fastmeta_kernels.cpu.schedule import Program, Schedule
+
+STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes
+
+
+@lru_cache(maxsize=256)
+def program(request: Request) -> Program:
+    """The program of a request."""
+    return _Writer(request).write()
+
+
+class _Writer(Schedule):
+    def __init__(self, request: Request) -> None:
+        super().__init__(request.itemsize)
+        self.request = request
+        self.support = plan(request.table, request.support, request.itemsize)
+        self.query = plan(request.table, request.query, request.itemsize)
+        self.size = self.up(max(int(max(r[OCP], r[W] * r[CP])) for r in self.query.rows))  # zeros: "no bias"
+        places = {b.start: b.packed_start for b in self.query.blocks}
+        start, stop = request.adapted
+        self.prototypes: NDArray[np.int64] | None = None
+        self.adapted = places.get(start, self.query.packed), places.get(stop, self.query.packed)
+        self.per_parameter = request.rates[1] > len(self.query.blocks) or request.rates[1] == self.parameters > 1
+        row = self.query.rows[-1]
+        linear = row[KIND] in (lt.LINEAR, NARROW) and len(self.query.rows) > 1 + row[FIRST]
+        self.head_only = bool(linear and self.adapted == (int(row[WEIGHT]), self.query.packed) and request.steps > 0)
+        self.head_only = self.head_only and not request.stepwise
+        starts = np.cumsum([0, *(self.query.blocks[i].size for i in request.stepwise)]).tolist()
+        self.own_size = starts[-1]
+        own = (self.query.blocks[i]._replace(start=start) for i, start in zip(request.stepwise, starts, strict=False))
+        self.own = replace(self.query, blocks=tuple(own))
+
+    @property
+    def parameters(self) -> int:
+        """P."""
+        return self.query.blocks[-1].start + self.query.blocks[-1].size
+
+    def write(self) -> Program:
+        """Code and schedule of the request's kind."""
+        kind, query = self.request.kind, self.query
+        self.theta = self.room(query.packed * (self._kept + 1))
+        self.segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
+        self.run("theta", P=self.theta)
+        self.segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
+        self.run("own", P=self.theta)
+        if kind in (ADAPT, META):
+            self._inner_loop()
+        phi = self.theta + self.request.steps * self.phi_step if kind in (ADAPT, META) else self.theta
+        if kind == ADAPT:
+            self._store(phi)
+            return self._done()
+        s, v = self.room(query.set_size), self.room(query.packed)
+        passes, self.prototypes = Passes(self.code, query), self._prototypes(s)
+        self.segment("query", lambda: self._input(query, job.QUERY_X))
+        self.run("query", S=s)
+        if kind == PREDICT:
+            size = self.request.query * int(query.rows[0, O])
+            outputs = op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size
+            self.segment("outputs", passes.forward, lambda: self.code.add(*outputs))
+            self.run("outputs", P=phi, S=s)
+            return self._done()
+        self.segment("query loss", passes.forward, lambda: self._loss(query, False))
+        self.run("query loss", P=phi, S=s, STEP=self.request.steps if self.request.losses else 0)
+        if kind != LOSS:
+            backward = [passes.backward] if kind == HVP else [passes.backward, passes.weight_gradient]
+            self.segment("query gradient", *backward)
+            self.run("query gradient", P=phi, S=s, G=v)
+        if kind == HVP:
+            u, r = self.room(query.packed), self.room(query.set_size)
+            self.segment("direction", lambda: parameters.move(self.code, query, job.DIRECTION, at(op.U), 0))
+            self.run("direction", U=u)
+            self.segment("query tangents", lambda: self._tangents(passes, query, False, False))
+            self.run("query tangents", P=phi, S=s, U=u, R=r, G=v)
+        if kind == META:
+            self.segment("own gradient", lambda: self._move_own(job.STEP_GRADIENTS, at(G), parameters.ADD))
+            self.segment("own zeros", lambda: self._move_own(job.STEP_VALUES, at(G), parameters.LOAD))
+            self.segment("added", passes.backward, lambda: passes.weight_gradient(add=True))
+            self._take_own(v, self.request.steps)
+            self._sweep(v, s)
+            self.segment("sum", lambda: parameters.move(self.code, query, job.GRADIENTS, at(G), parameters.ADD))
+            self.run("sum", G=v)
+        elif kind in (GRADIENT, HVP):
+            self._store(v)
+        return self._done()
+
+    @property
+    def _exact(self) -> bool:
+        return self.request.kind == META and self.request.order == 2 and self.request.steps > 0
+
+    @property
+    def _kept(self) -> int:
+        """Parameter vectors kept beside the first."""
+        return self.request.steps if self._exact or (self.request.kind == META and self.request.losses) else 0
+
+    def _inner_loop(self) -> None:
+        """phi_{k+1} = phi_k - m alpha_k grad L(phi_k)."""
+        request, support = self.request, self.support
+        stashed = request.steps * support.set_size * request.itemsize <= STASH_LIMIT
+        self.stash = self.head_only or request.memory == "stash" or (request.memory == "auto" and stashed)
+        keep_g = request.kind == META and (request.order == 1 or self.stash)
+        self.phi_step = self.query.packed if self._kept else 0
+        self.g_step, self.g = (
+            (self.query.packed if keep_g else 0),
+            self.room(self.query.packed * (max(request.steps, 1) if keep_g else 1)),
+        )
+        self.packed_rates = self.room(self.query.packed) if self.per_parameter else -1
+        self.segment("support", lambda: self._input(support, job.SUPPORT_X))
+        if self.head_only:
+            self._body()
+        else:
+            self.passes, self.set_plan, self.features = Passes(self.code, support), support, 0
+        sets = request.steps if self._exact and self.stash else min(request.steps, 1)
+        self.sets = self.room(self.set_plan.set_size * sets)
+        self.set_step = self.set_plan.set_size if self._exact and self.stash else 0
+
+        def gradient() -> None:
+            self.passes.forward()
+            self._loss(self.set_plan, True)
+            self.passes.backward()
+            self.passes.weight_gradient()
+
+        self.segment("gradient", gradient)
+        self.segment("rates", self._load_rates)
+        self.segment("descend", lambda: self._descend(at(op.P), at(G), at(op.NEXT)))
+        for k in range(request.steps):
+            if not self.head_only and (k == 0 or self.set_step):
+                self.run("support", S=self._set(k))
+            self.run("gradient", **self._at_step(k))
+            self.run("rates", **self._at_step(k))
+            self.run("descend", SIGN=-1, NEXT=self.theta + (k + 1) * self.phi_step, **self._at_step(k))
+            self.run("own", P=self.theta + (k + 1) * self.phi_step, RATE_ROW=k + 1)
+
+    def _body(self) -> None:
+        """Only the head adapts: the body's features are computed once, each step's set is the head's."""
+        last = len(self.support.rows) - 1
+        self.features = self.room(self.support.set_size)
+        self.body = Passes(self.code, self.support, 0, last)
+        self.set_plan = head_of(self.support, self.line)
+        self.passes = Passes(self.code, self.set_plan, features=op.X)
+        self.segment("body", self.body.forward)
+        self.run("support", S=self.features)
+        self.run("body", P=self.theta, S=self.features)
+
+    def _move_own(self, stream: int, operand: int, direction: int) -> None:
+        """Between the rows of a stream and the parameters that are each step's own."""
+        parameters.move(self.code, self.own, stream, operand, direction, self.own_size)
+
+    def _take_own(self, v: int, k: int) -> None:
+        """What v_k says of the parameters that are step k's own is their gradient and goes no further."""
+        self.run("own gradient", G=v, RATE_ROW=k)
+        self.run("own zeros", G=v, RATE_ROW=self.request.steps + 1)  # the row behind the last holds zeros
+
+    def _sweep(self, v: int, query_set: int) -> None:
+        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} + w_k grad Q(phi_k) down to v_0, and the gradient of the rates."""
+        request, code, query = self.request, self.code, self.query
+        if request.steps == 0:
+            return
+        u = self.room(query.packed)
+        r = self.room(self.set_plan.set_size)
+        if self.per_parameter:
+            self.segment("products", lambda: parameters.multiply(code, query, self.adapted, at(G), at(0, v), at(0, u)))
+            self.segment("rates gradient", lambda: parameters.move(
+                code, query, job.RATES_GRADIENTS, at(0, u), parameters.ADD, self.parameters))  # fmt: skip
+        else:
+            count = request.rates[1]
+            self.segment("products", lambda: None)
+            self.segment("rates gradient", lambda: parameters.rates_gradient(
+                code, query, count, self.adapted, at(G), at(0, v)))  # fmt: skip
+        self.segment("scale", lambda: self._descend(-1, at(0, v), at(op.U)))
+        if request.order == 2:
+            self.segment("tangents", lambda: self._tangents(self.passes, self.set_plan, True, True))
+            if self.head_only:
+                to = at(op.X, int(self.support.rows[-1, DX]))
+                self.segment("first features", lambda: self.passes.features_tangent(to, False))
+                self.segment("features", lambda: self.passes.features_tangent(to, True))
+        for k in range(request.steps - 1, -1, -1):
+            here = self._at_step(k)
+            if request.order == 2 and not self.set_step and k < request.steps - 1:  # the last step's set is still there
+                self.run("gradient", **here)
+            self.run("products", **here)
+            self.run("rates gradient", SIGN=-1, **here)
+            if request.order == 2:
+                self.run("rates", **here)
+                self.run("scale", U=u, **here)
+                self.run("tangents", SIGN=-1, U=u, R=r, **(here | {"G": v}))
+                if self.head_only:
+                    name = "first features" if k == request.steps - 1 else "features"
+                    self.run(name, SIGN=-1, U=u, R=r, **here)
+            if request.losses and request.losses[k]:
+                self.run("query loss", P=here["P"], S=query_set, STEP=k)
+                self.run("added", P=here["P"], S=query_set, G=v)
+            self._take_own(v, k)
+        if request.order == 2 and self.head_only:
+            self.segment("body gradient", self.body.backward, lambda: self.body.weight_gradient(add=True))
+            self.run("body gradient", P=self.theta, S=self.features, G=v)
+
+    def _tangents(self, passes: Passes, of: Plan, support: bool, add: bool) -> None:
+        passes.forward_tangent()
+        self._loss(of, support, tangent=True)
+        passes.backward_tangent()
+        passes.weight_gradient_tangent(add)
+
+    def _loss(self, of: Plan, support: bool, tangent: bool = False) -> None:
+        """The loss of a set, or the tangents of its outputs' deltas."""
+        row, request = of.rows[0], self.request
+        streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
+        weighted = request.support_weighted if support else request.query_weighted
+        register, out = op.R if tangent else op.S, job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
+        if request.loss == losses.PROTOTYPES:
+            prototypes.emit(self.code)
+            return
+        places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
+        by_step = of.samples if request.losses and not support else 0
+        choices = request.loss, int(row[O]), weighted, by_step
+        which = op.LOSS_TANGENT if tangent else op.LOSS
+        self.code.add(which, SERIAL, *streams, *places, out, *choices, row=row)
+
+    def _prototypes(self, s: int) -> NDArray[np.int64] | None:
+        """The head's fields over the outputs of set s."""
+        if self.request.head is None:
+            return None
+        n, head = self.request.head
+        outputs, deltas, o = (int(k) for k in self.query.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
+        dtype = np.dtype(f"f{self.request.itemsize}")
+        layout = prototype_layout.layout(head, n, self.request.query - n, o, dtype, self.size)
+        self.size, fields = self.up(layout.size), layout.fields.copy()
+        fields[[prototype_layout.SUPPORT, prototype_layout.QUERY]] = s + outputs, s + outputs + n * o
+        fields[[prototype_layout.D_SUPPORT, prototype_layout.D_QUERY]] = s + deltas, s + deltas + n * o
+        return fields
+
+    def _input(self, of: Plan, stream: int) -> None:
+        row = of.rows[0]
+        self.code.add(op.INPUT, SAMPLES, stream, at(op.S, row[X]), row=row)
+
+    def _load_rates(self) -> None:
+        if self.per_parameter:
+            parameters.move(
+                self.code, self.query, job.RATES, at(0, self.packed_rates), parameters.LOAD, self.parameters
+            )
+
+    def _descend(self, base: int, source: int, target: int) -> None:
+        packed_rates = at(0, self.packed_rates) if self.per_parameter else -1
+        rates = self.request.rates[1]
+        parameters.descend(self.code, self.query, rates, self.adapted, base, source, target, packed_rates)
+
+    def _store(self, vector: int) -> None:
+        self.segment("store", lambda: parameters.move(self.code, self.query, job.RESULTS, at(G), parameters.STORE))
+        self.run("store", G=vector)
+
+    def _set(self, k: int) -> int:
+        return self.sets + k * self.set_step
+
+    def _at_step(self, k: int) -> dict[str, int]:
+        p, g = self.theta + k * self.phi_step, self.g + k * self.g_step
+        row = k if self.request.rates[0] > 1 else 0
+        return {"P": p, "S": self._set(k), "G": g, "X": self.features, "STEP": k, "RATE_ROW": row}
+
+    def _done(self) -> Program:
+        schedule = np.array(self.rows, np.int64)
+        work = self.query.packed * self.request.query
+        return Program(self.code.array(), schedule, self.size, self.query, work, self.prototypes)
