@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -34,6 +33,8 @@ def episode_values(
     is tasks.sample(1, seed=seed, step=i); `chunk` episodes are computed together. An episode whose adaptation
     diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
     """
+    import hashlib
+
     ascending = sorted(set(steps))
     values = {count: np.zeros(episodes) for count in ascending}
     measure, digest = "accuracy", hashlib.sha256()

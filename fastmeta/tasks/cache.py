@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ def cache_folder() -> Path:
 @contextmanager
 def written_beside(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the name `path` once it is whole, and vanishes where writing fails."""
+    import secrets
+
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:

@@ -213,3 +213,20 @@ def test_running_statistics_are_saved(tmp_path):
 def test_switches_that_make_no_sense(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("net", [NORMED, fm.Conv4((16, 16, 1), 3, 3, "stride")], ids=["vectors", "images"])
+def test_backends_agree_on_all_of_it(net):
+    """Every switch on, in training and in each mode of evaluation."""
+    x = np.random.default_rng(0).standard_normal((240, *net.input_shape)).astype(np.float32)
+    tasks = fm.tasks.from_arrays(x, np.repeat(np.arange(12), 20), ways=3, shots=2, queries=4)
+    batch, made = tasks.sample(2, seed=5), []
+    for device in ("numpy", "cpu"):
+        one = fm.MAMLPlusPlus(net, 0.1, 2, first_order_iterations=1, running_statistics=True, device=device)
+        made.append(one.fit(tasks, 3, tasks_per_step=3, theta=net.init(0, "float64")))
+    for name, values in made[0].parameters.items():
+        assert relative(made[1].parameters[name], values) <= 1e-9, name
+    made[1]._training = made[0].training
+    for mode in ("transductive", "support", "running"):
+        models = [one.adapt(batch.x_support, batch.y_support, inner_steps=3, batch_norm=mode) for one in made]
+        assert relative(*(model.outputs(batch.x_query) for model in models)) <= 1e-10, mode

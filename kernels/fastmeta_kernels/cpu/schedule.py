@@ -1,4 +1,4 @@
-"""A schedule as it grows: segments of code, the order in which they run, room in the workspace; and its program."""
+"""A schedule as it grows: segments of code, the order in which they run, room in the workspace; and the result."""
 
 from __future__ import annotations
 
