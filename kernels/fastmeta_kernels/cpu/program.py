@@ -76,7 +76,8 @@ class _Writer(Schedule):
         """Code and schedule of the request's kind."""
         kind, query = self.request.kind, self.query
         self.theta = self.room(query.packed * (self._kept + 1))
-        self.segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
+        self.segment("theta", lambda: parameters.clear(self.code, query, at(op.P)), lambda: parameters.move(
+            self.code, query, job.THETA, at(op.P), parameters.LOAD))  # fmt: skip
         self.run("theta", P=self.theta)
         self.segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
         self.run("own", P=self.theta)
