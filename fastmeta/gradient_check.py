@@ -187,7 +187,7 @@ def _check_block(
             skipped += 1
             continue
         narrowed += width < WIDEST
-        difference = _ridders(along, direction, width)
+        difference = ridders(along, direction, width)
         exact = float(gradient @ direction)
         errors.append(abs(difference - exact) / max(abs(exact), float(typical), scale, _TINY))
     return BlockCheck(name, gradient.size, max(errors, default=np.nan), len(errors), narrowed, skipped)
@@ -204,7 +204,7 @@ def _smooth_width(along: Callable[[Array], tuple[float, int]], direction: Array)
     return None
 
 
-def _ridders(along: Callable[[Array], tuple[float, int]], direction: Array, width: float) -> float:
+def ridders(along: Callable[[Array], tuple[float, int]], direction: Array, width: float) -> float:
     """Derivative at 0: central differences at width / 2^i, extrapolated; the one of least error."""
     best, least = np.nan, np.inf
     row: list[float] = []
