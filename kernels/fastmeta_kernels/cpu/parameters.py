@@ -43,6 +43,11 @@ def descend(
     code.add(DESCEND, OWN, base, source, target, *adapted, plan.packed, rates, packed_rates, len(plan.edges))
 
 
+def clear(code: Code, plan: Plan, target: int) -> None:
+    """Emit target = 0, padding included, where a task that overflowed can have left NaN."""
+    descend(code, plan, 1, (0, 0), -1, target, target, -1)
+
+
 def rates_gradient(code: Code, plan: Plan, rates: int, adapted: tuple[int, int], g: int, v: int) -> None:
     """Emit d L / d alpha -= m * g * v, summed over whatever shares a rate."""
     code.add(RATES_OP, SERIAL, g, v, *adapted, plan.packed, rates, len(plan.edges))
