@@ -18,18 +18,33 @@ Array = NDArray[Any]
 class AdaptedModel:
     """`net` with the parameters `theta` (P,) that one task's support set gave it, or (T, P) for T tasks.
 
-    Batch norm uses the statistics of the samples handed in together (transductive). With (T, P) parameters
-    x is (T, N, ...) and results have a leading T. Every method raises DivergenceError where an output is not finite.
+    Batch norm uses the statistics of the samples handed in together (transductive); with a `context` (M, ...) of
+    support samples, those of the context and the one sample that is predicted (support). With (T, P) parameters
+    x is (T, N, ...), context is (T, M, ...) and results have a leading T. Every method raises DivergenceError where
+    an output is not finite.
     """
 
     net: Network
     theta: Array
     classifies: bool
     device: str = "cpu"
+    context: Array | None = None
 
     def outputs(self, x: ArrayLike) -> Array:
         """The network's outputs (N, O), logits where it classifies, of x (N, ...)."""
-        return gradients.predict(self.net, self.theta, inputs.array("x", x), device=self.device)
+        x = inputs.array("x", x)
+        if self.context is None:
+            return gradients.predict(self.net, self.theta, x, device=self.device)
+        if inputs.is_single(self.net, x):
+            return self._one_by_one(self.theta, self.context, x)
+        thetas = np.broadcast_to(self.theta, (len(x), self.theta.shape[-1]))
+        return np.stack([self._one_by_one(*task) for task in zip(thetas, self.context, x, strict=True)])
+
+    def _one_by_one(self, theta: Array, context: Array, x: Array) -> Array:
+        """Outputs (N, O) of x (N, ...), each sample in a set of its own with the context (M, ...)."""
+        contexts = np.broadcast_to(context, (len(x), *context.shape))
+        sets = np.concatenate([contexts, x[:, None]], axis=1)  # (N, M + 1, ...)
+        return gradients.predict(self.net, theta, sets, device=self.device)[:, -1]
 
     def predict(self, x: ArrayLike) -> Array:
         """Labels (N,) where the task has integer labels, otherwise outputs (N, O), of x (N, ...)."""

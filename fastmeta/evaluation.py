@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +16,33 @@ Array = NDArray[Any]
 Outputs = Callable[[Batch, Sequence[int]], Sequence[Array]]
 
 
+class Episodes(NamedTuple):
+    """What a stream of episodes gave."""
+
+    values: dict[int, Array]  # (episodes,) for each number of inner steps
+    measure: str  # "accuracy" or "mse"
+    stream: str  # the first 64 bits of the SHA-256 of the episodes' arrays, in hexadecimal
+
+
 def episode_values(
     outputs: Outputs, tasks: TaskSource, episodes: int, steps: Sequence[int], seed: int, chunk: int
-) -> tuple[dict[int, Array], str]:
-    """One value an episode, (episodes,), for each number of inner steps; and whether "accuracy" or "mse".
+) -> Episodes:
+    """One value an episode for each number of inner steps.
 
     `outputs(batch, steps)` gives the query outputs (T, M, O) after each of the ascending `steps`. Episode i
     is tasks.sample(1, seed=seed, step=i); `chunk` episodes are computed together. An episode whose adaptation
     diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
     """
+    import hashlib
+
     ascending = sorted(set(steps))
     values = {count: np.zeros(episodes) for count in ascending}
-    measure = "accuracy"
+    measure, digest = "accuracy", hashlib.sha256()
     for begin in range(0, episodes, chunk):
         span = range(begin, min(begin + chunk, episodes))
         batch = _stack([tasks.sample(1, seed=seed, step=i) for i in span])
+        for task in range(len(batch)):
+            _update(digest, _task(batch, task))
         measure = "mse" if batch.y_query.dtype.kind == "f" else "accuracy"
         for count, row in _chunk_values(outputs, batch, ascending, measure).items():
             values[count][span.start : span.stop] = row
@@ -40,7 +52,7 @@ def episode_values(
                 f"All {episodes} episodes diverge within {count} inner steps. Likely causes: (a) inner_lr is too "
                 "large: halve it; (b) the data are not scaled as in training."
             )
-    return values, measure
+    return Episodes(values, measure, digest.hexdigest()[:16])
 
 
 def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure: str) -> dict[int, Array]:
@@ -64,6 +76,14 @@ def _task(batch: Batch, i: int) -> Batch:
     parts: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
     parts = {name: None if part is None else part[i : i + 1] for name, part in parts.items()}
     return Batch(**parts)
+
+
+def _update(digest: Any, episode: Batch) -> None:
+    for f in fields(Batch):
+        array = getattr(episode, f.name)
+        if array is not None:
+            digest.update(f"{f.name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
 
 
 def query_values(outputs: Array, y: Array, weights: Array | None) -> Array:

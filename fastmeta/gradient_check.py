@@ -20,8 +20,6 @@ from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Backend, InnerLoop, TaskSet
-from fastmeta_kernels.reference import network as reference_network
-from fastmeta_kernels.reference.pooling import max_winners
 
 Array = NDArray[Any]
 Objective = Callable[[Array, Array], tuple[float, int]]  # theta, rates -> query loss, kink pattern
@@ -158,6 +156,9 @@ def _objective(
 
 def kink_pattern(table: lt.Table, phi: Array, x: Array) -> bytes:
     """Which side every ReLU is on and which pixel every max-pool takes."""
+    from fastmeta_kernels.reference import network as reference_network
+    from fastmeta_kernels.reference.pooling import max_winners
+
     kinked = [(i, int(row[lt.KIND]), int(row[lt.KERNEL])) for i, row in enumerate(table)]
     kinked = [(i, kind, size) for i, kind, size in kinked if kind in (lt.RELU, lt.MAX_POOL)]
     if not kinked:

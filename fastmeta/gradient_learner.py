@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, overload
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmeta import evaluation, gradients, inputs
+from fastmeta import checks, evaluation, gradients, inputs
 from fastmeta.adapted_model import AdaptedModel
 from fastmeta.learner import Learner, check_evaluation
 from fastmeta.networks import Network
@@ -22,12 +25,17 @@ class GradientLearner(Learner):
     """A learner whose tasks take `inner_steps` gradient steps of rate `inner_lr` from theta (P,).
 
     A number as inner_lr is positive; rates in an array may be negative or 0, as learned ones become.
+    A subclass that takes other steps gives `descend`.
     """
+
+    adapts: ClassVar[str] = "all"  # "head": the last linear layer alone; "body": all but that
+    batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "support")
 
     def __init__(self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str) -> None:
         super().__init__(net, device)
         self.inner_lr = inputs.initial_rates(inner_lr)
         self.inner_steps = inputs.inner_steps(inner_steps, 1)
+        inputs.adapted_range(net, self.adapts)  # or raise
 
     @property
     def rates(self) -> float | Array:
@@ -37,7 +45,7 @@ class GradientLearner(Learner):
     def first_theta(self, seed: int, theta: Any) -> Array:
         """theta (P,) or by default net.init(seed); raises where inner_lr does not fit the network."""
         first = super().first_theta(seed, theta)
-        inputs.inner_loop(self.net, self.inner_lr, self.inner_steps, "all", first.dtype)
+        inputs.inner_loop(self.net, self.inner_lr, self.inner_steps, self.adapts, first.dtype)
         return first
 
     def adapt(
@@ -46,17 +54,19 @@ class GradientLearner(Learner):
         y_support: ArrayLike,
         inner_steps: int | None = None,
         weights: ArrayLike | None = None,
+        batch_norm: str | None = None,
     ) -> AdaptedModel:
         """A model of the task of which x (N, ...) and y, labels (N,) or targets (N, O), are samples.
 
-        inner_steps: by default those of training; there may be more (rates of each step then repeat the last
-        step's), and 0 leaves theta as it is. weights (N,) multiply each sample's loss. (T, N, ...) data adapt
-        to T tasks at once. Raises DivergenceError, naming the inner step.
+        inner_steps: by default those of training; there may be more (what each step has of its own then repeats
+        the last step's), and 0 leaves theta as it is. weights (N,) multiply each sample's loss. (T, N, ...) data
+        adapt to T tasks at once. batch_norm as in `evaluate`. Raises DivergenceError, naming the inner step.
         """
         steps = self.inner_steps if inner_steps is None else inputs.inner_steps(inner_steps)
         x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)
-        phi = self._descend(self.theta, x, y, weights, 0, steps)
-        return AdaptedModel(self.net, phi, y.dtype.kind != "f", self.device)
+        mode = self.batch_norm_mode(batch_norm)
+        (phi,) = self.descend(x, y, weights, [steps], mode)
+        return self.model(phi, x, y.dtype.kind != "f", mode)
 
     @overload
     def evaluate(
@@ -66,6 +76,7 @@ class GradientLearner(Learner):
         inner_steps: int | None = ...,
         seed: int = ...,
         tasks_per_step: int = ...,
+        batch_norm: str | None = ...,
     ) -> Score: ...
     @overload
     def evaluate(
@@ -75,6 +86,7 @@ class GradientLearner(Learner):
         inner_steps: Sequence[int] | Array = ...,
         seed: int = ...,
         tasks_per_step: int = ...,
+        batch_norm: str | None = ...,
     ) -> dict[int, Score]: ...
     def evaluate(
         self,
@@ -83,12 +95,15 @@ class GradientLearner(Learner):
         inner_steps: int | Sequence[int] | Array | None = None,
         seed: int = 1,
         tasks_per_step: int = 25,
+        batch_norm: str | None = None,
     ) -> Score | dict[int, Score]:
         """Adapt to each episode's support set and score its query set: accuracy, or mean squared error.
 
         Episode i is tasks.sample(1, seed=seed, step=i), the same for every algorithm; use another seed than
         in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more.
         Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
+        batch_norm: whose statistics the predictions use: "transductive" (by default), those of the whole query
+        set; or "support", those of the support set and the one query sample (arXiv 1803.02999, section 6).
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
@@ -97,29 +112,60 @@ class GradientLearner(Learner):
         steps = [self.inner_steps if n is None else inputs.inner_steps(n) for n in asked]
         if not steps:
             raise ValueError(f"inner_steps={inner_steps} must not be empty. Name at least one number of steps.")
-        values, measure = evaluation.episode_values(self._query_outputs, tasks, episodes, steps, seed, tasks_per_step)
-        scores = {n: Score(values[n], measure, self.batch_norm) for n in steps}
+        mode = self.batch_norm_mode(batch_norm)
+        outputs = partial(self._query_outputs, batch_norm=mode)
+        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, steps, seed, tasks_per_step)
+        scores = {n: Score(values[n], measure, mode, stream) for n in steps}
         return scores if asked is inner_steps else scores[steps[0]]
 
     def query_outputs(self, batch: Batch) -> Array:
         """Outputs (T, M, O) of the query sets after the inner steps of training."""
-        return self._query_outputs(batch, [self.inner_steps])[0]
+        return self._query_outputs(batch, [self.inner_steps], self.batch_norm)[0]
 
-    def _descend(self, theta: Array, x: Array, y: Array, weights: Any, begin: int, end: int) -> Array:
-        """Parameters after inner step `end` from those after step `begin`."""
-        if begin == end:
-            return theta
-        rates = self.rates
-        if isinstance(rates, np.ndarray) and rates.ndim == 2:
-            rates = rates[np.minimum(np.arange(begin, end), len(rates) - 1)]
-        steps = end - begin
-        return gradients.adapt(self.net, theta, x, y, rates, steps, weights=weights, device=self.device)
+    def descend(
+        self, x: Array, y: Array, weights: Any, steps: Sequence[int], batch_norm: str = "transductive"
+    ) -> Iterator[Array]:
+        """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta."""
+        phi = self.theta
+        for begin, end in pairwise([0, *steps]):
+            if end > begin:
+                rates = step_rates(self.rates, begin, end)
+                phi = gradients.adapt(self.net, phi, x, y, rates, end - begin, self.adapts, weights, device=self.device)
+            yield phi
 
-    def _query_outputs(self, batch: Batch, steps: Sequence[int]) -> list[Array]:
+    def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
+        """The network with adapted parameters phi, (P,) or (T, P)."""
+        context = x_support if batch_norm == "support" else None
+        return AdaptedModel(self.net, phi, classifies, self.device, context)
+
+    def batch_norm_mode(self, asked: str | None) -> str:
+        """`asked`, or by default "transductive"; "" where the network has no batch norm."""
+        if asked is None:
+            return self.batch_norm
+        if not self.batch_norm:
+            raise ValueError(f'batch_norm="{asked}" must be left out: {self.net} has no batch norm.')
+        return checks.choice("batch_norm", asked, self.batch_norm_modes)
+
+    def _query_outputs(self, batch: Batch, steps: Sequence[int], batch_norm: str) -> list[Array]:
         """Outputs (T, M, O) of the query sets after each of the ascending inner steps."""
         support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
-        phi, outputs = self.theta, []
-        for begin, end in zip([0, *steps], steps, strict=False):
-            phi = self._descend(phi, *support, begin, end)
-            outputs.append(gradients.predict(self.net, phi, query.x, device=self.device))
-        return outputs
+        phis = self.descend(*support, steps, batch_norm)
+        return [self.model(phi, support.x, True, batch_norm).outputs(query.x) for phi in phis]
+
+
+def step_rates(rates: float | Array, begin: int, end: int) -> float | Array:
+    """The rates of inner steps `begin` to `end`, of which there may be none; the last step's repeat behind it."""
+    if not isinstance(rates, np.ndarray) or rates.ndim < 2:
+        return rates
+    return rates[np.minimum(np.arange(begin, max(end, begin + 1)), len(rates) - 1)]
+
+
+@contextmanager
+def naming_step(step: int, steps: int) -> Iterator[None]:
+    """What diverges within, or overflows, says that it was at inner step `step` of `steps`."""
+    try:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            yield
+    except (checks.DivergenceError, FloatingPointError) as error:
+        cause = str(error) if isinstance(error, checks.DivergenceError) else "the update overflows."
+        raise checks.DivergenceError(f"inner step {step} of {steps}: {cause} Or halve inner_lr.") from error

@@ -5,6 +5,7 @@ One task's data (N, ...) give one result; (T, N, ...) data give one per task, fo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastmeta import device as devices
 from fastmeta.gradient_check import GradientReport, check_meta_gradient
 from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
-from fastmeta_kernels.contract import TaskSet
+from fastmeta_kernels.contract import StepParameters, TaskSet
 
 __all__ = [
     "GradientReport",
@@ -40,8 +41,9 @@ class MetaGradient:
     loss: float  # mean query loss
     gradient: Array  # (P,)
     inner_lr_gradient: Any  # inner_lr's shape; a float where that is a number
-    query_losses: Array  # (T,)
+    query_losses: Array  # (T,), weighted sums over the steps where there are loss_weights
     support_losses: Array  # (T, S) before each inner step
+    step_gradients: dict[str, Array]  # of step_parameters, in their shapes
 
 
 def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Array:
@@ -119,16 +121,20 @@ def adapt(
     adapt: str = "all",
     weights: Array | None = None,
     *,
+    step_parameters: dict[str, Array] | None = None,
     device: str = "cpu",
 ) -> Array:
     """phi, (P,) or (T, P), after `inner_steps` of gradient descent from theta.
 
     inner_lr: a number, or an array whose last axis is 1, V (one per entry of net.views) or P, with an
     optional first axis of one per step. Rates in an array may be negative or 0, as learned ones become.
-    adapt="head" moves the last linear layer only (ANIL). Raises DivergenceError where a loss or phi is not finite.
+    adapt="head" moves the last linear layer only (ANIL), "body" all but that (BOIL). step_parameters: parameter
+    arrays (inner_steps + 1, ...), by their names in net.views, that have a value of their own before the first
+    inner step and after each; no step moves them and theta's are not used.
+    Raises DivergenceError where a loss or phi is not finite.
     """
     theta, data, single = _one_set(net, theta, x, y, weights)
-    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
     phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
     _check_inner(losses, phi, inner_lr)
     return phi[0] if single else phi
@@ -144,11 +150,15 @@ def meta_gradient(
     adapt: str = "all",
     device: str = "cpu",
     memory: str = "auto",
+    loss_weights: Any = None,
+    step_parameters: dict[str, Array] | None = None,
 ) -> MetaGradient:
-    """Gradient of the mean query loss after adaptation with respect to theta (P,) and inner_lr.
+    """Gradient of the mean query loss after adaptation with respect to theta (P,), inner_lr and step_parameters.
 
-    order=2 is exact (MAML), order=1 treats inner gradients as constants (FOMAML). inner_lr and adapt as in
-    `adapt`. memory="stash" keeps every step's activations, "recompute" only its parameters: the same bits.
+    order=2 is exact (MAML), order=1 treats inner gradients as constants (FOMAML). inner_lr, adapt and
+    step_parameters as in `adapt`. loss_weights (inner_steps + 1,): the loss is the sum of the query losses before
+    the first inner step and after each, so weighted (MAML++, arXiv 1810.09502, equation 4). memory="stash" keeps
+    every step's activations, "recompute" only its parameters: the same bits.
     Raises DivergenceError, naming the inner step, where a loss is not finite.
 
     >>> from fastmeta import MLP, tasks
@@ -161,11 +171,14 @@ def meta_gradient(
     checks.choice("memory", memory, ("auto", "stash", "recompute"))
     theta = inputs.parameters(net, theta)
     support, query = inputs.batch_sets(net, batch, theta.dtype)
-    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
-    result = devices.backend(device).meta_gradient(net.table, theta, support, query, inner, int(order), memory)
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
+    shares = inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
+    backend = devices.backend(device)
+    result = backend.meta_gradient(net.table, theta, support, query, inner, int(order), memory, shares)
     _check_inner(result.support_losses, result.query_losses, inner_lr)
     _check_finite("meta-gradient", result.gradient, "Halve inner_lr, or scale the data")
     _check_finite("gradient of inner_lr", result.rates_gradient, "Halve inner_lr, or scale the data")
+    _check_finite("gradient of step_parameters", result.stepwise_gradient, "Halve inner_lr, or scale the data")
     rates = result.rates_gradient.reshape(np.shape(inner_lr))
     mean = float(result.query_losses.mean(dtype=np.float64))
     return MetaGradient(
@@ -174,7 +187,17 @@ def meta_gradient(
         rates if rates.ndim else float(rates),
         result.query_losses,
         result.support_losses,
+        _by_name(net, inner.stepwise, result.stepwise_gradient),
     )
+
+
+def _by_name(net: Network, stepwise: StepParameters | None, gradient: Array) -> dict[str, Array]:
+    if stepwise is None:
+        return {}
+    shapes = [list(net.parameter_shapes.items())[i] for i in stepwise.blocks]
+    edges = np.cumsum([math.prod(shape) for _, shape in shapes])[:-1]
+    parts = np.split(gradient, edges, axis=1)
+    return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
 
 
 def _one_set(net: Network, theta: Any, x: Any, y: Any, weights: Any) -> tuple[Array, TaskSet, bool]:

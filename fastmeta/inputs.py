@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
-from fastmeta_kernels.contract import InnerLoop, TaskSet
+from fastmeta_kernels.contract import InnerLoop, StepParameters, TaskSet
 
 Array = NDArray[Any]
 MOST_STEPS = 1_000_000
@@ -123,15 +123,17 @@ def batch_sets(net: Network, batch: Batch, dtype: Any) -> tuple[TaskSet, TaskSet
     )
 
 
-def inner_loop(net: Network, inner_lr: Any, steps: Any, adapt: str, dtype: Any) -> InnerLoop:
-    """Steps, rates (1 or S, R) and the range of theta that adapts."""
+def inner_loop(
+    net: Network, inner_lr: Any, steps: Any, adapt: str, dtype: Any, step_parameters: Any = None
+) -> InnerLoop:
+    """Steps, rates (1 or S, R), the range of theta that adapts, and the parameters that are each step's own."""
     steps = inner_steps(steps)
-    whole = checks.choice("adapt", adapt, ("all", "head")) == "all"
-    adapted = (0, net.parameter_count) if whole else net.head
+    adapted = adapted_range(net, adapt)
+    own = _step_parameters(net, step_parameters, steps, dtype)
     if isinstance(inner_lr, float) or np.ndim(array("inner_lr", inner_lr)) == 0:
         value = inner_lr.item() if isinstance(inner_lr, np.ndarray) else inner_lr
         rate = np.array([[checks.positive("inner_lr", value)]])
-        return InnerLoop(steps, _converted_rates(rate, dtype), adapted)
+        return InnerLoop(steps, _converted_rates(rate, dtype), adapted, own)
     rates = _rates(array("inner_lr", inner_lr))
     arrays, count = len(net.parameter_shapes), net.parameter_count
     if rates.ndim > 2 or rates.shape[-1] not in (1, arrays, count) or len(np.atleast_2d(rates)) not in (1, steps):
@@ -140,7 +142,48 @@ def inner_loop(net: Network, inner_lr: Any, steps: Any, adapt: str, dtype: Any) 
             f"(one per parameter array) or {count} (one per parameter), with an optional first axis of 1 or "
             f"inner_steps={steps}."
         )
-    return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted)
+    return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted, own)
+
+
+def adapted_range(net: Network, adapt: str) -> tuple[int, int]:
+    """theta[start:stop] of "all", of the "head", the last linear layer, or of the "body" before it."""
+    if checks.choice("adapt", adapt, ("all", "head", "body")) == "all":
+        return 0, net.parameter_count
+    if adapt == "body" and net.head[0] == 0:
+        raise ValueError(f'adapt="body" needs a network with parameters before the last linear layer; got {net}.')
+    return net.head if adapt == "head" else (0, net.head[0])
+
+
+def loss_weights(value: Any, steps: int, dtype: Any) -> Array | None:
+    """Weights (S + 1,) of the query loss before the first and after each inner step, at least one of them not 0."""
+    if value is None:
+        return None
+    weights = array("loss_weights", value)
+    if weights.dtype.kind not in "fiu" or weights.shape != (steps + 1,) or (weights < 0).any() or not weights.any():
+        raise ValueError(
+            f"loss_weights={value} must be inner_steps + 1={steps + 1} numbers of at least 0, not all 0: "
+            "one before the first inner step and one after each."
+        )
+    return _converted(weights, dtype, "loss_weights")
+
+
+def _step_parameters(net: Network, given: Any, steps: int, dtype: Any) -> StepParameters | None:
+    if not given:
+        return None
+    names = list(net.parameter_shapes)
+    for name in given:
+        checks.choice("step_parameters", name, names)
+    rows = []
+    for name in (n for n in names if n in given):
+        values, wanted = array(name, given[name]), (steps + 1, *net.parameter_shapes[name])
+        if values.dtype.kind not in "fiu" or values.shape != wanted:
+            raise ValueError(
+                f'step_parameters["{name}"] of shape {values.shape} must be {wanted}: one before the first inner '
+                "step and one after each."
+            )
+        rows.append(_converted(values, dtype, name).reshape(steps + 1, -1))
+    blocks = tuple(i for i, name in enumerate(names) if name in given)
+    return StepParameters(blocks, np.concatenate(rows, axis=1))
 
 
 def _converted_rates(rates: Array, dtype: Any) -> Array:

@@ -80,6 +80,13 @@ class BatchNorm(Layer):
 
 
 @dataclass(frozen=True)
+class Affine(Layer):
+    """y = scale x + shift of each channel: scale (C,), shift (C,). What batch norm is with fixed statistics."""
+
+    noun: ClassVar[str] = "affine"
+
+
+@dataclass(frozen=True)
 class ReLU(Layer):
     """max(x, 0); its derivative at 0 is 0."""
 
@@ -133,7 +140,7 @@ class Flatten(Layer):
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
-    for layer in (Linear, Conv2d, BatchNorm, ReLU, Tanh, Softplus, MaxPool2d, GlobalMeanPool, Flatten)
+    for layer in (Linear, Conv2d, BatchNorm, Affine, ReLU, Tanh, Softplus, MaxPool2d, GlobalMeanPool, Flatten)
 }
 
 

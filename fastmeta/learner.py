@@ -6,6 +6,7 @@ import inspect
 import os
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -75,6 +76,14 @@ class Learner(ABC):
         """What is learned, as it is before the first iteration."""
         return {"theta": theta}
 
+    def default_optimizer(self, iterations: int) -> Optimizer:
+        """What `fit` uses where it is given no optimizer."""
+        return Adam(1e-3)
+
+    def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
+        """The optimizer of each learned parameter, where fit has `optimizer`."""
+        return defaultdict(lambda: optimizer)
+
     def hyper_parameters(self) -> dict[str, Any]:
         """The constructor's arguments but for net and device, as plain JSON values; other networks as dicts."""
         names = [n for n in inspect.signature(type(self)).parameters if n not in ("net", "device")]
@@ -124,10 +133,10 @@ class Learner(ABC):
     ) -> Self:
         """Learn from `iterations` meta-batches; the i-th is tasks.sample(tasks_per_step, seed=seed, step=i).
 
-        optimizer: by default Adam(1e-3). theta (P,): the first parameters, float32 or float64, by default
-        net.init(seed). checkpoint: a file, written after the first iteration, after each `checkpoint_every`,
-        on Ctrl-C and at the end. resume: go on from that file where it exists, to the same bits as a run that
-        was never interrupted; give the same tasks, which are not compared, and no theta.
+        optimizer: by default Adam(1e-3), or what the algorithm says. theta (P,): the first parameters, float32 or
+        float64, by default net.init(seed). checkpoint: a file, written after the first iteration, after each
+        `checkpoint_every`, on Ctrl-C and at the end. resume: go on from that file where it exists, to the same
+        bits as a run that was never interrupted; give the same tasks, which are not compared, and no theta.
         callback(iteration, loss): called after each iteration, counted from 1.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
@@ -136,7 +145,7 @@ class Learner(ABC):
         checks.integer("iterations", iterations, 0)
         checks.integer("checkpoint_every", checkpoint_every, 1)
         _check_tasks(tasks)
-        optimizer = Adam(1e-3) if optimizer is None else optimizer
+        optimizer = self.default_optimizer(iterations) if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer={optimizer!r} must be an optimizer, such as fm.Adam(1e-3).")
         if resume and theta is not None:
@@ -146,7 +155,7 @@ class Learner(ABC):
             "seed": checks.integer("seed", seed, 0),
             "optimizer": optimizer.to_dict(),
         }
-        state = training.begin(self.initial_parameters(self.first_theta(seed, theta)), optimizer)
+        state = training.begin(self.initial_parameters(self.first_theta(seed, theta)), self.optimizers(optimizer))
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self._restore(checkpoints.continued(start, checkpoint, resume))
         room = np.zeros(max(0, iterations - self.training.step))
@@ -176,15 +185,16 @@ class Learner(ABC):
         """Learn each episode's support set and score its query set: accuracy, or mean squared error.
 
         Episode i is tasks.sample(1, seed=seed, step=i), the same for every algorithm; use another seed than
-        in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more.
+        in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more. The score's
+        `stream` names the episodes by their bits; `fm.compare` pairs scores of one stream.
         """
 
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.query_outputs(batch)]
 
         check_evaluation(tasks, episodes, tasks_per_step)
-        values, measure = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
-        return Score(values[0], measure, self.batch_norm)
+        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
+        return Score(values[0], measure, self.batch_norm, stream)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""
@@ -201,7 +211,7 @@ class Learner(ABC):
         start, step = time.perf_counter(), self.training.step
         batch = tasks.sample(self._settings["tasks_per_step"], seed=self._settings["seed"], step=step)
         loss, slopes = self.meta_gradients(batch)
-        after = training.advance(self.training, slopes, optimizer)
+        after = training.advance(self.training, slopes, self.optimizers(optimizer))
         self._history["loss"][step] = loss
         self._history["seconds"][step] = time.perf_counter() - start
         self._training = after

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta import layers as layer_module
 from fastmeta.layers import (
+    Affine,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -41,6 +42,7 @@ _KINDS: dict[type[Layer], int] = {
     Linear: lt.LINEAR,
     Conv2d: lt.CONVOLUTION,
     BatchNorm: lt.BATCH_NORM,
+    Affine: lt.AFFINE,
     ReLU: lt.RELU,
     Tanh: lt.TANH,
     Softplus: lt.SOFTPLUS,
@@ -129,7 +131,7 @@ class Network:
                 continue
             seen[layer.noun] = seen.get(layer.noun, 0) + 1
             name = f"{layer.noun}{seen[layer.noun]}"
-            first, second = ("scale", "shift") if layer.noun == "norm" else ("weight", "bias")
+            first, second = ("scale", "shift") if isinstance(layer, BatchNorm | Affine) else ("weight", "bias")
             channels = int(row[lt.OUT_C])
             if isinstance(layer, Linear):
                 shapes[f"{name}.{first}"] = (before[0], channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +35,30 @@ class CosineSchedule:
     steps: int
 
     def __post_init__(self) -> None:
-        _set(self, "start", checks.positive("start", self.start))
-        _set(self, "end", checks.real("end", self.end))
-        _set(self, "steps", checks.integer("steps", self.steps, 1))
-        if self.end < 0:
-            raise ValueError(f"end={self.end!r} must be at least 0.")
+        _check_span(self)
 
     def __call__(self, step: int) -> float:
         share = min(step / self.steps, 1.0)
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(frozen=True)
+class LinearSchedule:
+    """From `start` to `end` in a straight line over `steps` updates, then `end` (Nichol et al. 2018: 1 to 0).
+
+    >>> LinearSchedule(1.0, 0.0, steps=4)(1)
+    0.75
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        _check_span(self)
+
+    def __call__(self, step: int) -> float:
+        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class StepSchedule:
         return self.start * self.factor ** (step // self.every)
 
 
-Schedule = CosineSchedule | StepSchedule
+Schedule = CosineSchedule | LinearSchedule | StepSchedule
 
 
 @dataclass(frozen=True)
@@ -184,7 +199,7 @@ class Adam(Optimizer):
 def from_dict(data: dict[str, Any]) -> Optimizer:
     """The optimizer that `to_dict` described; ValueError where its name or its schedule's is unknown."""
     kinds: dict[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
-    schedules: dict[str, type[Schedule]] = {"CosineSchedule": CosineSchedule, "StepSchedule": StepSchedule}
+    schedules: dict[str, type[Schedule]] = {kind.__name__: kind for kind in get_args(Schedule)}
     settings = dict(data)
     kind = kinds[checks.choice("optimizer", settings.pop("optimizer"), kinds)]
     if isinstance(settings["learning_rate"], dict):
@@ -192,6 +207,14 @@ def from_dict(data: dict[str, Any]) -> Optimizer:
         schedule = schedules[checks.choice("schedule", rate.pop("schedule"), schedules)]
         settings["learning_rate"] = schedule(**rate)
     return kind(**settings)
+
+
+def _check_span(schedule: CosineSchedule | LinearSchedule) -> None:
+    _set(schedule, "start", checks.positive("start", schedule.start))
+    _set(schedule, "end", checks.real("end", schedule.end))
+    _set(schedule, "steps", checks.integer("steps", schedule.steps, 1))
+    if schedule.end < 0:
+        raise ValueError(f"end={schedule.end!r} must be at least 0.")
 
 
 def _set(frozen: Any, name: str, value: float | int) -> None:

@@ -1,9 +1,9 @@
-"""Pictures of a run: the learning curve, and sinusoids before and after adaptation. Needs Matplotlib."""
+"""Pictures of runs: learning curves, sinusoids before and after adaptation, comparisons. Needs Matplotlib."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from fastmeta.comparison import Difference
+    from fastmeta.score import Score
 
 INK, FAINT, ACCENT = "#222222", "#9a9a9a", "#c2410c"
 STEPS = (
@@ -66,10 +69,9 @@ def adaptation(
     tasks = len(truth)
     figure = _figure(3.6 * tasks, 3.5)
     panels = figure.subplots(1, tasks, sharey=True, squeeze=False)[0]
-    shades = [STEPS[round(i * (len(STEPS) - 1) / max(len(predictions) - 1, 1))] for i in range(len(predictions))]
     for task, axes in enumerate(panels):
         axes.plot(x, truth[task], color=INK, linewidth=4, alpha=0.22, label="true curve")
-        for (steps, values), shade in zip(predictions.items(), shades, strict=True):
+        for (steps, values), shade in zip(predictions.items(), _shades(len(predictions)), strict=True):
             axes.plot(x, values[task], color=shade, linewidth=1.8, label=_after(steps))
         axes.scatter(
             x_support[task],
@@ -86,6 +88,56 @@ def adaptation(
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
     _save(figure, path)
+
+
+def comparison(
+    path: str | Path, labels: Sequence[str], scores: Sequence[Score], differences: Sequence[Difference]
+) -> None:
+    """Write a PNG: each score with its 95 % interval over tasks, and each but the first less the first, paired.
+
+    Raises ModuleNotFoundError where Matplotlib is missing.
+    """
+    figure = _figure(9.0, 1.6 + 0.55 * len(labels))
+    left, right = figure.subplots(1, 2, sharey=True)
+    unit = 100.0 if scores[0].measure == "accuracy" else 1.0
+    name = "accuracy, %" if scores[0].measure == "accuracy" else "mean squared error"
+    for row, score in enumerate(scores):
+        _bar(left, unit * score.mean, unit * score.ci95, row, STEPS[2] if row else INK)
+    right.axvline(0, color=INK, linewidth=1)
+    for row, difference in enumerate(differences, 1):
+        _bar(right, unit * difference.mean, unit * difference.ci95, row, ACCENT if difference.significant else FAINT)
+    left.set_yticks(range(len(labels)), labels)
+    left.set_ylim(len(labels) - 0.5, -0.5)
+    left.set_xlabel(f"{name} (95 % over tasks)")
+    right.set_xlabel("less the first, paired" + (" (points)" if unit > 1 else ""))
+    for axes in (left, right):
+        _plain(axes)
+        axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
+    _save(figure, path)
+
+
+def convergence(path: str | Path, curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> None:
+    """Write a PNG of errors over steps, which count from 1, on a logarithmic scale; a line a name.
+
+    Raises ModuleNotFoundError where Matplotlib is missing.
+    """
+    figure = _figure(6.0, 4.0)
+    axes = figure.subplots()
+    for (name, errors), shade in zip(curves.items(), _shades(len(curves)), strict=True):
+        axes.plot(range(1, len(errors) + 1), errors, color=shade, marker="o", markersize=3, linewidth=1.8, label=name)
+    axes.set_yscale("log")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+    _save(figure, path)
+
+
+def _shades(count: int) -> list[str]:
+    return [STEPS[round(i * (len(STEPS) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def _bar(axes: Axes, middle: float, half: float, row: int, color: str) -> None:
+    axes.errorbar([middle], [row], xerr=[half], fmt="o", color=color, markersize=6, capsize=4, linewidth=1.8)
 
 
 def _after(steps: int) -> str:

@@ -17,7 +17,10 @@ class Score:
 
     `ci95` is half the 95 % interval of the mean over tasks, 1.96 * std / sqrt(episodes), where std is over
     the episodes' values (divided by n, as in the MAML code). `batch_norm` says whose statistics batch norm
-    used: "transductive", those of the batch at hand, query set included; "" where the network has none.
+    used: "transductive", those of the batch at hand, query set included; "support", those of the support set and
+    the one sample that is predicted; "running", running means of training; "inductive", those of the training
+    samples; "" where the network has none. `stream` names the episodes by a hash of their bits, "" where it is not
+    known: scores of one stream can be compared episode by episode, whatever the algorithm.
 
     An episode whose adaptation diverged has no finite value: `diverged` counts them, mean, std and ci95 leave
     them out, and the text says so.
@@ -29,6 +32,7 @@ class Score:
     values: NDArray[np.float64]  # (episodes,)
     measure: str = "accuracy"
     batch_norm: str = ""
+    stream: str = ""
 
     def __post_init__(self) -> None:
         values = np.array(self.values, np.float64)
@@ -85,4 +89,5 @@ class Score:
 
     def __repr__(self) -> str:
         norm = f", batch norm {self.batch_norm}" if self.batch_norm else ""
-        return f"<{self.measure} {self} (95 % over {len(self.values)} episodes{norm})>"
+        stream = f" of stream {self.stream}" if self.stream else ""
+        return f"<{self.measure} {self} (95 % over {len(self.values)} episodes{stream}{norm})>"

@@ -22,12 +22,12 @@ class Training(NamedTuple):
     moments: dict[str, State]
 
 
-def begin(parameters: dict[str, Array], optimizer: Optimizer) -> Training:
-    """Training before its first iteration."""
-    return Training(0, parameters, {name: optimizer.init(values) for name, values in parameters.items()})
+def begin(parameters: dict[str, Array], optimizers: dict[str, Optimizer]) -> Training:
+    """Training before its first iteration; each parameter has its optimizer."""
+    return Training(0, parameters, {name: optimizers[name].init(values) for name, values in parameters.items()})
 
 
-def advance(training: Training, slopes: dict[str, Array], optimizer: Optimizer) -> Training:
+def advance(training: Training, slopes: dict[str, Array], optimizers: dict[str, Optimizer]) -> Training:
     """One update of every parameter down its slope.
 
     Raises DivergenceError where a slope is not finite or the update overflows.
@@ -39,7 +39,7 @@ def advance(training: Training, slopes: dict[str, Array], optimizer: Optimizer) 
             raise checks.DivergenceError(f"the meta-gradient of {name} is not finite. {_CURES}")
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
-                moved[name], states[name] = optimizer.update(parameters[name], slope, moments[name])
+                moved[name], states[name] = optimizers[name].update(parameters[name], slope, moments[name])
         except FloatingPointError as error:
             raise checks.DivergenceError(f"the update of {name} overflows. {_CURES}") from error
     return Training(step + 1, moved, states)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmeta.layers import (
+    Affine,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -80,6 +81,8 @@ CASES = (
     _case("norm_on_vectors", [Linear(9), BatchNorm(), Softplus(), Linear(3)], (4,), support=8, query=9),
     _case("norm_first", [BatchNorm(), Conv2d(3, stride=2), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),
     _case("norm_last", [Linear(4), Tanh(), Linear(3), BatchNorm()], (4,), support=8, query=9),
+    _case("affine_first", [Affine(), Conv2d(3, stride=2), Affine(), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),
+    _case("affine_on_vectors", [Linear(9), Affine(), Affine(), Softplus(), Linear(3), Affine()], (4,)),
     _case("pool_first", [MaxPool2d(2), Conv2d(3), Tanh(), Flatten(), Linear(2)], (7, 9, 3)),
     _case("pool_3_then_tanh", [Conv2d(3), MaxPool2d(3), Tanh(), Flatten(), Linear(2)], (8, 9, 2)),
     _case("relu_first", [ReLU(), Linear(6), Tanh(), Linear(2)], (5,), "squared_error"),

@@ -84,3 +84,25 @@ def gradient_errors(
         gap = np.linalg.norm(product - derivative(gradient, width))
         errors.append(float(gap / max(np.linalg.norm(product), 1e-4 * np.linalg.norm(gradient(0.0)), TINY)))
     return errors
+
+
+def slope_errors(
+    objective: Callable[[dict[str, np.ndarray]], float],
+    parameters: dict[str, np.ndarray],
+    slopes: dict[str, np.ndarray],
+    seed: int = 0,
+) -> dict[str, float]:
+    """Relative error of each slope along a random direction of its parameter, all others held."""
+    assert slopes.keys() == parameters.keys()
+    rng, errors, middle = np.random.default_rng(seed), {}, abs(objective(parameters))
+    for name, values in parameters.items():
+        direction = rng.standard_normal(values.shape)
+        direction /= np.linalg.norm(direction)
+        exact = float(np.vdot(slopes[name], direction))
+        typical = np.linalg.norm(slopes[name]) / np.sqrt(values.size)
+
+        def along(e: float, name: str = name, direction: np.ndarray = direction) -> float:
+            return objective(parameters | {name: parameters[name] + e * direction})
+
+        errors[name] = abs(float(derivative(along)) - exact) / max(abs(exact), typical, 1e-4 * middle, TINY)
+    return errors

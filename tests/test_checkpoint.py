@@ -14,12 +14,14 @@ from fastmeta import checkpoint as checkpoints
 from fastmeta import training
 from fastmeta.checkpoint import Checkpoint
 
+ADAM = dict.fromkeys(("theta", "inner_lr"), fm.Adam())
+
 
 def example(**changes) -> Checkpoint:
     net = fm.MLP((2, 3, 1))
     parameters = {"theta": net.init(0), "inner_lr": np.array([[0.1, 0.2]])}
-    state = training.begin(parameters, fm.Adam())
-    state = training.advance(state, {"theta": net.init(1), "inner_lr": np.ones((1, 2))}, fm.Adam())
+    state = training.begin(parameters, ADAM)
+    state = training.advance(state, {"theta": net.init(1), "inner_lr": np.ones((1, 2))}, ADAM)
     start = Checkpoint(
         algorithm="MAML",
         hyper_parameters={"inner_lr": [[0.1, 0.2]], "inner_steps": 1, "learn_inner_lr": True},
@@ -158,7 +160,7 @@ def test_another_run(tmp_path, changes, message):
 
 def test_the_same_run_goes_on(tmp_path):
     path = pathlib.Path(tmp_path, "run.safetensors")
-    begun = example(training=training.begin({"theta": np.zeros(13), "inner_lr": np.ones((1, 2))}, fm.Adam()))
+    begun = example(training=training.begin({"theta": np.zeros(13), "inner_lr": np.ones((1, 2))}, ADAM))
     assert checkpoints.continued(begun, path, resume=True) is begun
     checkpoints.write(path, example())
     assert_equal(checkpoints.continued(begun, path, resume=True), example())

@@ -80,11 +80,13 @@ def test_help_is_quick_and_in_plain_words():
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "evaluate", "check"):
+    for command in ("train", "evaluate", "compare", "check"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", [["train", "sinusoid"], ["train", "omniglot"], ["evaluate"], ["check"]])
+@pytest.mark.parametrize(
+    "command", [["train", "sinusoid"], ["train", "omniglot"], ["train", "images"], ["evaluate"], ["compare"], ["check"]]
+)
 def test_every_option_is_explained(command):
     output = succeed(*command, "--help")
     options = output[output.index("Options:") :]
@@ -242,6 +244,61 @@ def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, optio
     assert row["text"] in succeed("evaluate", tmp_path / "run", "--device", "numpy")
 
 
+def test_transfer_pretrains_on_all_classes_and_is_evaluated_with_any_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
+    small = ["--channels", 2, "--iterations", 2, "--episodes", 3, "--device", "numpy", "--data", tmp_path]
+    output = succeed("train", "omniglot", *small, "--algorithm", "transfer", "--out", tmp_path / "run")
+    assert "batch norm inductive" in output
+    learner = fm.load(tmp_path / "run" / "checkpoint.safetensors", "numpy")
+    assert (learner.net.outputs, learner.head) == (24, "linear")
+    wide = ["--ways", 20, "--shots", 4, "--head", "centroid", "--save", "wide", "--device", "numpy"]
+    assert "Omniglot, 20-way 4-shot" in succeed("evaluate", tmp_path / "run", *wide)
+    (row,) = json.loads((tmp_path / "run" / "wide.json").read_text())["scores"]
+    assert (row["ways"], row["shots"], row["algorithm"]) == (20, 4, "Transfer centroid")
+    learner.head = "centroid"
+    tasks = Drawings(None, 20, 4, 15, "maml").test
+    assert row["values"] == learner.evaluate(tasks, 3, seed=1_000_003).values.tolist()
+
+
+def test_images_are_trained_on_and_split_as_the_files_say(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv("FASTMETA_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for part, names in {"train": "abc", "val": "de", "test": "fg"}.items():
+        for name in names:
+            folder = tmp_path / "data" / part / name
+            folder.mkdir(parents=True)
+            for i in range(17):
+                pixels = rng.integers(0, 256, (20, 20, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    size = ["--ways", 2, "--channels", 2, "--image-size", 16, "--queries", 3, "--iterations", 2, "--episodes", 3]
+    run = ["train", "images", "--data", tmp_path / "data", *size, "--device", "numpy"]
+    output = succeed(*run, "--out", tmp_path / "maml")
+    assert re.search(r"on images, 2-way 1-shot from .*data", output)
+    assert "2-way 1-shot" in succeed("evaluate", tmp_path / "maml", "--part", "validation", "--device", "numpy")
+    succeed(*run, "--algorithm", "transfer", "--head", "cosine", "--out", tmp_path / "transfer")
+    both = succeed("compare", tmp_path / "maml", tmp_path / "transfer", "--picture", tmp_path / "c.png")
+    assert "Transfer cosine" in both
+    assert "Batch norm differs" in both
+    refused = invoke(*run[:3], tmp_path / "nowhere", "--out", tmp_path / "no")
+    assert refused.exit_code == 1
+    assert "must exist" in refused.output
+
+
+def test_options_that_do_not_fit_the_learner(run, tmp_path):
+    for option, message in (
+        (["--head", "cosine"], 'head="cosine" must be left out: MAML fits no head'),
+        (["--ways", "3"], "ways=3 must be left out: sinusoids have no classes"),
+    ):
+        result = invoke("evaluate", run, *option, "--device", "numpy")
+        assert result.exit_code == 1
+        assert message in result.output
+    result = invoke("train", "sinusoid", "--algorithm", "transfer", "--out", tmp_path / "no", *QUICK)
+    assert result.exit_code == 1
+    assert 'algorithm="transfer" must have classes' in result.output
+
+
 def test_omniglot_trains_prototypes_with_more_ways_than_it_is_scored_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
     small = ["--channels", 2, "--iterations", 2, "--episodes", 3, "--device", "numpy", "--data", tmp_path]
@@ -256,9 +313,14 @@ def test_omniglot_trains_prototypes_with_more_ways_than_it_is_scored_on(tmp_path
     (row,) = json.loads((tmp_path / "run" / "score.json").read_text())["scores"]
     assert (row["inner_steps"], row["measure"]) == (None, "accuracy")
     assert row["text"] in succeed("evaluate", tmp_path / "run", "--device", "numpy")
-    failed = invoke("train", "omniglot", "--algorithm", "protonet", "--inner-lr", "0.1")
-    assert failed.exit_code != 0
-    assert 'inner_lr=0.1 must be left out with algorithm="protonet".' in failed.output
+    assert config["evaluation_steps"] == []
+    for option, value, shown in (("inner-lr", "0.1", "0.1"), ("evaluation-steps", "3", "(3,)")):
+        failed = invoke("train", "omniglot", "--algorithm", "protonet", f"--{option}", value)
+        assert failed.exit_code != 0
+        refused = f"{option.replace('-', '_')}={shown} must be left out: --algorithm protonet has no --{option}."
+        assert refused in failed.output
+    failed = invoke("evaluate", tmp_path / "run", "--evaluation-steps", "3")
+    assert "evaluation_steps=(3,) must be left out: ProtoNet takes no inner steps." in failed.output
 
 
 @pytest.mark.parametrize(
@@ -269,7 +331,7 @@ def test_omniglot_trains_prototypes_with_more_ways_than_it_is_scored_on(tmp_path
         (["train", "sinusoid", "--iteration", "3"], "--iterations"),
         (
             ["train", "sinusoid", "--algorithm", "mmal"],
-            'algorithm="mmal" must be one of "maml", "fomaml". Did you',
+            'algorithm="mmal" must be one of "maml", "fomaml", ',
         ),
         (["train", "sinusoid", "--device", "gpu"], 'device="gpu" must be one of "cpu", "numpy"'),
         (["train", "sinusoid", "--shots", "0"], "shots=0 must be at least 1."),

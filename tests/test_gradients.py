@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fastmeta.gradients as fm
 from fastmeta.layers import (
+    Affine,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -19,7 +20,7 @@ from fastmeta.layers import (
 )
 from fastmeta.networks import MLP, Network
 from tests.cases import CASES, Case
-from tests.gradcheck import gradient_errors, relative
+from tests.gradcheck import gradient_errors, relative, slope_errors
 
 EVERYDAY = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 SMOOTH = (Tanh(), Softplus())
@@ -46,13 +47,13 @@ def networks(draw, smooth=True):
             padding = draw(st.integers(kernel // 2, min(2, kernel - 1)) if kernel > 1 else st.just(0))
             stride = draw(st.integers(1, 3))
             layers.append(Conv2d(draw(width), kernel, stride, padding, draw(st.booleans())))
-            layers += draw(st.sampled_from([[], [BatchNorm()]]))
+            layers += draw(st.sampled_from([[], [BatchNorm()], [Affine()]]))
             layers.append(draw(activations))
         if not smooth and min(Network([*layers, Flatten(), Linear(1)], shape).shapes[len(layers)][:2]) > 1:
             layers += draw(st.sampled_from([[], [MaxPool2d(2)], [MaxPool2d(2), ReLU()]]))
         layers.append(draw(st.sampled_from([Flatten(), GlobalMeanPool()])))
     for _ in range(draw(st.integers(0, 2))):
-        layers += [Linear(draw(width)), *draw(st.sampled_from([[], [BatchNorm()]])), draw(activations)]
+        layers += [Linear(draw(width)), *draw(st.sampled_from([[], [BatchNorm()], [Affine()]])), draw(activations)]
     return Network([*layers, Linear(draw(st.integers(1, 3)))], shape)
 
 
@@ -82,6 +83,84 @@ def test_meta_gradient_of_smooth_networks(device, order, drawn):
     assert report.kinks == 0
     assert report.worst.error <= 1e-7
     assert all(block.directions for block in report.blocks)
+
+
+@EVERYDAY
+@given(drawn=cases(), data=st.data())
+def test_meta_gradient_with_loss_weights_and_step_parameters(device, drawn, data):
+    """Of theta, the rates and every step's own parameters, with the query loss summed over steps."""
+    case, seed, weighted, rates, steps, adapt = drawn
+    theta, batch = case.make(seed=seed, weighted=weighted)
+    net, rng = case.network, np.random.default_rng(seed)
+    names = data.draw(st.sets(st.sampled_from(list(net.parameter_shapes))))
+    loss_weights = data.draw(st.sampled_from([None, rng.uniform(size=steps + 1), np.eye(steps + 1)[0]]))
+    parameters = {"theta": theta, "rates": rates}
+    for name, view in net.views(theta).items():
+        if name in names:
+            parameters[name] = view + 0.3 * rng.standard_normal((steps + 1, *view.shape))
+
+    def result(moved, order=2):
+        own = {name: moved[name] for name in names}
+        options = {"loss_weights": loss_weights, "step_parameters": own, "device": device}
+        return fm.meta_gradient(net, moved["theta"], batch, moved["rates"], steps, order, adapt, **options)
+
+    whole = result(parameters)
+    slopes = {"theta": whole.gradient, "rates": whole.inner_lr_gradient, **whole.step_gradients}
+    assert max(slope_errors(lambda moved: result(moved).loss, parameters, slopes, seed).values()) <= 1e-7
+    assert not any(view.any() for name, view in net.views(whole.gradient).items() if name in names)
+
+
+def test_step_parameters_are_those_of_their_step(device):
+    """Two inner steps by hand: the scale and shift of step k are put in place before it. First-order gradients."""
+    net = Network([Linear(4), BatchNorm(), Tanh(), Linear(2)], 3)
+    case = Case("norms", net, support=6)
+    theta, batch = case.make()
+    names, rng = ("norm1.scale", "norm1.shift"), np.random.default_rng(0)
+    own = {name: rng.standard_normal((3, 4)) for name in names}
+
+    def put(phi, k):
+        for name in names:
+            net.views(phi)[name][...] = own[name][k]
+        return phi
+
+    phi, gradients = put(np.tile(theta, (case.tasks, 1)), 0), []
+    for k in range(3):
+        gradients.append(fm.gradient(net, phi, batch.x_query, batch.y_query, device=device)[1].mean(axis=0))
+        if k < 2:
+            slope = fm.gradient(net, phi, batch.x_support, batch.y_support, device=device)[1]
+            phi = put(phi - 0.1 * slope, k + 1)
+    adapted = fm.adapt(net, theta, batch.x_support, batch.y_support, 0.1, 2, step_parameters=own, device=device)
+    assert relative(adapted, phi) <= 1e-14
+    weights = [0.0, 0.3, 0.7]
+    options = {"loss_weights": weights, "step_parameters": own, "device": device}
+    result = fm.meta_gradient(net, theta, batch, 0.1, 2, order=1, **options)
+    for name in names:
+        expected = [w * net.views(g)[name] for w, g in zip(weights, gradients, strict=True)]
+        assert relative(result.step_gradients[name], expected) <= 1e-13
+    total = sum(w * g for w, g in zip(weights, gradients, strict=True))
+    for name, view in net.views(result.gradient).items():
+        assert relative(view, np.zeros(4) if name in names else net.views(total)[name]) <= 1e-13
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss_weights": [1.0]}, r"loss_weights=\[1.0\] must be inner_steps \+ 1=3 numbers of at least 0, not all 0"),
+        ({"loss_weights": [0, 0, 0]}, "not all 0"),
+        ({"loss_weights": [-1, 0, 2]}, "at least 0"),
+        ({"loss_weights": [0, np.nan, 2]}, "loss_weights must be finite"),
+        ({"step_parameters": {"linear1.wieght": 0}}, r'Did you mean "linear1\.weight"\?'),
+        (
+            {"step_parameters": {"linear1.bias": np.ones((2, 5))}},
+            r'\["linear1\.bias"\] of shape \(2, 5\) must be \(3, 5\)',
+        ),
+    ],
+)
+def test_bad_loss_weights_and_step_parameters(options, message):
+    case = next(c for c in CASES if c.name == "mlp_odd_tanh")
+    theta, batch = case.make()
+    with pytest.raises(ValueError, match=message):
+        fm.meta_gradient(case.network, theta, batch, 0.1, 2, device="numpy", **options)
 
 
 @EVERYDAY

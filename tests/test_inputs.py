@@ -88,7 +88,7 @@ BAD = {
     "inner_steps=-1 must be at least 0.": _meta_call(inner_steps=-1),
     "inner_steps=1.5 must be a whole number.": _meta_call(inner_steps=1.5),
     "order=3 must be 2 (exact) or 1 (first order).": _meta_call(order=3),
-    'adapt="body" must be one of "all", "head".': _meta_call(adapt="body"),
+    'adapt="feet" must be one of "all", "head", "body".': _meta_call(adapt="feet"),
     'adapt="head" needs a network whose last layer with parameters is Linear': _meta_call(
         net=IMAGES,
         adapt="head",

@@ -78,3 +78,12 @@ def _environment() -> dict[str, str]:
 
     root = Path(__file__).resolve().parent.parent
     return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'kernels'}"}
+
+
+def test_convergence_draws_a_line_a_curve(tmp_path):
+    path = tmp_path / "errors.png"
+    curves = {"4 inner steps": [1.0, 0.5, 0.4], "64 inner steps": [1.0, 1e-3, 1e-8, 1e-12]}
+    plots.convergence(path, curves, "conjugate-gradient steps", "relative error")
+    assert path.read_bytes().startswith(PNG)
+    assert shades(path, plots.STEPS[0]) > 100
+    assert shades(path, plots.STEPS[-1]) > 100

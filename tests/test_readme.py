@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastmeta.cli import main
+from fastmeta.cli.problems import ALGORITHMS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -60,6 +61,20 @@ def test_the_kernels_program_runs(tmp_path):
     assert run(program + "print(gradients.shape)", tmp_path) == "(4, 8)\n"
 
 
+def test_the_program_for_a_new_algorithm_runs(tmp_path):
+    (program,) = blocks((ROOT / "docs" / "algorithms.md").read_text("utf-8"), "python")
+    learner, scores = run(program, tmp_path).splitlines()
+    assert learner == "Pretrained(MLP(sizes=(1, 40, 40, 1)), inner_lr=0.01, inner_steps=1)"
+    before, *_, after = (float(n) for n in re.findall(r"mse (\d+\.\d+)", scores))
+    assert after < before
+
+
+def test_the_page_of_algorithms_names_all(tmp_path):
+    text = (ROOT / "docs" / "algorithms.md").read_text("utf-8")
+    for word, kind in ALGORITHMS.items():
+        assert f"`{kind.__name__}` | `{word}`" in text or word in ("transfer", "protonet")
+
+
 def test_the_test_command_is_what_ci_runs():
     commands = [line for block in blocks(README, "bash") for line in block.splitlines()]
     (tests,) = [line.split(" && ")[-1] for line in commands if "pytest" in line]
@@ -76,7 +91,7 @@ def test_the_commands_install_extras_that_exist():
     assert names
 
 
-@pytest.mark.parametrize("line", re.findall(r"fastmeta (?:train|evaluate|check)[^\n`]*", README))
+@pytest.mark.parametrize("line", re.findall(r"fastmeta (?:train|evaluate|compare|check)[^\n`]*", README))
 def test_every_command_in_it_is_understood(line):
     """Each option is known; --help stops before anything runs."""
     words = line.split("#")[0].split("&&")[0].split()[1:]
@@ -87,7 +102,9 @@ def test_every_command_in_it_is_understood(line):
         assert option in help_result.output
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md", "docs/algorithms.md"]
+)
 def test_links_lead_somewhere(name):
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):

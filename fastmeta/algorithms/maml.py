@@ -44,7 +44,7 @@ class MAML(GradientLearner):
     def initial_parameters(self, theta: Array) -> dict[str, Array]:
         """theta (P,), and with learn_inner_lr the inner rates in inner_lr's shape, (1,) for a number."""
         rates = {"inner_lr": np.atleast_1d(self.inner_lr).astype(theta.dtype)} if self.learn_inner_lr else {}
-        return {"theta": theta} | rates
+        return super().initial_parameters(theta) | rates
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss after the inner steps, and its gradient by theta and any learned rates."""
@@ -55,6 +55,7 @@ class MAML(GradientLearner):
             inner_lr=self.rates,
             inner_steps=self.inner_steps,
             order=self.order,
+            adapt=self.adapts,
             device=self.device,
         )
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}

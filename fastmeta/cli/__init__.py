@@ -1,4 +1,4 @@
-"""The command line: `fastmeta train`, `fastmeta evaluate`, `fastmeta check`."""
+"""The command line: `fastmeta train`, `fastmeta evaluate`, `fastmeta compare`, `fastmeta check`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 import fastmeta
 from fastmeta.cli.check import check
+from fastmeta.cli.compare import compare
 from fastmeta.cli.evaluate import evaluate
 from fastmeta.cli.train import train
 
@@ -36,4 +37,5 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(evaluate)
+main.add_command(compare)
 main.add_command(check)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,23 +17,36 @@ from fastmeta.tasks import TaskSource
 
 Settings = dict[str, Any]
 PARTS = ("train", "validation", "test")
+BATCH_NORMS = ("transductive", "support", "running")
 EVALUATION_SEED = 1_000_003  # every run is evaluated on the same tasks, whatever its own seed
-ALGORITHMS: dict[str, type[fm.MAML]] = {"maml": fm.MAML, "fomaml": fm.FOMAML}
-CLASSIFIERS = (*ALGORITHMS, "protonet")  # algorithms for tasks with classes
-
-
-def make_learner(network: fm.Network, settings: Settings) -> Learner:
-    """The learner that the settings of a run name."""
-    if settings["algorithm"] == "protonet":
-        return fm.ProtoNet(network, settings.get("metric") or "euclidean", device=settings["device"])
-    kind = ALGORITHMS[settings["algorithm"]]
-    return kind(network, settings["inner_lr"], settings["inner_steps"], device=settings["device"])
-
-
-def make_optimizer(settings: Settings) -> fm.Adam:
-    """Adam; for prototypes with a rate that is halved after each 2,000 episodes (arXiv 1703.05175)."""
-    rate = settings["learning_rate"]
-    return fm.Adam(fm.StepSchedule(rate, 0.5, 2000) if settings["algorithm"] == "protonet" else rate)
+ALGORITHMS: dict[str, type[Learner]] = {
+    "maml": fm.MAML,
+    "fomaml": fm.FOMAML,
+    "anil": fm.ANIL,
+    "boil": fm.BOIL,
+    "meta-sgd": fm.MetaSGD,
+    "maml++": fm.MAMLPlusPlus,
+    "reptile": fm.Reptile,
+    "imaml": fm.iMAML,
+    "protonet": fm.ProtoNet,
+    "transfer": fm.Transfer,
+}
+OWN_OPTIONS = (
+    "inner_lr",
+    "inner_steps",
+    "learn_inner_lr",
+    "inner_batch",
+    "inner_optimizer",
+    "train_shots",
+    "train_ways",
+    "metric",
+    "regularization",
+    "cg_steps",
+    "multi_step_iterations",
+    "first_order_iterations",
+    "step_norms",
+    "running_statistics",
+)  # of some algorithms only
 
 
 class Sinusoids:
@@ -41,13 +56,21 @@ class Sinusoids:
     note = "100 query points a task"
 
     def __init__(self, settings: Settings) -> None:
+        if settings["algorithm"] in ("transfer", "protonet"):
+            raise ValueError(
+                f'algorithm="{settings["algorithm"]}" must have classes: sinusoids have none. Use another.'
+            )
         self.settings = settings
-        self.network = fm.MLP((1, 40, 40, 1), activation="relu")
         self.title = f"sinusoids, {settings['shots']} shots"
+
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """The paper's network."""
+        return fm.MLP((1, 40, 40, 1), activation="relu")
 
     def training_tasks(self) -> TaskSource:
         """Shots and queries as the run says."""
-        return fm.tasks.Sinusoid(self.settings["shots"], self.settings["queries"])
+        shots = self.settings.get("train_shots") or self.settings["shots"]
+        return fm.tasks.Sinusoid(shots, self.settings["queries"])
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks): the shots trained on, 10 and 5. There is only a test part."""
@@ -76,37 +99,92 @@ class Sinusoids:
         return ["sinusoid.png"]
 
 
-class Characters:
-    """Classification of Omniglot characters from a few drawings (arXiv 1703.03400, section 5.2)."""
+class Classification(ABC):
+    """N-way K-shot classification of images of classes that were not trained on."""
 
     metric = "accuracy"
-    note = "15 query drawings a class; batch norm transductive"
+    note = "15 query images a class"
+    name = ""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        embeds = settings["algorithm"] == "protonet"
-        outputs, downsample = (None, "pool") if embeds else (settings["ways"], "stride")
-        self.network = fm.Conv4((28, 28, 1), settings["channels"], outputs, downsample)
-        self.title = f"Omniglot, {settings['ways']}-way {settings['shots']}-shot"
+        self.title = f"{self.name}, {settings['ways']}-way {settings['shots']}-shot"
+
+    @abstractmethod
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """The network that is trained on `tasks`."""
+
+    @abstractmethod
+    def source(self, queries: int) -> fm.tasks.Omniglot | fm.tasks.Images:
+        """Tasks of each part with this many query images a class."""
+
+    def outputs(self, tasks: TaskSource) -> int | None:
+        """As many as a task has classes, all training classes where they are learned at once, None for an embedding."""
+        if self.settings["algorithm"] == "protonet":
+            return None
+        if self.settings["algorithm"] == "transfer" and isinstance(tasks, fm.tasks.LabelledTasks):
+            return len(tasks.classes)
+        return int(self.settings["ways"])
 
     def training_tasks(self) -> TaskSource:
-        """The characters for training."""
-        tasks = self._omniglot(self.settings["queries"]).train
-        return replace(tasks, ways=self.settings.get("train_ways") or self.settings["ways"])
+        """The classes for training, with as many ways and shots as the algorithm trains on."""
+        ways, shots = (self.settings.get(f"train_{size}") or self.settings[size] for size in ("ways", "shots"))
+        return replace(self.source(self.settings["queries"]).train, ways=ways, shots=shots)
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
-        """(shots, tasks) of the characters of `part`."""
-        tasks: TaskSource = getattr(self._omniglot(15), part)
+        """(shots, tasks) of the classes of `part`."""
+        tasks: TaskSource = getattr(self.source(15), part)
         yield self.settings["shots"], tasks
 
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """No picture of its own."""
         return []
 
-    def _omniglot(self, queries: int) -> fm.tasks.Omniglot:
+
+class Characters(Classification):
+    """Omniglot characters from a few drawings (arXiv 1703.03400, section 5.2)."""
+
+    name = "Omniglot"
+
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """Four convolutions of stride 2; with max-pools for prototypes (arXiv 1703.05175)."""
+        downsample = "pool" if self.settings["algorithm"] == "protonet" else "stride"
+        return fm.Conv4((28, 28, 1), self.settings["channels"], self.outputs(tasks), downsample)
+
+    def source(self, queries: int) -> fm.tasks.Omniglot:
+        """Omniglot with the run's split."""
         chosen = self.settings
         return fm.tasks.Omniglot(chosen["data"], chosen["ways"], chosen["shots"], queries, chosen["split"])
 
 
-Problem = Sinusoids | Characters
-PROBLEMS: dict[str, type[Problem]] = {"sinusoid": Sinusoids, "omniglot": Characters}
+class Pictures(Classification):
+    """A user's images (arXiv 1703.03400, section 5.2, for miniImageNet)."""
+
+    name = "images"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.title = f"{self.title} from {settings['data']}"
+
+    def network(self, tasks: TaskSource) -> fm.Network:
+        """Four convolutions with max-pools."""
+        size, channels = self.settings["image_size"], int(tasks.sample(1, 0).x_query.shape[-1])
+        return fm.Conv4((size, size, channels), self.settings["channels"], self.outputs(tasks), downsample="pool")
+
+    def source(self, queries: int) -> fm.tasks.Images:
+        """The images with the run's split."""
+        chosen = self.settings
+        split = None if chosen["split"] == "files" else chosen["split"]
+        sizes = chosen["ways"], chosen["shots"], queries, chosen["image_size"]
+        return fm.tasks.Images(chosen["data"], *sizes, split)
+
+
+Problem = Sinusoids | Characters | Pictures
+PROBLEMS: dict[str, type[Problem]] = {"sinusoid": Sinusoids, "omniglot": Characters, "images": Pictures}
+
+
+def new_learner(settings: Settings, network: fm.Network) -> Learner:
+    """The untrained learner that a run's settings name, with those of them that it takes."""
+    algorithm = ALGORITHMS[settings["algorithm"]]
+    names = [name for name in inspect.signature(algorithm).parameters if settings.get(name) is not None]
+    return algorithm(network, **{name: settings[name] for name in names})

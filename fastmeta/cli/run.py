@@ -9,16 +9,17 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import fastmeta as fm
-from fastmeta.cli.evaluate import print_scores, scores
+from fastmeta.cli.evaluate import check_batch_norm, print_scores, save_scores, scores
 from fastmeta.cli.options import use_threads
-from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, make_learner, make_optimizer
+from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
 from fastmeta.cli.progress import Progress
+from fastmeta.cli.recipes import optimizer
 from fastmeta.cli.run_folder import Log, RunFolder
 from fastmeta.learner import Learner
 
 NOT_STORED = ("out", "resume", "threads")
 FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on
-CHECKPOINT_EVERY = {"sinusoid": 5000, "omniglot": 250}
+CHECKPOINT_EVERY = {"sinusoid": 5000, "omniglot": 250, "images": 250}
 
 
 def run(ctx: click.Context, settings: Settings, name: str) -> None:
@@ -31,7 +32,8 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     settings = resumed(ctx, folder, stored) if resume else stored
     problem = PROBLEMS[settings["problem"]](settings)
     tasks = problem.training_tasks()
-    learner = make_learner(problem.network, settings)
+    learner = new_learner(settings, problem.network(tasks))
+    check_batch_norm(learner, settings["batch_norm"])
     losses = losses_so_far(folder, settings) if resume else None
     folder.start(settings, resume)
     click.echo(f"{learner}\non {problem.title}, in {folder.path}")
@@ -91,7 +93,7 @@ def fit(learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder
             tasks,
             iterations=settings["iterations"],
             tasks_per_step=settings["tasks_per_step"],
-            optimizer=make_optimizer(settings),
+            optimizer=optimizer(settings),
             seed=settings["seed"],
             checkpoint=folder.checkpoint,
             checkpoint_every=CHECKPOINT_EVERY[settings["problem"]],
@@ -104,9 +106,10 @@ def finish(learner: Learner, problem: Problem, settings: Settings, folder: RunFo
     """Evaluate, write score.json, draw."""
     seconds = float(learner.history["seconds"].sum())
     click.echo(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
-    rows = scores(learner, problem, settings["evaluation_steps"], settings["episodes"], EVALUATION_SEED)
+    steps, mode = settings["evaluation_steps"], settings["batch_norm"]
+    rows = scores(learner, problem, steps, settings["episodes"], EVALUATION_SEED, batch_norm=mode)
     print_scores(rows, problem, settings["episodes"])
-    folder.write("score.json", {"training_seconds": seconds, "episodes": settings["episodes"], "scores": rows})
+    save_scores(folder, "score", learner, rows)
     try:
         from fastmeta import plots
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Json = dict[str, Any]
+_NUMBERS = re.compile(r"\[[^\[\]{}\"]*\]")  # a list of numbers stands on one line
 
 
 class RunFolder:
@@ -44,11 +46,26 @@ class RunFolder:
             raise ValueError(f"{path} must be an object with a problem. Restore it or start a new run.")
         return config
 
+    def scores(self, name: str = "score") -> list[Json]:
+        """The rows of NAME.json; FileNotFoundError or ValueError where it is absent or no table of scores."""
+        path = self.path / f"{name}.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'run="{self.path}" must hold {path.name}. `fastmeta train` writes score.json at its end, '
+                "`fastmeta evaluate RUN --save NAME` any other."
+            )
+        try:
+            rows = json.loads(path.read_text("utf-8"))["scores"]
+            return [dict(row) for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} must be a table of scores: {error!r}. Evaluate the run again.") from error
+
     def write(self, name: str, content: Json) -> None:
         """`content` as JSON in the file `name`: the old file or the whole new one, whatever happens."""
         temporary = self.path / (name + ".tmp")
         with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
+            text = json.dumps(content, indent=2)
+            file.write(_NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path / name)

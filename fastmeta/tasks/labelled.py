@@ -53,12 +53,8 @@ class LabelledTasks:
     def __post_init__(self) -> None:
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("variants", 1)):
             checks.integer(name, getattr(self, name), least)
-        _check_samples(self.x, self.y)
-        if self.x.dtype != np.uint8:
-            with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the check names
-                object.__setattr__(self, "x", self.x.astype(np.float32, copy=False))
-            checks.finite("x", self.x)
-        object.__setattr__(self, "x", np.ascontiguousarray(self.x))
+        check_samples(self.x, self.y)
+        object.__setattr__(self, "x", stored(self.x))
         classes, count = np.unique(self.y, return_counts=True)
         order = np.argsort(self.y, kind="stable")
         first = np.cumsum(count) - count
@@ -76,21 +72,24 @@ class LabelledTasks:
         rng = stream(seed, step)
         tasks = checks.integer("tasks", tasks, 1)
         kinds = np.full(tasks, len(self.classes) // self.variants)
-        chosen = _draw(rng, kinds, self.ways)  # (tasks, ways)
+        chosen = draw(rng, kinds, self.ways)  # (tasks, ways)
         if self.variants > 1:
             chosen = chosen * self.variants + rng.integers(self.variants, size=chosen.shape)
         flat = chosen.ravel()
-        places = _draw(rng, self._count[flat], self.shots + self.queries)  # (tasks * ways, samples)
+        places = draw(rng, self._count[flat], self.shots + self.queries)  # (tasks * ways, samples)
         rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)
         support, query = rows[:, :, : self.shots], rows[:, :, self.shots :]
         return Batch(*self._set(support), *self._set(query))
 
+    def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
+        x = self.x.take(rows, axis=0)
+        return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+
     def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         tasks, ways, samples = rows.shape
-        x = self.x.take(rows.reshape(tasks, ways * samples), axis=0)
-        if x.dtype == np.uint8:
-            x = np.divide(x, np.float32(255), dtype=np.float32)
-        return x, np.tile(np.repeat(np.arange(ways), samples), (tasks, 1))
+        y = np.tile(np.repeat(np.arange(ways), samples), (tasks, 1))
+        return self.take(rows.reshape(tasks, ways * samples)), y
 
     def _check_sizes(self) -> None:
         kinds, rest = divmod(len(self.classes), self.variants)
@@ -109,7 +108,7 @@ class LabelledTasks:
             )
 
 
-def _draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDArray[np.int64]:
+def draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDArray[np.int64]:
     """(R, k) distinct numbers a row in 0 .. population-1, every order equally likely; population (R,).
 
     Floyd's algorithm (Bentley and Floyd 1987, CACM 30(9)) on all rows at once, then a shuffle of each row.
@@ -122,7 +121,17 @@ def _draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDA
     return rng.permuted(drawn.T, axis=1)
 
 
-def _check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
+def stored(x: NDArray[Any]) -> NDArray[Any]:
+    """Samples as they are kept: contiguous uint8 as it is, or finite float32."""
+    if x.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the check names
+            x = x.astype(np.float32, copy=False)
+        checks.finite("x", x)
+    return np.ascontiguousarray(x)
+
+
+def check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
+    """Raise where x (n, ...) and y (n,) are no labelled samples."""
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise TypeError(f"x of dtype {x.dtype} must be floats or uint8. Convert it, for example x.astype('float32').")
     if y.dtype.kind not in "iu":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+
+from fastmeta.tasks.cache import cache_folder, optional, written_beside
 
 _SITE = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
@@ -100,34 +98,3 @@ def download(archive: Archive, folder: Path) -> Path:
             "the file by other means and give its folder as root or in FASTMETA_OMNIGLOT."
         ) from error
     return path
-
-
-def cache_folder() -> Path:
-    """FASTMETA_CACHE where it is set, else this user's cache folder for fastmeta."""
-    chosen = os.environ.get("FASTMETA_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(optional("platformdirs", "platformdirs").user_cache_dir("fastmeta"))
-
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the name `path` once it is whole, and vanishes where writing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def optional(module: str, package: str) -> Any:
-    """An imported module of the "images" extra; ModuleNotFoundError tells how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'Omniglot needs {package}, which is not installed: pip install "fastmeta[images]".'
-        ) from error

@@ -18,15 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.tasks.omniglot_archives import (
-    ARCHIVES,
-    Archive,
-    Root,
-    cache_folder,
-    locate,
-    optional,
-    written_beside,
-)
+from fastmeta.tasks.cache import cache_folder, optional, written_beside
+from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, Root, locate
 
 SIDE = 28
 _DRAWING = re.compile(r"(?:^|/)([^/]+/character\d\d)/\d{4}_\d\d\.png$")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.layer_table import Table
@@ -26,21 +27,30 @@ class TaskSet(NamedTuple):
     weights: Array | None = None  # (T, N)
 
 
+class StepParameters(NamedTuple):
+    """Parameter arrays that have a value of their own in each of phi_0 .. phi_S, which no inner step moves."""
+
+    blocks: tuple[int, ...]  # which of the V parameter arrays, ascending
+    values: Array  # (S + 1, B): row k is put into phi_k, array by array; theta's own are not used
+
+
 class InnerLoop(NamedTuple):
     """Plain gradient descent: phi_{k+1} = phi_k - m * alpha_k * grad L(phi_k), k = 0 .. steps - 1."""
 
     steps: int
     rates: Array  # alpha: (1 or steps, R), R = 1, V (one per parameter array) or P
     adapted: tuple[int, int]  # m: only theta[start:stop] moves
+    stepwise: StepParameters | None = None
 
 
 class MetaGradient(NamedTuple):
     """Means over tasks, but for the losses."""
 
-    query_losses: Array  # (T,) at phi_S
+    query_losses: Array  # (T,) at phi_S, or their weighted sum over phi_0 .. phi_S
     support_losses: Array  # (T, S) before each inner step
     gradient: Array  # (P,) d mean query loss / d theta
     rates_gradient: Array  # d mean query loss / d alpha, the shape of rates
+    stepwise_gradient: Array = np.zeros((0, 0))  # d mean query loss / d stepwise.values, of their shape
 
 
 class PrototypeHead(NamedTuple):
@@ -92,12 +102,14 @@ class Backend(Protocol):
         inner: InnerLoop,
         order: int = 2,
         memory: str = "auto",
+        loss_weights: Array | None = None,
     ) -> MetaGradient:
         """Gradient of the mean query loss after the inner loop (MAML, arXiv 1703.03400, equation 1).
 
-        order 2 is exact; order 1 treats inner gradients as constants (FOMAML) and its rates_gradient likewise
-        uses v_S at every step. memory "stash" keeps every step's activations, "recompute" only its parameters,
-        "auto" chooses by size; the bits are the same.
+        loss_weights (S + 1,): the query loss is sum_k w_k Q(phi_k) (MAML++, arXiv 1810.09502, equation 4), by
+        default Q(phi_S). order 2 is exact; order 1 treats inner gradients as constants (FOMAML) in all its
+        gradients, so that v_k is the same at every step but for the w_k grad Q(phi_k). memory "stash" keeps
+        every step's activations, "recompute" only its parameters, "auto" chooses by size; the bits are the same.
         """
         ...
 

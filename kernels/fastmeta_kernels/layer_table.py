@@ -1,17 +1,19 @@
 """The network as integers: one row of int64 a layer, over one flat parameter vector `theta`.
 
 A vector of F features is an image of 1 x 1 x F. `WEIGHT` and `BIAS` are offsets into theta: a linear or
-convolution layer's weight and bias, a batch norm's scale and shift; -1 where a layer has none.
+convolution layer's weight and bias, the scale and shift of a batch norm or an affine layer; -1 where a layer has none.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Table = NDArray[np.int64]
 
-LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN = range(9)
+LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN, AFFINE = range(10)
 
 KIND, IN_H, IN_W, IN_C, OUT_H, OUT_W, OUT_C, KERNEL, STRIDE, PADDING, WEIGHT, BIAS = range(12)
 FIELDS = 12
@@ -26,7 +28,7 @@ def weight_size(row: NDArray[np.int64]) -> int:
         return int(row[IN_C] * row[OUT_C])
     if kind == CONVOLUTION:
         return int(row[KERNEL] ** 2 * row[IN_C] * row[OUT_C])
-    return int(row[OUT_C]) if kind == BATCH_NORM else 0
+    return int(row[OUT_C]) if kind in (BATCH_NORM, AFFINE) else 0
 
 
 def blocks(table: Table) -> NDArray[np.int64]:
@@ -38,6 +40,12 @@ def blocks(table: Table) -> NDArray[np.int64]:
         if row[BIAS] >= 0:
             edges.append(int(row[BIAS] + row[OUT_C]))
     return np.array(edges, np.int64)
+
+
+def places(table: Table, chosen: Sequence[int]) -> NDArray[np.int64]:
+    """(B,) indices into theta of the values of some of its V parameter arrays."""
+    edges = blocks(table)
+    return np.concatenate([np.arange(edges[i], edges[i + 1]) for i in chosen])
 
 
 def parameter_count(table: Table) -> int:

@@ -21,7 +21,7 @@ def device(request):
 
 
 def at(learner, parameters):
-    learner._training = training.begin(parameters, fm.Adam())
+    learner._training = training.begin(parameters, learner.optimizers(fm.Adam()))
     return learner
 
 

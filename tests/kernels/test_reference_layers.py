@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.reference import activations, batch_norm, convolution, linear, losses, pooling
+from fastmeta_kernels.reference import activations, affine, batch_norm, convolution, linear, losses, pooling
 from tests.gradcheck import derivative, flat, relative
 
 T, N = 3, 4
@@ -27,6 +27,8 @@ WEIGHTED = {
     "convolution_5_stride_3": _convolution(5, 3, 1),
     "norm_of_vectors": (batch_norm, (T, N, 5), [(T, 5), (T, 5)], ()),
     "norm_of_images": (batch_norm, (T, N, 3, 2, 5), [(T, 5), (T, 5)], ()),
+    "affine_of_vectors": (affine, (T, N, 5), [(T, 5), (T, 5)], ()),
+    "affine_of_images": (affine, (T, N, 3, 2, 5), [(T, 5), (T, 5)], ()),
 }
 
 

@@ -284,7 +284,7 @@ def test_missing_packages_are_named(
 ) -> None:
     for name in (module, f"{module}.Image"):
         monkeypatch.setitem(sys.modules, name, None)
-    wanted = rf'needs {package}, which is not installed: pip install "fastmeta\[images\]"\.'
+    wanted = rf'need {package}, which is not installed: pip install "fastmeta\[images\]"\.'
     with pytest.raises(ModuleNotFoundError, match=wanted):
         load_images(*tiny)
 

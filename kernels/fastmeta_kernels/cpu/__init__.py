@@ -19,8 +19,9 @@ from fastmeta_kernels.cpu.batch import run, run_alone, run_shared
 from fastmeta_kernels.cpu.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
 from fastmeta_kernels.cpu.plan import O
 from fastmeta_kernels.cpu.product import compile_product
-from fastmeta_kernels.cpu.program import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request, program
+from fastmeta_kernels.cpu.program import program
 from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
+from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
 from fastmeta_kernels.layer_table import Table
 
 __all__ = [
@@ -97,7 +98,8 @@ def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tup
     for first in range(0, max(inner.steps, 1), MOST_STEPS):
         steps = min(inner.steps - first, MOST_STEPS)
         rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
-        results = _run(ADAPT, table, theta, support, support, InnerLoop(steps, rates, inner.adapted))
+        own = inner.stepwise and inner.stepwise._replace(values=inner.stepwise.values[first : first + steps + 1])
+        results = _run(ADAPT, table, theta, support, support, InnerLoop(steps, rates, inner.adapted, own))
         theta = results.parameters
         losses.append(results.support_losses)
     return theta, np.concatenate(losses, axis=1)
@@ -111,10 +113,17 @@ def meta_gradient(
     inner: InnerLoop,
     order: int = 2,
     memory: str = "auto",
+    loss_weights: Array | None = None,
 ) -> MetaGradient:
     """Gradient of the mean query loss after the inner loop; see the contract."""
-    results = _run(META, table, theta, support, query, inner, order=order, memory=memory)
-    return MetaGradient(results.query_losses, results.support_losses, results.gradient, results.rates_gradient)
+    losses: tuple[bool, ...] = ()
+    if loss_weights is not None:
+        losses = tuple((loss_weights != 0).tolist())
+        weights = np.ones(query.x.shape[:2], theta.dtype) if query.weights is None else query.weights
+        query = query._replace(weights=loss_weights[:, None] * weights[:, None])  # (T, S + 1, N)
+    results = _run(META, table, theta, support, query, inner, order=order, memory=memory, losses=losses)
+    gradients = results.gradient, results.rates_gradient, results.stepwise_gradient
+    return MetaGradient(results.query_losses, results.support_losses, *gradients)
 
 
 def prototype_loss(
@@ -149,6 +158,7 @@ class _Results(NamedTuple):
     parameters: Array  # (T, P), or outputs (T, N * O)
     gradient: Array
     rates_gradient: Array
+    stepwise_gradient: Array
 
 
 def _run(
@@ -163,6 +173,7 @@ def _run(
     direction: Array | None = None,
     loss_kind: int | None = None,
     head: tuple[int, PrototypeHead] | None = None,
+    losses: tuple[bool, ...] = (),
 ) -> _Results:
     dtype, tasks, size = theta.dtype, query.x.shape[0], theta.shape[-1]
     if loss_kind is None:
@@ -170,16 +181,19 @@ def _run(
     request = Request(
         kind, table.tobytes(), dtype.itemsize, support.x.shape[1], query.x.shape[1], loss_kind,
         support.weights is not None, query.weights is not None, inner.steps, order, memory, inner.rates.shape,
-        inner.adapted, head,
+        inner.adapted, () if inner.stepwise is None else inner.stepwise.blocks, losses, head,
     )  # fmt: skip
     plan = program(request)
     chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
     rates = _plain(inner.rates, dtype)
     width = query.x.shape[1] * int(plan.query.rows[0, O]) if kind == PREDICT else size
-    support_losses, query_losses = np.zeros((tasks, inner.steps), dtype), np.zeros(tasks, dtype)
+    support_losses, query_losses = np.zeros((tasks, inner.steps), dtype), np.zeros((tasks, len(losses) or 1), dtype)
     results = np.empty((0 if kind in (LOSS, META) else tasks, width), dtype)
     gradients = np.zeros((chunks if kind == META else 0, size), dtype)
     rates_gradients = np.zeros((chunks if kind == META else 0, *rates.shape), dtype)
+    own = np.zeros((0, 0), dtype) if inner.stepwise is None else _plain(inner.stepwise.values, dtype)
+    own_gradients = np.zeros((chunks if kind == META else 0, *own.shape), dtype)
+    own = np.concatenate([own, np.zeros((1, own.shape[1]), dtype)])  # and a row of zeros
 
     by_task = [_plain(theta, dtype), _plain(theta if direction is None else direction, dtype)]
     streams = [(array, array.ndim > 1, False) for array in by_task]
@@ -190,7 +204,8 @@ def _run(
     streams += [(rates, False, False), (plan.query.edges, False, False)]
     streams += [(support_losses, True, False), (query_losses, True, False), (results, True, False)]
     head_fields, *held = _head(plan.head, head, query.y, dtype)
-    streams += [(gradients, False, True), (rates_gradients, False, True), (head_fields, False, False)]
+    streams += [(gradients, False, True), (rates_gradients, False, True)]
+    streams += [(own, False, False), (own_gradients, False, True), (head_fields, False, False)]
     fields = [tasks, chunks, plan.workspace, plan.code.ctypes.data, len(plan.code)]
     fields += [plan.schedule.ctypes.data, len(plan.schedule)]
     for array, a_task, a_chunk in streams:
@@ -201,7 +216,8 @@ def _run(
     if kind == META:
         share = dtype.type(1.0 / tasks)
         gradients, rates_gradients = gradients.sum(axis=0) * share, rates_gradients.sum(axis=0) * share
-    return _Results(query_losses, support_losses, results, gradients, rates_gradients)
+        own_gradients = own_gradients.sum(axis=0) * share
+    return _Results(query_losses.sum(axis=1), support_losses, results, gradients, rates_gradients, own_gradients)
 
 
 def _launch(request: Request, size: int, work: int, jobs: NDArray[np.int64], dtype: Any) -> None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu import activation, batch_norm, losses, narrow, parameters, pooling, prototypes, samples
+from fastmeta_kernels.cpu import (
+    activation,
+    affine,
+    batch_norm,
+    losses,
+    narrow,
+    parameters,
+    pooling,
+    prototypes,
+    samples,
+)
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu._jit import kernel, linked
 from fastmeta_kernels.cpu.instruction import (
@@ -142,7 +152,12 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
             place(schedule, r, code[l, ARGUMENTS + 6]),
             place(schedule, r, code[l, ARGUMENTS + 7]),
         )
-        run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r)
+        if kind == op.AFFINE:
+            affine.run(ws, code, l, n, first, last, a, b, c, d, e, f)
+        elif kind == op.AFFINE_GRADIENT:
+            affine.run_gradient(ws, code, l, n, first, last, a, b, c, d, e, f, sign)
+        else:
+            run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r)
     elif kind == op.MOVE:
         samples.move(ws, code, l, n, a, b)
     elif kind == op.LOSS:

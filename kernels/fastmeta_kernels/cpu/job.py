@@ -23,9 +23,9 @@ STREAMS = 7  # behind it, of each stream: address, bytes from task to task, byte
 # Arrays outside the workspace.
 (
     THETA, DIRECTION, SUPPORT_X, SUPPORT_Y, SUPPORT_W, QUERY_X, QUERY_Y, QUERY_W, RATES, EDGES,
-    SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, HEAD,
-) = range(16)  # fmt: skip
-FIELDS = STREAMS + 3 * 16
+    SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, STEP_VALUES, STEP_GRADIENTS, HEAD,
+) = range(18)  # fmt: skip
+FIELDS = STREAMS + 3 * 18
 
 _local = threading.local()
 

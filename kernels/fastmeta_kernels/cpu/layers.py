@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu import convolution, linear, narrow
+from fastmeta_kernels.cpu import affine, convolution, linear, narrow
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu.instruction import CHANNELS, SAMPLES, SERIAL, Code, G, P, R, S, U, at
 from fastmeta_kernels.cpu.plan import (
@@ -58,6 +58,8 @@ class Passes:
                 PRODUCTS[kind].forward(self.code, row, x, w, bias, y, bool(row[RELU]))
             elif kind == lt.BATCH_NORM:
                 self.code.add(op.NORM_FORWARD, CHANNELS, x, w, bias, y, at(S, row[STATS]), row[RELU], row=row)
+            elif kind == lt.AFFINE:
+                affine.emit(self.code, row, x, w, x, w, bias, y, second=False, back=False)
             else:
                 self.code.add(op.ACTIVATE if kind in ACTIVATIONS else PLAIN[kind][0], SAMPLES, x, y, row=row)
         self._outputs(S)
@@ -76,6 +78,9 @@ class Passes:
                     PRODUCTS[kind].backward(self.code, row, dy, w if kind == NARROW else t, dx)
             elif kind == lt.BATCH_NORM:
                 self.code.add(op.NORM_BACKWARD, CHANNELS, x, dy, w, dx, at(S, row[STATS]), need_dx, row=row)
+            elif kind == lt.AFFINE:
+                if need_dx:
+                    affine.emit(self.code, row, dy, w, dy, w, 0, dx, second=False, back=True)
             elif kind in ACTIVATIONS:
                 self.code.add(op.ACTIVATE_BACKWARD, SAMPLES, y, dy, dx, row=row)
             else:
@@ -100,6 +105,8 @@ class Passes:
                 operands = x, x_dot, w, u, bias, y_dot, stats, tangents, inner
                 self.code.add(op.NORM_FORWARD_TANGENT, CHANNELS, *operands, row=row)
                 self._mask(l, y_dot)
+            elif kind == lt.AFFINE:
+                affine.emit(self.code, row, x, u, x_dot, w, bias, y_dot, second=inner, back=False)
             elif kind in ACTIVATIONS:
                 self.code.add(op.ACTIVATE_TANGENT, SAMPLES, y, x_dot, y_dot, row=row)
             elif kind == lt.MAX_POOL:
@@ -128,6 +135,9 @@ class Passes:
                 stats, tangents = at(S, row[STATS]), at(R, row[STATS])
                 operands = x, x_dot, dy, dy_dot, w, u, dx_dot, stats, tangents, inner
                 self.code.add(op.NORM_BACKWARD_TANGENT, CHANNELS, *operands, row=row)
+            elif kind == lt.AFFINE:
+                if inner:
+                    affine.emit(self.code, row, dy, u, dy_dot, w, 0, dx_dot, second=True, back=True)
             elif kind in ACTIVATIONS:
                 self.code.add(op.ACTIVATE_BACKWARD_TANGENT, SAMPLES, y, x_dot, dy, dy_dot, dx_dot, row=row)
             else:
@@ -150,6 +160,9 @@ class Passes:
                     PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
             elif kind == lt.BATCH_NORM:
                 self.code.add(op.NORM_GRADIENT, SERIAL, at(S, row[STATS]), w, bias, add, row=row)
+            elif kind == lt.AFFINE:
+                x = self._x(l)
+                affine.emit_gradient(self.code, row, x, dy, x, dy, w, bias, second=False, add=add)
 
     def weight_gradient_tangent(self, add: bool) -> None:
         """G = H u, packed, or G += sign * H u, after both tangents: dw_dot = x_dot^T dy + x^T dy_dot."""
@@ -168,6 +181,9 @@ class Passes:
                     PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
             elif kind == lt.BATCH_NORM:
                 self.code.add(op.NORM_GRADIENT, SERIAL, at(R, row[STATS]), w, bias, add, row=row)
+            elif kind == lt.AFFINE:
+                inner = l > self.first
+                affine.emit_gradient(self.code, row, x, dy_dot, x_dot, dy, w, bias, second=inner, add=add)
 
     def _linear_backward_tangent(self, l: int, dx_dot: int, flags: int = 0) -> None:
         row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])

@@ -98,8 +98,9 @@ def run(ws, job, code, l, schedule, r, t):
         place(schedule, r, code[l, a + 4]),
     )
     kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
-    weights = stream(ws, job, code[l, a + 1], t, n * weighted)
     k = schedule[r, STEP]
+    begin = k * code[l, a + 9]  # where a step's own weights begin
+    weights = stream(ws, job, code[l, a + 1], t, begin + n * weighted)[begin:]
     out = stream(ws, job, code[l, a + 5], t, k + 1)
     if kind == LINEAR:
         out[k] = linear(ws, n, o, z, stream(ws, job, code[l, a], t, n * o), dz)

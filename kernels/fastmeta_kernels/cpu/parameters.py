@@ -36,6 +36,11 @@ def move(code: Code, plan: Plan, which: int, operand: int, direction: int, a_ste
         code.add(PARAMETERS, OWN, *arguments)
 
 
+def clear(code: Code, plan: Plan, target: int) -> None:
+    """Emit target = 0 with its padding, where 0 times an infinity of the task before may have left a NaN."""
+    descend(code, plan, 1, (0, 0), -1, 0, target, -1)
+
+
 def descend(
     code: Code, plan: Plan, rates: int, adapted: tuple[int, int], base: int, source: int, target: int, packed_rates: int
 ) -> None:

@@ -8,7 +8,7 @@ A ReLU behind a linear, convolution or batch-norm layer becomes a flag of that r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
@@ -31,7 +31,7 @@ GEOMETRY = 17
     OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O,
 ) = range(GEOMETRY, GEOMETRY + 16)  # fmt: skip
 FIELDS = GEOMETRY + 16
-NARROW = 9  # a last linear layer of few outputs, a kind of its own here
+NARROW = lt.AFFINE + 1  # a last linear layer of few outputs, a kind of its own here
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64
 
@@ -118,6 +118,22 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
     rows[:, PROBABILITIES] = allocate(samples * o)
     rows[:, O] = o
     return Plan(rows, samples, size, tuple(blocks), packed, np.array(edges, np.int64))
+
+
+def head_of(of: Plan, line: int) -> Plan:
+    """The last row alone: a set of its outputs only, which reads its inputs in a set of the whole network."""
+    rows, size = of.rows[-1:].copy(), 0
+    row = rows[0]
+    dense = row[OUTPUTS] == row[Y]
+    row[FIRST] = 0
+    counts = {Y: row[N] * row[Y_N], DY: row[N] * row[Y_N], PROBABILITIES: row[N] * row[O]}
+    counts |= {TRANSPOSED: row[W] * row[CP] * row[OCP] * row[H]} if row[KIND] == lt.LINEAR else {}
+    counts |= {} if dense else {OUTPUTS: row[N] * row[O], OUTPUT_DELTAS: row[N] * row[O]}
+    for field, count in counts.items():
+        row[field], size = size, size + _up(int(count), line)
+    if dense:
+        row[OUTPUTS], row[OUTPUT_DELTAS] = row[Y], row[DY]
+    return replace(of, rows=rows, set_size=size)
 
 
 def _up(count: int, unit: int) -> int:

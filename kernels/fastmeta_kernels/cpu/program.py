@@ -5,25 +5,20 @@ The schedule is the control flow of engine and paper: inner steps, query, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.contract import PrototypeHead
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prototypes
-from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, Code, G, at
+from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, G, at
 from fastmeta_kernels.cpu.layers import Passes
 from fastmeta_kernels.cpu.plan import (
-    CACHE_LINE,
     CP,
     DX,
-    DY,
     FIRST,
     KIND,
     NARROW,
@@ -31,51 +26,18 @@ from fastmeta_kernels.cpu.plan import (
     OUTPUT_DELTAS,
     OUTPUTS,
     PROBABILITIES,
-    TRANSPOSED,
     WEIGHT,
-    Y_N,
-    H,
-    N,
     O,
     Plan,
     W,
     X,
-    Y,
+    head_of,
     plan,
-)  # fmt: skip
+)
+from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
+from fastmeta_kernels.cpu.schedule import Program, Schedule
 
-PREDICT, LOSS, GRADIENT, HVP, ADAPT, META = range(6)
 STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes
-
-
-class Request(NamedTuple):
-    """All that decides a program; what it computes on comes with the job."""
-
-    kind: int
-    table: bytes
-    itemsize: int
-    support: int  # samples
-    query: int
-    loss: int  # SQUARED_ERROR, CROSS_ENTROPY, LINEAR or PROTOTYPES
-    support_weighted: bool
-    query_weighted: bool
-    steps: int = 0
-    order: int = 2
-    memory: str = "auto"
-    rates: tuple[int, int] = (1, 1)  # rows, and rates in each
-    adapted: tuple[int, int] = (0, 0)
-    head: tuple[int, PrototypeHead] | None = None  # and its support samples
-
-
-class Program(NamedTuple):
-    """Instructions (I, FIELDS), the schedule (rows, SCHEDULE_FIELDS) and the workspace that one thread needs."""
-
-    code: NDArray[np.int64]
-    schedule: NDArray[np.int64]
-    workspace: int  # scalars
-    query: Plan
-    work: int  # multiply-adds of a task, about
-    head: NDArray[np.int64] | None  # fields of a prototype head, but for the data's
 
 
 @lru_cache(maxsize=256)
@@ -84,15 +46,13 @@ def program(request: Request) -> Program:
     return _Writer(request).write()
 
 
-class _Writer:
+class _Writer(Schedule):
     def __init__(self, request: Request) -> None:
-        self.request, self.code = request, Code()
+        super().__init__(request.itemsize)
+        self.request = request
         self.support = plan(request.table, request.support, request.itemsize)
         self.query = plan(request.table, request.query, request.itemsize)
-        self.rows: list[list[int]] = []
-        self.segments: dict[str, tuple[int, int]] = {}
-        self.line = CACHE_LINE // request.itemsize
-        self.size = self._up(max(int(max(r[OCP], r[W] * r[CP])) for r in self.query.rows))  # zeros: "no bias"
+        self.size = self.up(max(int(max(r[OCP], r[W] * r[CP])) for r in self.query.rows))  # zeros: "no bias"
         places = {b.start: b.packed_start for b in self.query.blocks}
         start, stop = request.adapted
         self.prototypes: NDArray[np.int64] | None = None
@@ -101,6 +61,11 @@ class _Writer:
         row = self.query.rows[-1]
         linear = row[KIND] in (lt.LINEAR, NARROW) and len(self.query.rows) > 1 + row[FIRST]
         self.head_only = bool(linear and self.adapted == (int(row[WEIGHT]), self.query.packed) and request.steps > 0)
+        self.head_only = self.head_only and not request.stepwise
+        starts = np.cumsum([0, *(self.query.blocks[i].size for i in request.stepwise)]).tolist()
+        self.own_size = starts[-1]
+        own = (self.query.blocks[i]._replace(start=start) for i, start in zip(request.stepwise, starts, strict=False))
+        self.own = replace(self.query, blocks=tuple(own))
 
     @property
     def parameters(self) -> int:
@@ -110,41 +75,48 @@ class _Writer:
     def write(self) -> Program:
         """Code and schedule of the request's kind."""
         kind, query = self.request.kind, self.query
-        self.theta = self._room(query.packed * (self._kept + 1))
-        self._segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
-        self._run("theta", P=self.theta)
+        self.theta = self.room(query.packed * (self._kept + 1))
+        self.segment("theta", lambda: parameters.clear(self.code, query, at(op.P)), lambda: parameters.move(
+            self.code, query, job.THETA, at(op.P), parameters.LOAD))  # fmt: skip
+        self.run("theta", P=self.theta)
+        self.segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
+        self.run("own", P=self.theta)
         if kind in (ADAPT, META):
             self._inner_loop()
         phi = self.theta + self.request.steps * self.phi_step if kind in (ADAPT, META) else self.theta
         if kind == ADAPT:
             self._store(phi)
             return self._done()
-        s, v = self._room(query.set_size), self._room(query.packed)
+        s, v = self.room(query.set_size), self.room(query.packed)
         passes, self.prototypes = Passes(self.code, query), self._prototypes(s)
-        self._segment("query", lambda: self._input(query, job.QUERY_X))
-        self._run("query", S=s)
+        self.segment("query", lambda: self._input(query, job.QUERY_X))
+        self.run("query", S=s)
         if kind == PREDICT:
             size = self.request.query * int(query.rows[0, O])
             outputs = op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size
-            self._segment("outputs", passes.forward, lambda: self.code.add(*outputs))
-            self._run("outputs", P=phi, S=s)
+            self.segment("outputs", passes.forward, lambda: self.code.add(*outputs))
+            self.run("outputs", P=phi, S=s)
             return self._done()
-        self._segment("query loss", passes.forward, lambda: self._loss(query, False))
-        self._run("query loss", P=phi, S=s)
+        self.segment("query loss", passes.forward, lambda: self._loss(query, False))
+        self.run("query loss", P=phi, S=s, STEP=self.request.steps if self.request.losses else 0)
         if kind != LOSS:
             backward = [passes.backward] if kind == HVP else [passes.backward, passes.weight_gradient]
-            self._segment("query gradient", *backward)
-            self._run("query gradient", P=phi, S=s, G=v)
+            self.segment("query gradient", *backward)
+            self.run("query gradient", P=phi, S=s, G=v)
         if kind == HVP:
-            u, r = self._room(query.packed), self._room(query.set_size)
-            self._segment("direction", lambda: parameters.move(self.code, query, job.DIRECTION, at(op.U), 0))
-            self._run("direction", U=u)
-            self._segment("query tangents", lambda: self._tangents(passes, query, False, False))
-            self._run("query tangents", P=phi, S=s, U=u, R=r, G=v)
+            u, r = self.room(query.packed), self.room(query.set_size)
+            self.segment("direction", lambda: parameters.move(self.code, query, job.DIRECTION, at(op.U), 0))
+            self.run("direction", U=u)
+            self.segment("query tangents", lambda: self._tangents(passes, query, False, False))
+            self.run("query tangents", P=phi, S=s, U=u, R=r, G=v)
         if kind == META:
-            self._sweep(v)
-            self._segment("sum", lambda: parameters.move(self.code, query, job.GRADIENTS, at(G), parameters.ADD))
-            self._run("sum", G=v)
+            self.segment("own gradient", lambda: self._move_own(job.STEP_GRADIENTS, at(G), parameters.ADD))
+            self.segment("own zeros", lambda: self._move_own(job.STEP_VALUES, at(G), parameters.LOAD))
+            self.segment("added", passes.backward, lambda: passes.weight_gradient(add=True))
+            self._take_own(v, self.request.steps)
+            self._sweep(v, s)
+            self.segment("sum", lambda: parameters.move(self.code, query, job.GRADIENTS, at(G), parameters.ADD))
+            self.run("sum", G=v)
         elif kind in (GRADIENT, HVP):
             self._store(v)
         return self._done()
@@ -156,7 +128,7 @@ class _Writer:
     @property
     def _kept(self) -> int:
         """Parameter vectors kept beside the first."""
-        return self.request.steps if self._exact else 0
+        return self.request.steps if self._exact or (self.request.kind == META and self.request.losses) else 0
 
     def _inner_loop(self) -> None:
         """phi_{k+1} = phi_k - m alpha_k grad L(phi_k)."""
@@ -164,19 +136,19 @@ class _Writer:
         stashed = request.steps * support.set_size * request.itemsize <= STASH_LIMIT
         self.stash = self.head_only or request.memory == "stash" or (request.memory == "auto" and stashed)
         keep_g = request.kind == META and (request.order == 1 or self.stash)
-        self.phi_step = self.query.packed if self._exact else 0
+        self.phi_step = self.query.packed if self._kept else 0
         self.g_step, self.g = (
             (self.query.packed if keep_g else 0),
-            self._room(self.query.packed * (max(request.steps, 1) if keep_g else 1)),
+            self.room(self.query.packed * (max(request.steps, 1) if keep_g else 1)),
         )
-        self.packed_rates = self._room(self.query.packed) if self.per_parameter else -1
-        self._segment("support", lambda: self._input(support, job.SUPPORT_X))
+        self.packed_rates = self.room(self.query.packed) if self.per_parameter else -1
+        self.segment("support", lambda: self._input(support, job.SUPPORT_X))
         if self.head_only:
             self._body()
         else:
             self.passes, self.set_plan, self.features = Passes(self.code, support), support, 0
         sets = request.steps if self._exact and self.stash else min(request.steps, 1)
-        self.sets = self._room(self.set_plan.set_size * sets)
+        self.sets = self.room(self.set_plan.set_size * sets)
         self.set_step = self.set_plan.set_size if self._exact and self.stash else 0
 
         def gradient() -> None:
@@ -185,66 +157,80 @@ class _Writer:
             self.passes.backward()
             self.passes.weight_gradient()
 
-        self._segment("gradient", gradient)
-        self._segment("rates", self._load_rates)
-        self._segment("descend", lambda: self._descend(at(op.P), at(G), at(op.NEXT)))
+        self.segment("gradient", gradient)
+        self.segment("rates", self._load_rates)
+        self.segment("descend", lambda: self._descend(at(op.P), at(G), at(op.NEXT)))
         for k in range(request.steps):
             if not self.head_only and (k == 0 or self.set_step):
-                self._run("support", S=self._set(k))
-            self._run("gradient", **self._at_step(k))
-            self._run("rates", **self._at_step(k))
-            self._run("descend", SIGN=-1, NEXT=self.theta + (k + 1) * self.phi_step, **self._at_step(k))
+                self.run("support", S=self._set(k))
+            self.run("gradient", **self._at_step(k))
+            self.run("rates", **self._at_step(k))
+            self.run("descend", SIGN=-1, NEXT=self.theta + (k + 1) * self.phi_step, **self._at_step(k))
+            self.run("own", P=self.theta + (k + 1) * self.phi_step, RATE_ROW=k + 1)
 
     def _body(self) -> None:
         """Only the head adapts: the body's features are computed once, each step's set is the head's."""
         last = len(self.support.rows) - 1
-        self.features = self._room(self.support.set_size)
+        self.features = self.room(self.support.set_size)
         self.body = Passes(self.code, self.support, 0, last)
-        self.set_plan = _head(self.support, self.line)
+        self.set_plan = head_of(self.support, self.line)
         self.passes = Passes(self.code, self.set_plan, features=op.X)
-        self._segment("body", self.body.forward)
-        self._run("support", S=self.features)
-        self._run("body", P=self.theta, S=self.features)
+        self.segment("body", self.body.forward)
+        self.run("support", S=self.features)
+        self.run("body", P=self.theta, S=self.features)
 
-    def _sweep(self, v: int) -> None:
-        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} from v_S down to v_0, and the gradient of the rates."""
+    def _move_own(self, stream: int, operand: int, direction: int) -> None:
+        """Between the rows of a stream and the parameters that are each step's own."""
+        parameters.move(self.code, self.own, stream, operand, direction, self.own_size)
+
+    def _take_own(self, v: int, k: int) -> None:
+        """What v_k says of the parameters that are step k's own is their gradient and goes no further."""
+        self.run("own gradient", G=v, RATE_ROW=k)
+        self.run("own zeros", G=v, RATE_ROW=self.request.steps + 1)  # the row behind the last holds zeros
+
+    def _sweep(self, v: int, query_set: int) -> None:
+        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} + w_k grad Q(phi_k) down to v_0, and the gradient of the rates."""
         request, code, query = self.request, self.code, self.query
         if request.steps == 0:
             return
-        u = self._room(query.packed)
-        r = self._room(self.set_plan.set_size)
+        u = self.room(query.packed)
+        r = self.room(self.set_plan.set_size)
         if self.per_parameter:
-            self._segment("products", lambda: parameters.multiply(code, query, self.adapted, at(G), at(0, v), at(0, u)))
-            self._segment("rates gradient", lambda: parameters.move(
+            self.segment("products", lambda: parameters.multiply(code, query, self.adapted, at(G), at(0, v), at(0, u)))
+            self.segment("rates gradient", lambda: parameters.move(
                 code, query, job.RATES_GRADIENTS, at(0, u), parameters.ADD, self.parameters))  # fmt: skip
         else:
             count = request.rates[1]
-            self._segment("products", lambda: None)
-            self._segment("rates gradient", lambda: parameters.rates_gradient(
+            self.segment("products", lambda: None)
+            self.segment("rates gradient", lambda: parameters.rates_gradient(
                 code, query, count, self.adapted, at(G), at(0, v)))  # fmt: skip
-        self._segment("scale", lambda: self._descend(-1, at(0, v), at(op.U)))
+        self.segment("scale", lambda: self._descend(-1, at(0, v), at(op.U)))
         if request.order == 2:
-            self._segment("tangents", lambda: self._tangents(self.passes, self.set_plan, True, True))
+            self.segment("tangents", lambda: self._tangents(self.passes, self.set_plan, True, True))
             if self.head_only:
                 to = at(op.X, int(self.support.rows[-1, DX]))
-                self._segment("first features", lambda: self.passes.features_tangent(to, False))
-                self._segment("features", lambda: self.passes.features_tangent(to, True))
+                self.segment("first features", lambda: self.passes.features_tangent(to, False))
+                self.segment("features", lambda: self.passes.features_tangent(to, True))
         for k in range(request.steps - 1, -1, -1):
             here = self._at_step(k)
             if request.order == 2 and not self.set_step and k < request.steps - 1:  # the last step's set is still there
-                self._run("gradient", **here)
-            self._run("products", **here)
-            self._run("rates gradient", SIGN=-1, **here)
+                self.run("gradient", **here)
+            self.run("products", **here)
+            self.run("rates gradient", SIGN=-1, **here)
             if request.order == 2:
-                self._run("rates", **here)
-                self._run("scale", U=u, **here)
-                self._run("tangents", SIGN=-1, U=u, R=r, **(here | {"G": v}))
+                self.run("rates", **here)
+                self.run("scale", U=u, **here)
+                self.run("tangents", SIGN=-1, U=u, R=r, **(here | {"G": v}))
                 if self.head_only:
                     name = "first features" if k == request.steps - 1 else "features"
-                    self._run(name, SIGN=-1, U=u, R=r, **here)
+                    self.run(name, SIGN=-1, U=u, R=r, **here)
+            if request.losses and request.losses[k]:
+                self.run("query loss", P=here["P"], S=query_set, STEP=k)
+                self.run("added", P=here["P"], S=query_set, G=v)
+            self._take_own(v, k)
         if request.order == 2 and self.head_only:
-            self._segment("body gradient", self.body.backward, lambda: self.body.weight_gradient(add=True))
-            self._run("body gradient", P=self.theta, S=self.features, G=v)
+            self.segment("body gradient", self.body.backward, lambda: self.body.weight_gradient(add=True))
+            self.run("body gradient", P=self.theta, S=self.features, G=v)
 
     def _tangents(self, passes: Passes, of: Plan, support: bool, add: bool) -> None:
         passes.forward_tangent()
@@ -262,7 +248,9 @@ class _Writer:
             prototypes.emit(self.code)
             return
         places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
-        which, choices = op.LOSS_TANGENT if tangent else op.LOSS, (request.loss, int(row[O]), weighted)
+        by_step = of.samples if request.losses and not support else 0
+        choices = request.loss, int(row[O]), weighted, by_step
+        which = op.LOSS_TANGENT if tangent else op.LOSS
         self.code.add(which, SERIAL, *streams, *places, out, *choices, row=row)
 
     def _prototypes(self, s: int) -> NDArray[np.int64] | None:
@@ -273,7 +261,7 @@ class _Writer:
         outputs, deltas, o = (int(k) for k in self.query.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
         dtype = np.dtype(f"f{self.request.itemsize}")
         layout = prototype_layout.layout(head, n, self.request.query - n, o, dtype, self.size)
-        self.size, fields = self._up(layout.size), layout.fields.copy()
+        self.size, fields = self.up(layout.size), layout.fields.copy()
         fields[[prototype_layout.SUPPORT, prototype_layout.QUERY]] = s + outputs, s + outputs + n * o
         fields[[prototype_layout.D_SUPPORT, prototype_layout.D_QUERY]] = s + deltas, s + deltas + n * o
         return fields
@@ -294,8 +282,8 @@ class _Writer:
         parameters.descend(self.code, self.query, rates, self.adapted, base, source, target, packed_rates)
 
     def _store(self, vector: int) -> None:
-        self._segment("store", lambda: parameters.move(self.code, self.query, job.RESULTS, at(G), parameters.STORE))
-        self._run("store", G=vector)
+        self.segment("store", lambda: parameters.move(self.code, self.query, job.RESULTS, at(G), parameters.STORE))
+        self.run("store", G=vector)
 
     def _set(self, k: int) -> int:
         return self.sets + k * self.set_step
@@ -305,44 +293,7 @@ class _Writer:
         row = k if self.request.rates[0] > 1 else 0
         return {"P": p, "S": self._set(k), "G": g, "X": self.features, "STEP": k, "RATE_ROW": row}
 
-    def _up(self, count: int) -> int:
-        return -(-count // self.line) * self.line
-
-    def _room(self, count: int) -> int:
-        start, self.size = self.size, self.size + self._up(count)
-        return start
-
-    def _segment(self, name: str, *emit: Callable[[], None]) -> None:
-        begin = len(self.code)
-        for part in emit:
-            part()
-        self.segments[name] = begin, len(self.code)
-
-    def _run(self, name: str, **columns: int) -> None:
-        begin, end = self.segments[name]
-        if begin < end:
-            row = [0] * op.SCHEDULE_FIELDS
-            for column, value in ({"SIGN": 1, "BEGIN": begin, "END": end} | columns).items():
-                row[getattr(op, column)] = value
-            self.rows.append(row)
-
     def _done(self) -> Program:
         schedule = np.array(self.rows, np.int64)
         work = self.query.packed * self.request.query
         return Program(self.code.array(), schedule, self.size, self.query, work, self.prototypes)
-
-
-def _head(of: Plan, line: int) -> Plan:
-    """The last row alone: a set of its outputs only, which reads its inputs in a set of the whole network."""
-    rows, size = of.rows[-1:].copy(), 0
-    row = rows[0]
-    dense = row[OUTPUTS] == row[Y]
-    row[FIRST] = 0
-    counts = {Y: row[N] * row[Y_N], DY: row[N] * row[Y_N], PROBABILITIES: row[N] * row[O]}
-    counts |= {TRANSPOSED: row[W] * row[CP] * row[OCP] * row[H]} if row[KIND] == lt.LINEAR else {}
-    counts |= {} if dense else {OUTPUTS: row[N] * row[O], OUTPUT_DELTAS: row[N] * row[O]}
-    for field, count in counts.items():
-        row[field], size = size, size + -(-int(count) // line) * line
-    if dense:
-        row[OUTPUTS], row[OUTPUT_DELTAS] = row[Y], row[DY]
-    return replace(of, rows=rows, set_size=size)

@@ -15,22 +15,22 @@ from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 def forward(x: Array, scale: Array, shift: Array) -> Array:
     """y = scale x_hat + shift. Shape of x."""
     x_hat, _ = _normalise(x)
-    return _channels(scale, x) * x_hat + _channels(shift, x)
+    return per_channel(scale, x) * x_hat + per_channel(shift, x)
 
 
 def backward(dy: Array, x: Array, scale: Array, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """dx = J(scale dy), dscale = sum dy x_hat, dshift = sum dy. Shapes of x, (T, C), (T, C)."""
     x_hat, r = _normalise(x)
-    dx = _jacobian(_channels(scale, x) * dy, x_hat, r) if need_dx else None
-    return dx, _sum(dy * x_hat), _sum(dy)
+    dx = _jacobian(per_channel(scale, x) * dy, x_hat, r) if need_dx else None
+    return dx, sum_channels(dy * x_hat), sum_channels(dy)
 
 
 def forward_tangent(x: Array, x_dot: Array | None, scale: Array, scale_dot: Array, shift_dot: Array) -> Array:
     """y_dot = scale J(x_dot) + scale_dot x_hat + shift_dot. Shape of x; x_dot None means zero."""
     x_hat, r = _normalise(x)
-    y_dot = _channels(scale_dot, x) * x_hat + _channels(shift_dot, x)
+    y_dot = per_channel(scale_dot, x) * x_hat + per_channel(shift_dot, x)
     if x_dot is not None:
-        y_dot = y_dot + _channels(scale, x) * _jacobian(x_dot, x_hat, r)
+        y_dot = y_dot + per_channel(scale, x) * _jacobian(x_dot, x_hat, r)
     return y_dot
 
 
@@ -48,17 +48,17 @@ def backward_tangent(
     r_dot / r = -r mean(x_hat x_dot), x_hat_dot = J x_dot, dscale_dot = sum(dy_dot x_hat + dy x_hat_dot).
     """
     x_hat, r = _normalise(x)
-    g_dot = _channels(scale, x) * dy_dot + _channels(scale_dot, x) * dy
+    g_dot = per_channel(scale, x) * dy_dot + per_channel(scale_dot, x) * dy
     if x_dot is None:
         dx_dot = _jacobian(g_dot, x_hat, r) if need_dx else None
-        return dx_dot, _sum(dy_dot * x_hat), _sum(dy_dot)
+        return dx_dot, sum_channels(dy_dot * x_hat), sum_channels(dy_dot)
     x_hat_dot = _jacobian(x_dot, x_hat, r)
     dx_dot = None
     if need_dx:
-        g = _channels(scale, x) * dy
+        g = per_channel(scale, x) * dy
         dx_dot = _jacobian(g_dot, x_hat, r) - r * _mean(x_hat * x_dot) * _jacobian(g, x_hat, r)
         dx_dot -= r * (x_hat_dot * _mean(x_hat * g) + x_hat * _mean(x_hat_dot * g))
-    return dx_dot, _sum(dy_dot * x_hat + dy * x_hat_dot), _sum(dy_dot)
+    return dx_dot, sum_channels(dy_dot * x_hat + dy * x_hat_dot), sum_channels(dy_dot)
 
 
 def _normalise(x: Array) -> tuple[Array, Array]:
@@ -78,9 +78,11 @@ def _mean(u: Array) -> Array:
     return np.asarray(u.mean(axis=tuple(range(1, u.ndim - 1)), keepdims=True))  # (T, 1, .., C)
 
 
-def _sum(u: Array) -> Array:
+def sum_channels(u: Array) -> Array:
+    """Sums over N (H, W). (T, C)."""
     return np.asarray(u.sum(axis=tuple(range(1, u.ndim - 1))))  # (T, C)
 
 
-def _channels(a: Array, x: Array) -> Array:
-    return a.reshape(a.shape[0], *(1,) * (x.ndim - 2), a.shape[-1])  # (T, 1, .., C)
+def per_channel(a: Array, x: Array) -> Array:
+    """a (T, C) as it broadcasts over x. (T, 1, .., C)."""
+    return a.reshape(a.shape[0], *(1,) * (x.ndim - 2), a.shape[-1])

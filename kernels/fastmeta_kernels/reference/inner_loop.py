@@ -1,7 +1,9 @@
 """Gradient descent on the support sets, and the exact gradient of the query loss behind it.
 
 phi_{k+1} = phi_k - m alpha_k grad L(phi_k)
-v_S = grad Q(phi_S), v_k = v_{k+1} - H_L(phi_k)[m alpha_k v_{k+1}]
+v_S = w_S grad Q(phi_S), v_k = v_{k+1} - H_L(phi_k)[m alpha_k v_{k+1}] + w_k grad Q(phi_k)
+
+Where some parameters are each step's own, those of v_k are their gradient, and go no further.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
-from fastmeta_kernels.layer_table import OUT_C, OUT_H, Table, blocks
+from fastmeta_kernels.layer_table import OUT_C, OUT_H, Table, blocks, places
 from fastmeta_kernels.reference.derivatives import Pass, gradient_pass, quiet, tangent_pass
 
 STASH_BYTES = 256 * 1024**2  # "auto" keeps every step's activations up to here
@@ -25,7 +27,7 @@ class _Step(NamedTuple):
 @quiet
 def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
     """phi_S (T, P) and support losses (T, S) before each step."""
-    phi = _each_task(theta, support)
+    phi = _put(table, _each_task(theta, support), inner, 0)
     losses = np.empty((len(phi), inner.steps), phi.dtype)
     for k in range(inner.steps):
         run = gradient_pass(table, phi, support)
@@ -43,12 +45,13 @@ def meta_gradient(
     inner: InnerLoop,
     order: int = 2,
     memory: str = "auto",
+    loss_weights: Array | None = None,
 ) -> MetaGradient:
-    """d mean_t Q_t(phi_S) / d theta (P,) and / d alpha (shape of rates); order 1 leaves v = v_S throughout.
+    """d mean_t sum_k w_k Q_t(phi_k) / d theta (P,), / d alpha and / d stepwise; order 1 leaves out H.
 
     d Q / d alpha_k = - m grad L(phi_k) v_{k+1}, summed over whatever shares a rate.
     """
-    phi = _each_task(theta, support)
+    phi = _put(table, _each_task(theta, support), inner, 0)
     stash = memory == "stash" or (memory == "auto" and _stash_bytes(table, support, inner) <= STASH_BYTES)
     support_losses = np.empty((len(phi), inner.steps), phi.dtype)
     steps = []
@@ -57,21 +60,31 @@ def meta_gradient(
         support_losses[:, k] = run.losses
         steps.append(_Step(phi, run if stash else None))
         phi = _descend(table, phi, run.gradient, inner, k)
-    outcome = gradient_pass(table, phi, query)
-    v = outcome.gradient
+    weights = np.eye(1, inner.steps + 1, inner.steps, phi.dtype)[0] if loss_weights is None else loss_weights
+    query_losses, v = np.zeros(len(phi), phi.dtype), np.zeros_like(phi)
     rates_gradient = np.zeros_like(inner.rates)
+    stepwise_gradient = np.zeros((0, 0) if inner.stepwise is None else inner.stepwise.values.shape, phi.dtype)
     moved = slice(*inner.adapted)
-    for k in reversed(range(inner.steps)):
-        run = steps[k].run or gradient_pass(table, steps[k].phi, support)
-        dalpha = np.zeros(v.shape[1], v.dtype)
-        dalpha[moved] = -(run.gradient[:, moved] * v[:, moved]).mean(axis=0)
-        rates_gradient[k % len(rates_gradient)] += _shared(table, dalpha, inner.rates.shape[1])
-        if order == 2:
-            direction = np.zeros_like(v)
-            direction[:, moved] = _rate(table, inner, k) * v[:, moved]
-            v = v - tangent_pass(table, steps[k].phi, direction, support, run)
-        steps.pop()
-    return MetaGradient(outcome.losses, support_losses, v.mean(axis=0), rates_gradient)
+    for k in range(inner.steps, -1, -1):
+        if k < inner.steps:
+            phi, kept = steps.pop()
+            run = kept or gradient_pass(table, phi, support)
+            dalpha = np.zeros(v.shape[1], v.dtype)
+            dalpha[moved] = -(run.gradient[:, moved] * v[:, moved]).mean(axis=0)
+            rates_gradient[k % len(rates_gradient)] += _shared(table, dalpha, inner.rates.shape[1])
+            if order == 2:
+                direction = np.zeros_like(v)
+                direction[:, moved] = _rate(table, inner, k) * v[:, moved]
+                v = v - tangent_pass(table, phi, direction, support, run)
+        if weights[k]:
+            outcome = gradient_pass(table, phi, query)
+            query_losses += weights[k] * outcome.losses
+            v += weights[k] * outcome.gradient
+        if inner.stepwise is not None:
+            own = places(table, inner.stepwise.blocks)
+            stepwise_gradient[k] = v[:, own].mean(axis=0)
+            v[:, own] = 0.0
+    return MetaGradient(query_losses, support_losses, v.mean(axis=0), rates_gradient, stepwise_gradient)
 
 
 def _each_task(theta: Array, data: TaskSet) -> Array:
@@ -79,9 +92,17 @@ def _each_task(theta: Array, data: TaskSet) -> Array:
 
 
 def _descend(table: Table, phi: Array, gradient: Array, inner: InnerLoop, k: int) -> Array:
+    """phi_{k+1}."""
     phi = phi.copy()
     moved = slice(*inner.adapted)
     phi[:, moved] -= _rate(table, inner, k) * gradient[:, moved]
+    return _put(table, phi, inner, k + 1)
+
+
+def _put(table: Table, phi: Array, inner: InnerLoop, k: int) -> Array:
+    """phi, written over with the parameters that are step k's own."""
+    if inner.stepwise is not None:
+        phi[:, places(table, inner.stepwise.blocks)] = inner.stepwise.values[k]
     return phi
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.reference import activations, batch_norm, convolution, linear, pooling
+from fastmeta_kernels.reference import activations, affine, batch_norm, convolution, linear, pooling
 
 Row = list[int]
 Optional = Any  # an Array or None: a weight a layer lacks, a tangent that is zero
@@ -84,6 +84,8 @@ def _forward(row: Row, x: Array, weight: Optional, bias: Optional) -> Array:
             return convolution.forward(x, weight, bias, row[lt.STRIDE], row[lt.PADDING])
         case lt.BATCH_NORM:
             return batch_norm.forward(x, weight, bias)
+        case lt.AFFINE:
+            return affine.forward(x, weight, bias)
         case lt.MAX_POOL:
             return pooling.max_forward(x, row[lt.KERNEL])
         case lt.GLOBAL_MEAN_POOL:
@@ -102,6 +104,8 @@ def _backward(row: Row, dy: Array, x: Array, weight: Optional, need_dx: bool) ->
             return convolution.backward(dy, x, weight, row[lt.STRIDE], row[lt.PADDING], need_dx)
         case lt.BATCH_NORM:
             return batch_norm.backward(dy, x, weight, need_dx)
+        case lt.AFFINE:
+            return affine.backward(dy, x, weight, need_dx)
         case lt.MAX_POOL:
             return pooling.max_backward(dy, x, row[lt.KERNEL]), None, None
         case lt.GLOBAL_MEAN_POOL:
@@ -123,6 +127,8 @@ def _forward_tangent(
             return convolution.forward_tangent(x, x_dot, weight, weight_dot, bias_dot, *geometry)
         case lt.BATCH_NORM:
             return batch_norm.forward_tangent(x, x_dot, weight, weight_dot, bias_dot)
+        case lt.AFFINE:
+            return affine.forward_tangent(x, x_dot, weight, weight_dot, bias_dot)
         case lt.MAX_POOL:
             return pooling.max_forward_tangent(x, x_dot, row[lt.KERNEL])
         case lt.GLOBAL_MEAN_POOL:
@@ -151,6 +157,8 @@ def _backward_tangent(
             return convolution.backward_tangent(dy, dy_dot, x, x_dot, weight, weight_dot, *geometry, need_dx)
         case lt.BATCH_NORM:
             return batch_norm.backward_tangent(dy, dy_dot, x, x_dot, weight, weight_dot, need_dx)
+        case lt.AFFINE:
+            return affine.backward_tangent(dy, dy_dot, x, x_dot, weight, weight_dot, need_dx)
         case lt.MAX_POOL:
             return pooling.max_backward_tangent(dy_dot, x, row[lt.KERNEL]), None, None
         case lt.GLOBAL_MEAN_POOL:
@@ -169,7 +177,7 @@ def _parameters(row: Row, theta: Array) -> tuple[Optional, Optional]:
     start, bias, outputs = row[lt.WEIGHT], row[lt.BIAS], row[lt.OUT_C]
     if start < 0:
         return None, None
-    shape: tuple[int, ...] = (outputs,)  # batch norm
+    shape: tuple[int, ...] = (outputs,)  # batch norm, affine
     if row[lt.KIND] == lt.LINEAR:
         shape = (row[lt.IN_C], outputs)
     elif row[lt.KIND] == lt.CONVOLUTION:

@@ -1,0 +1,190 @@
+"""MAML++: MAML with what makes it train stably, each a switch (Antoniou, Edwards & Storkey 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastmeta import checks, gradients
+from fastmeta.adapted_model import AdaptedModel
+from fastmeta.algorithms.maml import MAML
+from fastmeta.gradient_learner import step_rates
+from fastmeta.learner import Array
+from fastmeta.networks import Network
+from fastmeta.norm_statistics import FixedNorms, measure, norm_channels, norm_parameters
+from fastmeta.optimizers import SGD, Adam, CosineSchedule, Optimizer
+from fastmeta.tasks.episode import Batch
+
+MOMENTUM = 0.1  # share of a new batch in the running statistics
+
+
+class MAMLPlusPlus(MAML):
+    """MAML++ (arXiv 1810.09502, section 4). Every improvement can be switched off; without any it is MAML.
+
+    learn_inner_lr: a rate for each inner step and parameter array, (S, V), all from inner_lr on.
+    multi_step_iterations: for so many iterations the loss is a weighted sum of the query losses after each inner
+    step, from equal weights to the last step alone, linearly; 0: off. first_order_iterations: so many iterations are
+    of first order, the rest exact; 0: off. step_norms: batch norm has a scale and shift of its own before the first
+    inner step and after each, which no inner step moves; by default where the network has batch norm.
+    running_statistics: keep running means and variances of batch norm for each step, of support sets within and of
+    query sets after the inner loop; evaluate(batch_norm="running") uses them, in the inner steps too. Training
+    itself, and evaluation by default, is transductive. Cosine annealing is fit's default optimizer, Adam from 1e-3 to
+    1e-5; rotated classes are those of fm.tasks.Omniglot.
+
+    Raises ValueError or TypeError where an argument is out of range or asks for batch norm that the network does not
+    have, DivergenceError where training diverges.
+
+    >>> from fastmeta import Conv4, MAMLPlusPlus
+    >>> MAMLPlusPlus(Conv4(channels=8), multi_step_iterations=1000).step_norms
+    True
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        inner_lr: ArrayLike = 0.1,
+        inner_steps: int = 5,
+        learn_inner_lr: bool = True,
+        multi_step_iterations: int = 5000,
+        first_order_iterations: int = 0,
+        step_norms: bool | None = None,
+        running_statistics: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(net, inner_lr, inner_steps, learn_inner_lr, device)
+        self.multi_step_iterations = checks.integer("multi_step_iterations", multi_step_iterations, 0)
+        self.first_order_iterations = checks.integer("first_order_iterations", first_order_iterations, 0)
+        self.step_norms = bool(self.batch_norm) if step_norms is None else bool(step_norms)
+        self.running_statistics = bool(running_statistics)
+        for name in ("step_norms", "running_statistics"):
+            if getattr(self, name) and not self.batch_norm:
+                raise ValueError(f"{name}=True must come with a network that has batch norm. {net} has none.")
+        wanted = (self.inner_steps, len(net.parameter_shapes))
+        if learn_inner_lr and np.shape(self.inner_lr) not in ((), wanted):
+            raise ValueError(
+                f"inner_lr of shape {np.shape(self.inner_lr)} must be a number or {wanted} with learn_inner_lr=True: "
+                "one rate for each inner step and parameter array."
+            )
+
+    def default_optimizer(self, iterations: int) -> Optimizer:
+        """Adam from 1e-3 to 1e-5 along a cosine."""
+        return Adam(CosineSchedule(1e-3, 1e-5, steps=max(iterations, 1)))
+
+    def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
+        """`optimizer` for all but the running statistics, which move a tenth of the way to a batch's."""
+        learned = dict.fromkeys(("theta", "inner_lr", "norms"), optimizer)
+        return learned | {"statistics": SGD(MOMENTUM)}
+
+    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+        """theta (P,), rates inner_lr (S, V), norms (S + 1, B) and statistics (S + 1, 2, C), those switched on."""
+        net, rows = self.net, self.inner_steps + 1
+        parameters = {"theta": theta}
+        if self.learn_inner_lr:
+            shape = (self.inner_steps, len(net.parameter_shapes))
+            parameters["inner_lr"] = np.full(shape, self.inner_lr, theta.dtype)
+        if self.step_norms:
+            own = np.concatenate([net.views(theta)[name] for name in norm_parameters(net)])
+            parameters["norms"] = np.tile(own, (rows, 1))
+        if self.running_statistics:
+            channels = sum(norm_channels(net))
+            parameters["statistics"] = np.tile(np.repeat([[0.0], [1.0]], channels, axis=1), (rows, 1, 1))
+            parameters["statistics"] = parameters["statistics"].astype(theta.dtype)
+        return parameters
+
+    def loss_weights(self, iteration: int) -> Array | None:
+        """Weights (S + 1,) of the query losses at this iteration; None where only the last one counts."""
+        if iteration >= self.multi_step_iterations:
+            return None
+        early = (1 - iteration / self.multi_step_iterations) / self.inner_steps
+        weights = np.full(self.inner_steps + 1, early)
+        weights[0], weights[-1] = 0.0, 1 - (self.inner_steps - 1) * early
+        return weights
+
+    def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """The weighted query loss, its gradients, and how far the running statistics are from this batch's."""
+        iteration = self.training.step
+        result = gradients.meta_gradient(
+            self.net,
+            self.theta,
+            batch,
+            inner_lr=self.rates,
+            inner_steps=self.inner_steps,
+            order=1 if iteration < self.first_order_iterations else 2,
+            device=self.device,
+            loss_weights=self.loss_weights(iteration),
+            step_parameters=self._norms(np.arange(self.inner_steps + 1)),
+        )
+        slopes = {"theta": result.gradient}
+        if self.learn_inner_lr:
+            slopes["inner_lr"] = result.inner_lr_gradient
+        if self.step_norms:
+            slopes["norms"] = np.concatenate(list(result.step_gradients.values()), axis=1)
+        if self.running_statistics:
+            slopes["statistics"] = self.parameters["statistics"] - self._batch_statistics(batch)
+        return result.loss, slopes
+
+    def batch_norm_mode(self, asked: str | None) -> str:
+        """ "transductive", "support", or "running" where there are running statistics."""
+        if asked == "running" and self.batch_norm and not self.running_statistics:
+            raise ValueError('batch_norm="running" must come with a learner trained with running_statistics=True.')
+        if asked == "running" and self.running_statistics:
+            return asked
+        return super().batch_norm_mode(asked)
+
+    def descend(
+        self, x: Array, y: Array, weights: Any, steps: Sequence[int], batch_norm: str = "transductive"
+    ) -> Iterator[Array]:
+        """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta.
+
+        With batch_norm "running" they are those of the network with fixed statistics.
+        """
+        net, phi, rates = self.net, self.theta, self.rates
+        fixed = FixedNorms(net) if batch_norm == "running" else None
+        if fixed is not None:
+            net, phi, rates = fixed.network, fixed.widen(phi), fixed.widen(rates)
+        for begin, end in pairwise([0, *steps]):
+            rows = np.minimum(np.arange(begin, end + 1), self.inner_steps)
+            own = self._norms(rows)
+            if fixed is not None:
+                own = {fixed.names[name]: values for name, values in own.items()}
+                own |= fixed.statistics(self.parameters["statistics"][rows])
+            phi = gradients.adapt(
+                net,
+                phi,
+                x,
+                y,
+                step_rates(rates, begin, end),
+                end - begin,
+                weights=weights,
+                step_parameters=own,
+                device=self.device,
+            )
+            yield phi
+
+    def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
+        """The network, or for "running" the one with fixed statistics, with adapted parameters phi."""
+        if batch_norm == "running":
+            return AdaptedModel(FixedNorms(self.net).network, phi, classifies, self.device)
+        return super().model(phi, x_support, classifies, batch_norm)
+
+    def _norms(self, rows: Array) -> dict[str, Array]:
+        """The scales and shifts of some steps, by their names in net.views."""
+        if not self.step_norms:
+            return {}
+        names = norm_parameters(self.net)
+        edges = np.cumsum([self.net.parameter_shapes[name][0] for name in names])[:-1]
+        return dict(zip(names, np.split(self.parameters["norms"][rows], edges, axis=1), strict=True))
+
+    def _batch_statistics(self, batch: Batch) -> Array:
+        """(S + 1, 2, C): of the support sets before each inner step, of the query sets after the last; task means."""
+        path = list(self.descend(batch.x_support, batch.y_support, batch.support_weights, range(self.inner_steps + 1)))
+        sets = [batch.x_support] * self.inner_steps + [batch.x_query]
+        parts = []
+        for phi, x in zip(path, sets, strict=True):
+            phis = np.broadcast_to(phi, (len(batch), phi.shape[-1]))
+            parts.append(measure(self.net, phis, x, self.device).mean(axis=0))
+        return np.stack(parts)

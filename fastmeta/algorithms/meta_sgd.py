@@ -1,0 +1,34 @@
+"""Meta-SGD: MAML that learns a rate for every parameter (Li, Zhou, Chen & Li 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastmeta.algorithms.maml import MAML
+from fastmeta.learner import Array
+from fastmeta.networks import Network
+
+
+class MetaSGD(MAML):
+    """phi = theta - alpha * grad L(theta), theta and alpha (P,) both learned (arXiv 1707.09835, algorithm 1).
+
+    inner_lr: what alpha starts from, a number or (P,); the entries learn by their own gradients and the same
+    optimizer, and may become negative. The paper takes one inner step and draws alpha from [0.005, 0.1]. Other
+    arguments, errors and results are MAML's.
+
+    >>> from fastmeta import MLP, MetaSGD, tasks
+    >>> meta_sgd = MetaSGD(MLP((1, 40, 40, 1)), device="numpy").fit(tasks.Sinusoid(), iterations=2)
+    >>> meta_sgd.rates.shape
+    (1761,)
+    """
+
+    def __init__(self, net: Network, inner_lr: ArrayLike = 0.01, inner_steps: int = 1, device: str = "cpu") -> None:
+        super().__init__(net, inner_lr, inner_steps, learn_inner_lr=True, device=device)
+        count = net.parameter_count
+        if np.shape(self.inner_lr) not in ((), (count,)):
+            raise ValueError(f"inner_lr of shape {np.shape(self.inner_lr)} must be a number or ({count},) for {net}.")
+
+    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+        """theta (P,), and inner_lr (P,): a rate for each of its values."""
+        return {"theta": theta, "inner_lr": np.full(theta.shape, self.inner_lr, theta.dtype)}

@@ -1,0 +1,119 @@
+"""Reptile: theta moves towards the parameters that tasks learn (Nichol, Achiam & Schulman 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks, gradients, inputs
+from fastmeta.gradient_learner import GradientLearner, naming_step
+from fastmeta.learner import Array
+from fastmeta.networks import Network
+from fastmeta.optimizers import SGD, Adam, LinearSchedule, Optimizer, State
+from fastmeta.tasks.episode import Batch, stream
+from fastmeta_kernels.contract import TaskSet
+
+Rows = NDArray[np.int64]
+
+
+class Reptile(GradientLearner):
+    """theta += epsilon * mean over tasks of (phi - theta), no second derivatives (arXiv 1803.02999, algorithm 2).
+
+    phi is theta after `inner_steps` of an optimizer on mini-batches of `inner_batch` support samples: they walk
+    through the support set in random order, again and again; None, or a smaller set, means all of it at each step.
+    inner_optimizer: "adam", which has beta1=0 and keeps its second moment from task to task and for evaluation, as
+    the authors' code does, or "sgd"; inner_lr: its rate. The support set should be larger than at evaluation (the
+    paper: 10 shots); query samples give the reported loss and nothing else. tasks_per_step=1 is the serial
+    version, algorithm 1. epsilon is the rate of fit's optimizer, by default SGD from 1 to 0 in a straight line.
+
+    Raises ValueError or TypeError where an argument is out of range, DivergenceError where training diverges.
+
+    >>> from fastmeta import MLP, Reptile, tasks
+    >>> reptile = Reptile(MLP((1, 40, 40, 1)), inner_lr=0.02, inner_optimizer="sgd", device="numpy")
+    >>> reptile.fit(tasks.Sinusoid(), iterations=2).evaluate(tasks.Sinusoid(), episodes=4).measure
+    'mse'
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        inner_lr: float = 1e-3,
+        inner_steps: int = 5,
+        inner_batch: int | None = 10,
+        inner_optimizer: str = "adam",
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device)
+        self.inner_batch = None if inner_batch is None else checks.integer("inner_batch", inner_batch, 1)
+        self.inner_optimizer = checks.choice("inner_optimizer", inner_optimizer, ("adam", "sgd"))
+        self._rule = Adam(inner_lr, beta1=0.0) if inner_optimizer == "adam" else SGD(inner_lr)
+
+    def default_optimizer(self, iterations: int) -> Optimizer:
+        """SGD with epsilon from 1 to 0."""
+        return SGD(LinearSchedule(1.0, 0.0, steps=max(iterations, 1)))
+
+    def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
+        """theta's is `optimizer`; the second moment is replaced by that of the tasks."""
+        return {"theta": optimizer, "second_moment": SGD(1.0)}
+
+    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+        """theta (P,), and for "adam" its second moment (P,)."""
+        adam = self.inner_optimizer == "adam"
+        return {"theta": theta} | ({"second_moment": np.zeros_like(theta)} if adam else {})
+
+    def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """The mean query loss at phi, and theta - mean phi."""
+        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
+        rng = stream(self._settings["seed"], self.training.step)
+        *_, (phi, state) = self._walk(support, self.inner_steps, rng, len(batch))
+        losses = gradients.loss(self.net, phi, *query, device=self.device)
+        slopes = {"theta": self.theta - phi.mean(axis=0)}
+        if state.moments:
+            slopes["second_moment"] = self.parameters["second_moment"] - state.moments[1].mean(axis=0)
+        return float(losses.mean(dtype=np.float64)), slopes
+
+    def descend(
+        self, x: Array, y: Array, weights: Any, steps: Sequence[int], batch_norm: str = "transductive"
+    ) -> Iterator[Array]:
+        """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta."""
+        support = inputs.task_set(self.net, x, y, weights, self.theta.dtype)
+        walk = self._walk(support, steps[-1], np.random.default_rng(0), 1)  # the same order for every task
+        for k, (phi, _) in enumerate(walk):
+            if k in steps:
+                yield phi[0] if inputs.is_single(self.net, x) else phi
+
+    def _walk(
+        self, support: TaskSet, steps: int, rng: np.random.Generator, orders: int
+    ) -> Iterator[tuple[Array, State]]:
+        """phi (T, P) and the state of the inner optimizer before the first inner step and after each."""
+        tasks, samples = support.x.shape[:2]
+        phi = np.tile(self.theta, (tasks, 1))
+        second = self.parameters.get("second_moment")
+        moments = () if second is None else (np.zeros_like(phi), np.tile(second, (tasks, 1)))
+        state = State(self.training.step * self.inner_steps, moments)
+        yield phi, state
+        whole = self.inner_batch is None or self.inner_batch >= samples
+        rows = None if whole else mini_batches(rng, orders, samples, self.inner_batch or samples, steps)
+        for k in range(steps):
+            chosen = support if rows is None else _picked(support, rows[:, k])
+            with naming_step(k + 1, steps):
+                _, slopes = gradients.gradient(self.net, phi, *chosen, device=self.device)
+                phi, state = self._rule.update(phi, slopes, state)
+            yield phi, state
+
+
+def mini_batches(rng: np.random.Generator, tasks: int, samples: int, size: int, steps: int) -> Rows:
+    """(tasks, steps, size) sample numbers: a task's samples in random order, shuffled anew when all were taken."""
+    rounds = -(-steps * size // samples)
+    order = np.tile(np.arange(samples), (tasks, rounds, 1))
+    return rng.permuted(order, axis=2).reshape(tasks, -1)[:, : steps * size].reshape(tasks, steps, size)
+
+
+def _picked(data: TaskSet, rows: Rows) -> TaskSet:
+    """Samples `rows` (T or 1, B) of each task."""
+    tasks = np.arange(len(data.x))[:, None]
+    weights = None if data.weights is None else data.weights[tasks, rows]
+    return TaskSet(data.x[tasks, rows], data.y[tasks, rows], weights)

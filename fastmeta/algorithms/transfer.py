@@ -1,0 +1,205 @@
+"""Transfer learning: one classifier of all training classes, then a new head for each task. The baseline to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmeta import checks, gradients, inputs
+from fastmeta.adapted_model import AdaptedModel
+from fastmeta.folding import folded, norm_sizes, population_statistics
+from fastmeta.heads import HEADS, normalised
+from fastmeta.layers import Linear
+from fastmeta.learner import Learner
+from fastmeta.networks import Network
+from fastmeta.tasks.episode import Batch, stream
+
+Array = NDArray[Any]
+STATISTICS_SAMPLES = 1024
+
+
+class LabelledSource(Protocol):
+    """Labelled samples, as `fm.tasks.from_arrays` keeps them."""
+
+    y: Array  # (n,) any whole numbers
+    classes: Array  # (C,) the distinct ones, ascending
+
+    def take(self, rows: Array) -> Array:
+        """Samples rows.shape + (...), float32."""
+        ...
+
+
+class Transfer(Learner):
+    """Pretraining on all training classes at once, then a head fitted to the features of each support set.
+
+    net: a classifier of the training classes, so net.outputs is their number, whose last layer is Linear; what comes
+    before gives the features, which are scaled to length 1. head: "linear", logistic regression with an L2
+    penalty of 1 (Tian et al. 2020, arXiv 2003.11539); "cosine" (Chen et al. 2019, arXiv 1904.04232); or "centroid",
+    the nearest class mean (Wang et al. 2019, arXiv 1911.04623). An iteration of `fit` takes tasks_per_step
+    batches of batch_size samples, each with batch-norm statistics of its own. inductive: adaptation and evaluation
+    use the statistics of training samples, taken once at the end of `fit`, so that no sample sees another;
+    False: those of the set at hand (transductive). Ways and shots may differ from task to task.
+
+    Raises ValueError or TypeError where an argument is out of range, DivergenceError where training diverges.
+
+    >>> from fastmeta import MLP, Transfer, tasks
+    >>> x, y = np.random.default_rng(0).normal(size=(60, 8)), np.repeat([3, 5, 9], 20)
+    >>> source = tasks.from_arrays(x, y, ways=2, shots=1, queries=5)
+    >>> transfer = Transfer(MLP((8, 16, 3)), head="centroid", device="numpy").fit(source, iterations=2)
+    >>> transfer.evaluate(source, episodes=4).measure
+    'accuracy'
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        head: str = "linear",
+        batch_size: int = 64,
+        inductive: bool = True,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(net, device)
+        self.head = checks.choice("head", head, HEADS)
+        self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.inductive = bool(inductive)
+        if not isinstance(net.layers[-1], Linear) or net.head[0] == 0:
+            raise ValueError(f"net={net} must end with a Linear layer and have parameters before it. Add one.")
+        self._norms = sum(norm_sizes(net)) if self.inductive else 0
+
+    @property
+    def batch_norm(self) -> str:
+        """Whose statistics batch norm uses after training: "inductive", "transductive", "" where there is none."""
+        return "inductive" if self._norms else super().batch_norm
+
+    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+        """theta (P,), and where batch norm is inductive the means and variances "statistics" (2, C)."""
+        statistics = {"statistics": np.zeros((2, self._norms), theta.dtype)} if self._norms else {}
+        return {"theta": theta} | statistics
+
+    def fit(self, tasks: Any, iterations: int, tasks_per_step: int = 1, *arguments: Any, **options: Any) -> Self:
+        """Learn from `iterations` times `tasks_per_step` batches of samples of all classes of `tasks`.
+
+        tasks: labelled samples, such as fm.tasks.from_arrays(...) or a part of Omniglot. The other arguments are
+        those of every learner. A run stopped with Ctrl-C has no batch-norm statistics before it has been resumed.
+        """
+        if not all(hasattr(tasks, name) for name in ("take", "y", "classes")):
+            raise TypeError(f"tasks={tasks!r} must be labelled samples, such as fm.tasks.from_arrays(x, y).")
+        if len(tasks.classes) != self.net.outputs:
+            raise ValueError(
+                f"net has {self.net.outputs} outputs but tasks have {len(tasks.classes)} classes. Give it as many."
+            )
+        batches = Minibatches(tasks, self.batch_size)
+        super().fit(batches, iterations, tasks_per_step, *arguments, **options)
+        if self._norms:
+            self._take_statistics(batches)
+            if options.get("checkpoint") is not None:
+                self.save(options["checkpoint"])
+        return self
+
+    def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """The mean loss of the batches and its gradient; nothing moves the statistics."""
+        losses, slopes = gradients.gradient(self.net, self.theta, batch.x_query, batch.y_query, device=self.device)
+        slope = slopes.mean(axis=0, dtype=np.float64).astype(slopes.dtype)
+        still = {name: np.zeros_like(values) for name, values in self.parameters.items() if name != "theta"}
+        return float(losses.mean(dtype=np.float64)), {"theta": slope} | still
+
+    def adapt(self, x_support: ArrayLike, y_support: ArrayLike, weights: ArrayLike | None = None) -> HeadModel:
+        """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1, are samples; no gradient step.
+
+        weights (N,) multiply each sample's loss. (T, N, ...) data give a model of T tasks at once.
+        """
+        net, theta = self._features
+        x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)
+        single = inputs.is_single(net, x)
+        x = inputs.samples(net, x, theta.dtype, "x_support")
+        shares = _shares(x, y, weights)
+        features = normalised(gradients.predict(net, theta, x, device=self.device))
+        weight, bias = HEADS[self.head](features, shares)
+        weight, bias = (a[0] if single else a for a in (weight, bias))
+        return HeadModel(net, theta, True, self.device, weight=weight, bias=bias)
+
+    def query_outputs(self, batch: Batch) -> Array:
+        """Logits (T, M, ways) of the query sets."""
+        return self.adapt(batch.x_support, batch.y_support, batch.support_weights).outputs(batch.x_query)
+
+    @property
+    def _features(self) -> tuple[Network, Array]:
+        """The network up to its last layer and its parameters, batch norm folded in where it is inductive."""
+        body = Network(self.net.layers[:-1], self.net.input_shape)
+        theta = self.theta[: body.parameter_count]
+        if not self._norms:
+            return body, theta
+        means, variances = self.parameters["statistics"]
+        if not variances.any():
+            raise RuntimeError("Transfer has no batch-norm statistics yet. Let fit(tasks, ...) reach its end.")
+        return folded(body, theta, means, variances)
+
+    def _iterate(self, tasks: Any, optimizer: Any) -> float:
+        if self._norms and self.parameters["statistics"].any():  # those of earlier parameters
+            still = {"statistics": np.zeros_like(self.parameters["statistics"])}
+            self._training = self.training._replace(parameters=self.parameters | still)
+        return super()._iterate(tasks, optimizer)
+
+    def _take_statistics(self, batches: Minibatches) -> None:
+        body = Network(self.net.layers[:-1], self.net.input_shape)
+        seed, count = self._settings["seed"], -(-STATISTICS_SAMPLES // self.batch_size)
+        x = (batches.sample(1, seed, step).x_query for step in range(count))
+        found = population_statistics(body, self.theta[: body.parameter_count], x, self.device)
+        parameters = self.parameters | {"statistics": np.array(found, self.theta.dtype)}
+        self._training = self.training._replace(parameters=parameters)
+
+
+def _shares(x: Array, y: Array, weights: Any) -> Array:
+    """One-hot labels times weights, (T, N, K) in x's dtype, for x (T, N, ...) and y (T, N) or (N,)."""
+    labels = y if y.ndim == 2 else y[None]
+    if labels.dtype.kind not in "iu" or labels.shape != x.shape[:2]:
+        raise ValueError(f"y_support of shape {y.shape} and dtype {y.dtype} must be one whole number a sample.")
+    shares: Array = (labels[..., None] == np.arange(max(labels.max() + 1, 1))).astype(x.dtype)
+    if weights is not None:
+        values = inputs.array("weights", weights)
+        fits = values.dtype.kind in "fiu" and values.shape == y.shape
+        if not fits or not ((values >= 0) & (values < np.inf)).all():
+            raise ValueError(f"weights of shape {values.shape} must be finite numbers of at least 0, {y.shape}.")
+        shares *= values.reshape(*labels.shape, 1).astype(x.dtype)
+    if labels.min() < 0 or not shares.any(axis=1).all():
+        raise ValueError("y_support must hold each label 0 .. ways-1, with a weight above 0. Number classes so.")
+    return shares
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeadModel(AdaptedModel):
+    """`net` gives features, the same for every task; logits are normalised features @ weight + bias.
+
+    weight (D, K) and bias (1, K), or with a leading T.
+    """
+
+    weight: Array
+    bias: Array
+
+    def outputs(self, x: ArrayLike) -> Array:
+        """Logits (N, K) of x (N, ...), or (T, N, K) of x (T, N, ...)."""
+        logits: Array = normalised(super().outputs(x)) @ self.weight + self.bias
+        return logits
+
+
+@dataclass(frozen=True)
+class Minibatches:
+    """Batches of `size` samples drawn from all classes, labelled by place in `tasks.classes`."""
+
+    tasks: LabelledSource
+    size: int
+
+    @cached_property
+    def labels(self) -> Array:
+        """(n,) in 0 .. C-1."""
+        return np.searchsorted(self.tasks.classes, self.tasks.y)
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
+        """`tasks` batches as query sets (the support sets are the same); a pure function of (seed, step)."""
+        rows = stream(seed, step).integers(len(self.labels), size=(checks.integer("tasks", tasks, 1), self.size))
+        x, y = self.tasks.take(rows), self.labels[rows]
+        return Batch(x, y, x, y)

@@ -1,0 +1,121 @@
+"""Few-shot classification of images in folders or files, as miniImageNet, CIFAR-FS and tieredImageNet come."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+from fastmeta.tasks.image_splits import PARTS, STEMS, Split, check_disjoint, named_split
+from fastmeta.tasks.labelled import LabelledTasks
+
+Arrays = dict[str, tuple[NDArray[Any], NDArray[Any]]]  # images (n, size, size, C) and class numbers (n,) by part
+Classes = dict[str, tuple[str, ...]]
+
+
+class Images:
+    """N-way K-shot tasks over labelled images: `train`, `validation` and `test` with classes of their own.
+
+    root: a folder in one of these layouts, or one file with everything (which needs a split):
+    - train/CLASS/*.jpg, val/CLASS/*.jpg, test/CLASS/*.jpg (tieredImageNet, most copies of the others);
+    - CLASS/*.jpg, also below images/ or data/, with a split by class name (CIFAR-FS as published);
+    - train.csv, val.csv, test.csv with the columns filename,label beside images/ (miniImageNet as published);
+    - train.npz, val.npz, test.npz, or .h5, .hdf5 or .parquet, with images x (n, H, W, C) and labels y (n,).
+    split: "miniimagenet" (Ravi & Larochelle 2017) or "cifar-fs" (Bertinetto et al. 2019), the published class
+    names; or your own {"train": [...], "validation": [...], "test": [...]}; None: as the files say.
+
+    Images come out as (image_size, image_size, C), uint8 divided by 255; other sizes are resized by LANCZOS, the
+    sides independently. Decoded folders are cached in the user's cache folder (or FASTMETA_CACHE) and read as
+    they go. `classes` maps each part to its class names. A file that would take more than `largest_gib` in
+    memory is refused before it is expanded.
+
+    Raises ValueError or TypeError for bad sizes, splits that share classes, pickles and damaged files;
+    FileNotFoundError where images are missing; ModuleNotFoundError where Pillow, h5py or pyarrow is.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 15,
+        image_size: int = 84,
+        split: Split = None,
+        largest_gib: float = 16.0,
+    ) -> None:
+        self.root = Path(root)
+        self.ways = checks.integer("ways", ways, 2)
+        self.shots = checks.integer("shots", shots, 1)
+        self.queries = checks.integer("queries", queries, 1)
+        self.image_size = checks.integer("image_size", image_size, 1)
+        most_bytes = int(checks.positive("largest_gib", largest_gib) * 2**30)
+        names = named_split(split)
+        if not self.root.exists():
+            raise FileNotFoundError(f'root="{root}" must exist. Give the folder or file that holds the images.')
+        self._arrays, self.classes = _load(self.root, names, self.image_size, most_bytes)
+        check_disjoint(f'root="{root}"', self.classes)
+
+    @cached_property
+    def train(self) -> LabelledTasks:
+        """Tasks of the training classes; built on first use, as are the other two."""
+        return self._tasks("train")
+
+    @cached_property
+    def validation(self) -> LabelledTasks:
+        """Tasks of the validation classes."""
+        return self._tasks("validation")
+
+    @cached_property
+    def test(self) -> LabelledTasks:
+        """Tasks of the test classes."""
+        return self._tasks("test")
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(names)} {part}" for part, names in self.classes.items())
+        sizes = f"ways={self.ways}, shots={self.shots}, queries={self.queries}, image_size={self.image_size}"
+        return f'Images("{self.root}", {sizes}; classes: {counts})'
+
+    def _tasks(self, part: str) -> LabelledTasks:
+        if part not in self._arrays:
+            raise ValueError(f'root="{self.root}" has no {part} part, only {", ".join(self._arrays)}. Add it.')
+        x, y = self._arrays[part]
+        return LabelledTasks(x, y, self.ways, self.shots, self.queries)
+
+
+def _load(root: Path, names: Classes | None, size: int, most_bytes: int) -> tuple[Arrays, Classes]:
+    """Images (n, size, size, C) and class numbers (n,) by part, and class names by part."""
+    from fastmeta.tasks.image_arrays import find_array_files, read_arrays
+    from fastmeta.tasks.image_folders import decoded, find_files
+
+    files = {"": root} if root.is_file() else find_array_files(root, STEMS)
+    if not files:
+        found = find_files(root, names)
+        classes = {part: tuple(members) for part, members in found.items()}
+        check_disjoint(f'root="{root}"', classes)
+        return decoded(found, size), classes
+    if root.is_file() and names is None:
+        raise ValueError(f'split=None must be a split by class name where root is one file, as "{root}" is. Give one.')
+    labelled = {part: read_arrays(path, size, most_bytes) for part, path in files.items()}
+    if names is not None:
+        x = np.concatenate([x for x, _ in labelled.values()])
+        y = np.concatenate([y for _, y in labelled.values()])
+        absent = sorted({name for chosen in names.values() for name in chosen} - set(y.tolist()))
+        if absent:
+            raise ValueError(f'root="{root}" must hold images of each class of split; not {", ".join(absent[:5])}.')
+        labelled = {part: _of(x, y, chosen) for part, chosen in names.items()}
+    arrays: Arrays = {}
+    found_classes: Classes = {}
+    for part in (part for part in PARTS if part in labelled):
+        x, y = labelled[part]
+        distinct, numbers = np.unique(y, return_inverse=True)
+        arrays[part], found_classes[part] = (x, numbers), tuple(distinct.tolist())
+    return arrays, found_classes
+
+
+def _of(x: NDArray[Any], y: NDArray[Any], names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    chosen = np.isin(y, names)
+    return x[chosen], y[chosen]

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastmeta as fm
+from fastmeta.algorithms.imaml import conjugate_gradients
+from tests.algorithms.learners import Fixed, meta_gradient_errors
+from tests.cases import Case
+from tests.gradcheck import relative
+from tests.test_gradients import EVERYDAY, networks
+
+
+@st.composite
+def problems(draw):
+    net = draw(networks())
+    loss = draw(st.sampled_from(["squared_error", "cross_entropy"]))
+    case = Case("drawn", net, loss, draw(st.integers(1, 3)), draw(st.integers(4, 6)), draw(st.integers(3, 6)))
+    return case, draw(st.integers(0, 99)), draw(st.booleans())
+
+
+@EVERYDAY
+@given(drawn=problems())
+def test_meta_gradients_against_central_differences(drawn):
+    """With the inner problem solved to rounding, and as many conjugate gradients as it takes."""
+    case, seed, weighted = drawn
+    theta, batch = case.make(seed=seed, weighted=weighted)
+    strength = 200.0  # above the curvature of these losses: a well-posed problem
+    learner = fm.iMAML(case.network, 1 / (1.5 * strength), 60, strength, 25, device="numpy")
+    learner.fit(Fixed(batch), 0, theta=theta)
+    errors = meta_gradient_errors(learner, batch, seed, lambda: next(learner.implicit_gradients(batch)))
+    assert max(errors.values()) <= 1e-7
+
+
+def converged(cg_steps):
+    """A learner, its batch and the exact implicit gradient, by a dense solve, of a small problem solved to rounding."""
+    case = Case("small", fm.MLP((2, 5, 2), "tanh"), tasks=3)
+    theta, batch = case.make()
+    net, strength = case.network, 0.5
+    learner = fm.iMAML(net, 0.4, 400, strength, cg_steps, device="numpy").fit(Fixed(batch), 0, theta=theta)
+    x, y = batch.x_support, batch.y_support
+    phi = learner.adapt(x, y).theta
+    stationary = fm.gradient(net, phi, x, y, device="numpy")[1] + strength * (phi - theta)
+    assert np.abs(stationary).max() < 1e-14
+    columns = [fm.hvp(net, phi, v, x, y, device="numpy") for v in np.eye(theta.size)]
+    matrices = np.eye(theta.size) + np.stack(columns, axis=2) / strength
+    slopes = fm.gradient(net, phi, batch.x_query, batch.y_query, device="numpy")[1]
+    return learner, batch, np.linalg.solve(matrices, slopes[..., None])[..., 0].mean(axis=0)
+
+
+def test_error_falls_to_the_exact_gradient_over_conjugate_gradient_steps():
+    learner, batch, exact = converged(cg_steps=25)
+    _, *curve = learner.implicit_gradients(batch)
+    errors = [relative(gradient, exact) for gradient in curve]
+    assert errors[-1] < 1e-12
+    assert all(later < 0.7 * sooner for sooner, later in zip(errors, errors[3:], strict=False) if sooner > 1e-11)
+    found = meta_gradient_errors(learner, batch, loss=lambda: next(learner.implicit_gradients(batch)))
+    assert max(found.values()) <= 1e-7
+
+
+def test_memory_does_not_depend_on_inner_steps():
+    net = fm.MLP((1, 40, 40, 1))
+    tasks = fm.tasks.Sinusoid()
+    batch, peaks = tasks.sample(20, seed=0), []
+    for steps in (5, 5, 100):
+        learner = fm.iMAML(net, 0.01, steps, device="numpy").fit(tasks, 0)
+        tracemalloc.start()
+        learner.meta_gradients(batch)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.02 * peaks[1]
+
+
+def test_inner_steps_pull_back_to_theta():
+    """With a huge regularization nothing moves; with next to none it is gradient descent."""
+    case = Case("small", fm.MLP((2, 5, 2), "tanh"))
+    theta, batch = case.make()
+    x, y = batch.x_support, batch.y_support
+
+    def adapted(inner_lr, regularization):
+        learner = fm.iMAML(case.network, inner_lr, 10, regularization, device="numpy")
+        return learner.fit(Fixed(batch), 0, theta=theta).adapt(x, y).theta
+
+    assert np.abs(adapted(1e-7, 1e6) - theta).max() < 1e-5
+    descended = fm.adapt(case.network, theta, x, y, 0.1, 10, device="numpy")
+    assert relative(adapted(0.1, 1e-12), descended) < 1e-10
+
+
+def test_conjugate_gradients_stop_where_they_must():
+    matrices = np.stack([np.diag([1.0, 4.0, 9.0]), np.eye(3), np.diag([-1.0, -1.0, -1.0]), np.eye(3)])
+    b = np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    *_, x = conjugate_gradients(lambda v: np.einsum("tij,tj->ti", matrices, v), b, steps=5)
+    np.testing.assert_allclose(x[0], [1, 1 / 4, 1 / 9], rtol=1e-12)
+    np.testing.assert_allclose(x[1], b[1], rtol=1e-15)
+    np.testing.assert_array_equal(x[2:], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"inner_lr": -0.1}, r"inner_lr=-0\.1 must be positive"),
+        ({"regularization": 0}, "regularization=0 must be positive"),
+        ({"cg_steps": 0}, "cg_steps=0 must be at least 1"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fm.iMAML(fm.MLP((1, 1)), **arguments)

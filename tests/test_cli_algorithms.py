@@ -1,0 +1,103 @@
+"""Every algorithm on the command line: its recipe, its own options, and a run that resumes to the same bits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import fastmeta as fm
+from fastmeta.cli.problems import ALGORITHMS
+from tests.test_cli import QUICK, Drawings, arrays, assert_same_run, invoke, succeed
+
+INNER = [name for name in ALGORITHMS if name not in ("transfer", "protonet")]
+
+
+@pytest.mark.parametrize("algorithm", INNER)
+def test_sinusoid_run_resumes_to_the_same_bits(algorithm, tmp_path, monkeypatch):
+    """Stopped behind the fifth of eight iterations."""
+    options = ["--algorithm", algorithm, "--iterations", 8, "--episodes", 4, "--device", "numpy"]
+    succeed("train", "sinusoid", *options, "--out", tmp_path / "straight")
+    fit = fm.learner.Learner._iterate
+
+    def stopped(self, tasks, optimizer):
+        if self.training.step == 5:
+            raise KeyboardInterrupt
+        return fit(self, tasks, optimizer)
+
+    monkeypatch.setattr(fm.learner.Learner, "_iterate", stopped)
+    assert invoke("train", "sinusoid", *options, "--out", tmp_path / "resumed").exit_code == 130
+    monkeypatch.undo()
+    succeed("train", "sinusoid", "--out", tmp_path / "resumed", "--resume")
+    assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+    learner = fm.load(tmp_path / "straight" / "checkpoint.safetensors", device="numpy")
+    assert type(learner) is ALGORITHMS[algorithm]
+    assert type(learner).__name__ in succeed("evaluate", tmp_path / "straight", "--device", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe", "outer"),
+    [
+        (["anil"], {"inner_lr": 0.4, "inner_steps": 5, "tasks_per_step": 32, "evaluation_steps": [5]}, "Adam"),
+        (["boil"], {"inner_lr": 0.4, "inner_steps": 1, "tasks_per_step": 32, "evaluation_steps": [3]}, "Adam"),
+        (["meta-sgd"], {"inner_lr": 0.1, "inner_steps": 1, "evaluation_steps": [1]}, "Adam"),
+        (
+            ["maml++", "--first-order-iterations", 1, "--running-statistics", "--batch-norm", "running"],
+            {"inner_lr": 0.1, "inner_steps": 5, "tasks_per_step": 8, "multi_step_iterations": 0},
+            "CosineSchedule",
+        ),
+        (["reptile"], {"inner_lr": 1e-3, "inner_steps": 5, "inner_batch": 10, "train_shots": 10}, "LinearSchedule"),
+        (
+            ["reptile", "--ways", 20, "--train-shots", 3],
+            {"inner_lr": 5e-4, "inner_steps": 10, "inner_batch": 20, "train_shots": 3, "evaluation_steps": [50]},
+            "LinearSchedule",
+        ),
+        (["imaml"], {"inner_lr": 0.1, "inner_steps": 16, "regularization": 2.0, "cg_steps": 5}, "Adam"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_omniglot_trains_by_the_algorithms_recipe(tmp_path, monkeypatch, options, recipe, outer):
+    monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
+    small = ["--channels", 2, "--iterations", 2, "--episodes", 2, "--device", "numpy", "--data", tmp_path]
+    output = succeed("train", "omniglot", "--algorithm", *options, *small, "--out", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {key: config[key] for key in recipe} == recipe
+    learner = fm.load(tmp_path / "run" / "checkpoint.safetensors", device="numpy")
+    assert outer in json.dumps(learner._settings["optimizer"])
+    assert f"batch norm {'running' if 'running' in options else 'transductive'}" in output
+    if "running" in options:
+        assert arrays(tmp_path / "run")["statistics"].shape == (6, 2, 8)
+        assert "batch norm support" in succeed(
+            "evaluate", tmp_path / "run", "--device", "numpy", "--batch-norm", "support"
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["maml", "--cg-steps", 3], "cg_steps=3 must be left out: --algorithm maml has no --cg-steps."),
+        (["meta-sgd", "--learn-inner-lr"], "learn_inner_lr=True must be left out: --algorithm meta-sgd has no"),
+        (["imaml", "--train-shots", 3], "train_shots=3 must be left out: --algorithm imaml has no --train-shots."),
+        (["maml++", "--step-norms"], "step_norms=True must come with a network that has batch norm."),
+        (["reptile", "--inner-optimizer", "adm"], 'Did you mean "adam"?'),
+        (["maml", "--batch-norm", "support"], 'batch_norm="support" must be left out'),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, options, message):
+    result = invoke("train", "sinusoid", "--algorithm", *options, "--iterations", 1, "--out", tmp_path, *QUICK)
+    assert result.exit_code != 0
+    assert message in result.output
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_batch_norm_that_is_not_there_is_said_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
+    small = ["--channels", 2, "--episodes", 2, "--device", "numpy", "--data", tmp_path, "--batch-norm", "running"]
+    for algorithm, message in (
+        ("maml++", 'batch_norm="running" must come with a learner trained with running_statistics=True'),
+        ("fomaml", 'batch_norm="running" must be one of "transductive", "support"'),
+        ("transfer", 'batch_norm="running" must be left out: Transfer has one mode only.'),
+    ):
+        result = invoke("train", "omniglot", "--algorithm", algorithm, *small, "--out", tmp_path / "run")
+        assert message in result.output
+        assert not (tmp_path / "run").exists()
