@@ -1,0 +1,229 @@
+"""The contract's functions as recordings: which passes follow each other, and where their inputs and results lie."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmeta_kernels.cuda.layout import ActivationSet, Layout, activation_set, layout
+from fastmeta_kernels.cuda.passes import Passes, TaskData
+from fastmeta_kernels.cuda.recording import ALIGNMENT, NONE, Array, Recording, struct
+
+STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
+
+
+class SetShape(NamedTuple):
+    """N samples of each task, with labels or targets, weighted or not."""
+
+    samples: int
+    labelled: bool
+    weighted: bool
+
+
+class Request(NamedTuple):
+    """What to compute, but for the numbers: calls with equal requests run the same launches."""
+
+    kind: str  # a function of the contract
+    table: bytes
+    dtype: np.dtype[Any]
+    tasks: int
+    query: SetShape  # the only set, but for meta_gradient
+    support: SetShape | None = None
+    thetas: int = 1  # 1 or T
+    directions: int = 1
+    steps: int = 0
+    rates: tuple[int, int] = (1, 1)
+    adapted: tuple[int, int] = (0, 0)
+    order: int = 2
+    stash: bool = True
+
+
+class Slot(NamedTuple):
+    """An array of the arena, at a byte offset."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class Program:
+    """A request recorded at an arena's address: launches, and the slots of its inputs and results by name."""
+
+    def __init__(self, request: Request, base: int = ALIGNMENT, scratch: int = 0) -> None:
+        self.request = request
+        self.network: Layout = layout(request.table)
+        self.recording = Recording(request.dtype, base, scratch)
+        self.slots: dict[str, Slot] = {}
+        parameters = self.network.parameters
+        self.theta = self._batched("theta", request.thetas, parameters)
+        self.query = self._set("query", request.query)
+        getattr(self, "_" + request.kind)()
+
+    @property
+    def launches(self) -> int:
+        """Kernels that a call launches."""
+        return len(self.recording.launches)
+
+    def _predict(self) -> None:
+        passes, run = self._passes(self.query)
+        passes.forward(self.theta, run)
+        shape = (self.request.tasks, self.query.samples, self.network.outputs)
+        self._name("outputs", run.values[-1].address, shape)
+
+    def _loss(self) -> None:
+        passes, run = self._passes(self.query)
+        passes.forward(self.theta, run)
+        passes.loss(run, self._batched("losses", self.request.tasks), False)
+
+    def _gradient(self) -> None:
+        passes, run = self._passes(self.query)
+        tasks = self.request.tasks
+        gradient = self._batched("gradients", tasks, self.network.parameters)
+        passes.gradient(self.theta, run, self._batched("losses", tasks), gradient)
+
+    def _hvp(self) -> None:
+        tasks, parameters = self.request.tasks, self.network.parameters
+        v = self._batched("v", self.request.directions, parameters)
+        passes, run = self._passes(self.query)
+        product = self._batched("products", tasks, parameters)
+        passes.gradient(self.theta, run, self._batched("losses", tasks), self.recording.array(tasks, parameters))
+        passes.hvp(self.theta, v, run, self._tangents(self.query), product)
+
+    def _adapt(self) -> None:
+        request, parameters = self.request, self.network.parameters
+        self._inner_loop_inputs()
+        losses = self._batched("losses", request.tasks, request.steps)
+        phi = self._batched("phi", request.tasks, parameters)
+        gradient = self.recording.array(request.tasks, parameters)
+        passes, run = self._passes(self.query)
+        for k in range(request.steps):
+            start = phi if k else self.theta
+            passes.gradient(start, run, losses.at(k, request.dtype.itemsize), gradient)
+            self._descend(k, start, gradient, phi)
+
+    def _meta_gradient(self) -> None:
+        request, parameters = self.request, self.network.parameters
+        assert request.support is not None
+        tasks, steps, exact = request.tasks, request.steps, request.order == 2
+        keeps = request.stash or not exact
+        support = self._set("support", request.support)
+        self._inner_loop_inputs()
+        support_losses = self._batched("support_losses", tasks, steps)
+        query_losses = self._batched("query_losses", tasks)
+        v = self.recording.array(tasks, parameters)
+
+        phis, gradients, runs = [self.theta], [], []
+        for k in range(steps):
+            fresh = k == 0 or exact
+            phis.append(self.recording.array(tasks, parameters) if fresh else phis[-1])
+            gradients.append(self.recording.array(tasks, parameters) if keeps or k == 0 else gradients[0])
+            passes, run = self._passes(support) if k == 0 or (exact and keeps) else (passes, runs[0])
+            runs.append(run)
+            passes.gradient(phis[k], run, support_losses.at(k, request.dtype.itemsize), gradients[k])
+            self._descend(k, phis[k], gradients[k], phis[k + 1])
+        query_passes, query_run = self._passes(self.query)
+        query_passes.gradient(phis[-1], query_run, query_losses, v)
+
+        if exact and steps:
+            direction, product = (self.recording.array(tasks, parameters) for _ in range(2))
+            dot = self._tangents(support)
+            unused = self.recording.array(tasks, 1)
+            self._sweep(steps - 1, v, NONE, direction)
+        for k in reversed(range(steps)):
+            if exact and not keeps and k < steps - 1:
+                passes.gradient(phis[k], runs[k], unused, gradients[k])
+            self._rates_gradient(k, gradients[k], v)
+            if exact:
+                passes.hvp(phis[k], direction, runs[k], dot, product)
+                self._sweep(k - 1, v, product, direction if k else NONE)
+        self._mean("gradient", v)
+
+    def _passes(self, data: TaskData) -> tuple[Passes, ActivationSet]:
+        tasks = self.request.tasks
+        run = activation_set(self.recording, self.network, tasks, data.samples, tangents=False)
+        run.values[0] = data.x
+        return Passes(self.recording, self.network, tasks, data), run
+
+    def _tangents(self, data: TaskData) -> ActivationSet:
+        return activation_set(self.recording, self.network, self.request.tasks, data.samples, tangents=True)
+
+    def _name(self, name: str, address: int, shape: tuple[int, ...], dtype: Any = None) -> None:
+        self.slots[name] = Slot(address - self.recording.base, shape, np.dtype(dtype or self.request.dtype))
+
+    def _batched(self, name: str, tasks: int, values: int = 1, dtype: Any = None) -> Array:
+        kind = np.dtype(dtype or self.request.dtype)
+        address = self.recording.take(tasks * values, kind.itemsize)
+        self._name(name, address, (tasks, values), kind)
+        return Array(address, values if tasks > 1 else 0)
+
+    def _set(self, name: str, shape: SetShape) -> TaskData:
+        tasks, n = self.request.tasks, shape.samples
+        features, outputs = self.network.layers[0].inputs, self.network.outputs
+        x = self._batched(f"{name}.x", tasks, n * features)
+        labels = self._batched(f"{name}.y", tasks, n, np.int64) if shape.labelled else NONE
+        targets = NONE if shape.labelled else self._batched(f"{name}.y", tasks, n * outputs)
+        weights = self._batched(f"{name}.weights", tasks, n) if shape.weighted else NONE
+        return TaskData(x, labels, targets, weights, n)
+
+    def _inner_loop_inputs(self) -> None:
+        rows, rates = self.request.rates
+        self.rates = self._batched("rates", 1, rows * rates).address
+        self.edges = self._batched("edges", 1, len(self.network.edges), np.int64).address
+        self.dalpha = self.recording.take(self.network.parameters)
+        if self.request.kind == "meta_gradient":
+            self.rates_gradient = self._batched("rates_gradient", 1, rows * rates).address
+
+    def _row(self, address: int, k: int) -> int:
+        rows, rates = self.request.rates
+        return address + k % rows * rates * self.request.dtype.itemsize
+
+    def _sweep_job(self, k: int, **members: Any) -> tuple[Any, int]:
+        start, stop = self.request.adapted
+        blocks = -(-self.network.parameters // 256)
+        sizes = {"parameters": self.network.parameters, "start": start, "stop": stop, "blocks": blocks}
+        arrays = {"rate_count": self.request.rates[1], "arrays": len(self.network.edges) - 1, "edges": self.edges}
+        return struct("Sweep", rates=self._row(self.rates, k), **sizes, **arrays, **members), blocks
+
+    def _descend(self, k: int, phi: Array, gradient: Array, next_phi: Array) -> None:
+        job, blocks = self._sweep_job(k, phi=phi, gradient=gradient, next_phi=next_phi)
+        self.recording.launch("descend", self.request.tasks * blocks, job)
+
+    def _sweep(self, k: int, v: Array, product: Array, direction: Array) -> None:
+        """v -= product, and the direction of step k."""
+        job, blocks = self._sweep_job(max(k, 0), v=v, product=product, next_v=v, direction=direction)
+        self.recording.launch("sweep", self.request.tasks * blocks, job)
+
+    def _rates_gradient(self, k: int, gradient: Array, v: Array) -> None:
+        (start, stop), (rows, rates) = self.request.adapted, self.request.rates
+        parameters = self.network.parameters
+        job = struct(
+            "TaskMean",
+            a=gradient,
+            b=v,
+            result=self.dalpha,
+            edges=self.edges,
+            rates=self._row(self.rates_gradient, k),
+            tasks=self.request.tasks,
+            parameters=parameters,
+            start=start,
+            stop=stop,
+            rate_count=rates,
+            adds=rows == 1 and k < self.request.steps - 1,
+        )
+        self.recording.launch("mean_over_tasks", -(-parameters // 32), job)
+        self.recording.launch("share", -(-parameters // 256) if rates == parameters else rates, job)
+
+    def _mean(self, name: str, values: Array) -> None:
+        parameters, tasks = self.network.parameters, self.request.tasks
+        result = self._batched(name, 1, parameters).address
+        job = struct("TaskMean", a=values, result=result, tasks=tasks, parameters=parameters, stop=parameters)
+        self.recording.launch("mean_over_tasks", -(-parameters // 32), job)
+
+
+def stashes(request: Request) -> bool:
+    """Whether "auto" keeps the activations of every inner step of a meta_gradient request."""
+    assert request.support is not None
+    values = sum(layer.outputs for layer in layout(request.table).layers)
+    samples = request.tasks * request.support.samples
+    return 2 * values * samples * request.steps * request.dtype.itemsize <= STASH_BYTES
