@@ -2,6 +2,11 @@
 #pragma once
 
 #define DEVICE __device__ __forceinline__
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(T, name)                                  \
+  extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
+  T* name = reinterpret_cast<T*>(dynamic_shared)
+#endif
 
 // One array for each task, `stride` values apart; stride 0 is an array that all tasks share, data 0 none at all.
 template <typename T>

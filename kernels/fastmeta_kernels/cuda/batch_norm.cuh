@@ -118,8 +118,8 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(BatchNorm<T> job) {
     }
   }
   const T centre = origin + mean;
-  T r = T(1) / sqrt(squares / T(job.rows) + T(job.epsilon));
-  if (r == T(0)) r = T(0) / r;  // NaN: an overflow must not look like a constant
+  const T variance = squares / T(job.rows) + T(job.epsilon);
+  const T r = rsqrt(variance) + (variance - variance);  // NaN: an overflow must not look like a constant
   const T scale = job.scale.of(place.task)[c] * r, shift = job.shift.of(place.task)[c];
   if (place.active && place.chunk == 0 && threadIdx.x < NORM_WIDTH) {
     T* statistics = job.statistics.of(place.task);

@@ -60,16 +60,17 @@ class Execution:
             stream = machine.cupy().cuda.Stream(non_blocking=True)
             with stream:
                 stream.begin_capture()
-                try:
-                    self._launch()
-                finally:
-                    self._graph = stream.end_capture()
+                self._launch()
+                self._graph = stream.end_capture()
         self._graph.launch()
 
     def _launch(self) -> None:
         for launch in self.program.recording.launches:
             function, threads = machine.function(launch.kernel)
-            function((launch.blocks,), (threads,), launch.arguments, shared_mem=launch.shared)
+            if launch.shared > machine.DEFAULT_SHARED:
+                function.max_dynamic_shared_size_bytes = launch.shared
+            block = (launch.threads or threads,)
+            function((launch.blocks,), block, launch.arguments, shared_mem=launch.shared)
 
 
 def run(request: Request, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
@@ -81,6 +82,12 @@ def run(request: Request, inputs: dict[str, Any], results: tuple[str, ...]) -> l
         while len(_programs) > MOST_PROGRAMS:
             _programs.popitem(last=False)
         return execution(inputs, results)
+
+
+def clear() -> None:
+    """Forget all programs and give their memory back."""
+    with _lock:
+        _programs.clear()
 
 
 def _fitting(request: Request) -> Execution:

@@ -64,18 +64,18 @@ struct TaskMean {
   T* result;              // (parameters,)
   const long long* edges; // (arrays + 1,)
   T* rates;               // (rate_count,)
-  int tasks, parameters, start, stop, rate_count;
+  int terms, tasks, parameters, start, stop, rate_count;
   int adds;               // to rates that a later step has left
 };
 
-// result = mean over tasks of a, or minus that of a b; 0 outside [start, stop).
+// result = sum over `terms` / tasks of a, or minus that of a b; 0 outside [start, stop).
 template <typename T>
 __global__ void __launch_bounds__(MEAN_WIDTH* MEAN_ROWS) mean_over_tasks(TaskMean<T> job) {
   __shared__ T scratch[MEAN_WIDTH * MEAN_ROWS];
   const int p = blockIdx.x * MEAN_WIDTH + threadIdx.x % MEAN_WIDTH;
   T sum[1] = {T(0)};
   if (job.start <= p && p < job.stop) {
-    for (int task = threadIdx.x / MEAN_WIDTH; task < job.tasks; task += MEAN_ROWS) {
+    for (int task = threadIdx.x / MEAN_WIDTH; task < job.terms; task += MEAN_ROWS) {
       const T a = job.a.of(task)[p];
       sum[0] += job.b.data == nullptr ? a : -a * job.b.of(task)[p];
     }

@@ -1,4 +1,4 @@
-"""Every kernel of the layered path: its threads, and how many registers a thread may use in float and in double.
+"""Every kernel: its threads, and how many registers a thread may use in float and in double.
 
 The budgets are checked by compiling for each architecture; a kernel that spills or needs more fails the tests.
 """
@@ -18,7 +18,7 @@ class Kernel(NamedTuple):
 TILES = ((4, 4), (4, 1))  # sums a thread keeps: rows x columns; a block has 16 x 16 threads
 ACTIVATIONS = (3, 4, 5)  # RELU, TANH, SOFTPLUS of the layer table
 
-LAYERED = {
+KERNELS = {
     **{f"convolve<{{T}}, {m}, {n}>": Kernel(256, (96, 128)) for m, n in TILES},
     **{f"convolve_backward<{{T}}, {m}, {n}>": Kernel(256, (128, 160)) for m, n in TILES},
     "add_splits<{T}>": Kernel(256, (40, 40)),
@@ -41,9 +41,10 @@ LAYERED = {
     "sweep<{T}>": Kernel(256, (40, 40)),
     "mean_over_tasks<{T}>": Kernel(1024, (40, 40)),
     "share<{T}>": Kernel(256, (40, 40)),
+    "mlp_meta_gradient<{T}>": Kernel(256, (128, 255)),  # or fewer threads: `Launch.threads`
 }
 
 
-def instances(kernels: dict[str, Kernel], scalar: str) -> tuple[str, ...]:
+def instances(scalar: str) -> tuple[str, ...]:
     """Name expressions of all kernels for `scalar`, "float" or "double"."""
-    return tuple(name.format(T=scalar) for name in kernels)
+    return tuple(name.format(T=scalar) for name in KERNELS)

@@ -13,6 +13,7 @@ from fastmeta_kernels.cuda import kernel_table, sources
 
 OLDEST = 70  # compute capability that the kernels are compiled for and up
 OPTIONS = ("--std=c++17",)
+DEFAULT_SHARED = 48 * 1024  # bytes of shared memory that a block may have without asking
 
 
 @cache
@@ -50,17 +51,16 @@ def cupy() -> ModuleType:
 
 @cache
 def module(scalar: str) -> Any:
-    """The layered path's kernels for "float" or "double"; CuPy compiles them on first use and keeps them on disk."""
-    names = kernel_table.instances(kernel_table.LAYERED, scalar)
-    code = sources.source(sources.LAYERED)
-    return cupy().RawModule(code=code, options=OPTIONS, name_expressions=names)
+    """The kernels for "float" or "double"; CuPy compiles them on first use and keeps them on disk."""
+    names = kernel_table.instances(scalar)
+    return cupy().RawModule(code=sources.source(), options=OPTIONS, name_expressions=names)
 
 
 @cache
 def function(name: str) -> tuple[Any, int]:
     """A kernel by its name expression, and its threads a block."""
     scalar = "float" if "<float" in name else "double"
-    kernel = kernel_table.LAYERED[name.replace(scalar, "{T}", 1)]
+    kernel = kernel_table.KERNELS[name.replace(scalar, "{T}", 1)]
     return module(scalar).get_function(name), kernel.threads
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmeta_kernels.cuda import persistent_mlp
 from fastmeta_kernels.cuda.layout import ActivationSet, Layout, activation_set, layout
 from fastmeta_kernels.cuda.passes import Passes, TaskData
 from fastmeta_kernels.cuda.recording import ALIGNMENT, NONE, Array, Recording, struct
@@ -95,6 +96,8 @@ class Program:
         self._inner_loop_inputs()
         losses = self._batched("losses", request.tasks, request.steps)
         phi = self._batched("phi", request.tasks, parameters)
+        if self._persistent(None, losses, NONE, phi):
+            return
         gradient = self.recording.array(request.tasks, parameters)
         passes, run = self._passes(self.query)
         for k in range(request.steps):
@@ -111,6 +114,8 @@ class Program:
         self._inner_loop_inputs()
         support_losses = self._batched("support_losses", tasks, steps)
         query_losses = self._batched("query_losses", tasks)
+        if self._persistent(support, support_losses, query_losses, NONE):
+            return
         v = self.recording.array(tasks, parameters)
 
         phis, gradients, runs = [self.theta], [], []
@@ -137,7 +142,73 @@ class Program:
             if exact:
                 passes.hvp(phis[k], direction, runs[k], dot, product)
                 self._sweep(k - 1, v, product, direction if k else NONE)
-        self._mean("gradient", v)
+        self._mean("gradient", v, tasks)
+
+    def _persistent(self, support: TaskData | None, support_losses: Array, query_losses: Array, phi: Array) -> bool:
+        """The whole function by the persistent path; False where the network does not take it."""
+        request, parameters = self.request, self.network.parameters
+        data = support or self.query
+        samples = max(data.samples, self.query.samples)
+        found = persistent_mlp.plan(self.network, samples, request.dtype.itemsize)
+        if found is None:
+            return False
+        job, shared, threads = found
+        chunks, (rows, rates) = min(request.tasks, persistent_mlp.MOST_CHUNKS), request.rates
+        places = rows * (1 if rates == 1 else parameters)
+        steps = self.recording.take(chunks * request.steps * int(job["padded"]))
+        gradient, along = (self.recording.array(chunks, count) for count in (parameters, places))
+        start, stop = request.adapted
+        members = {
+            "theta": self.theta,
+            "x": data.x,
+            "targets": data.targets,
+            "weights": data.weights,
+            "labels": data.labels,
+            "query_x": self.query.x,
+            "query_targets": self.query.targets,
+            "query_weights": self.query.weights,
+            "query_labels": self.query.labels,
+            "support_losses": support_losses,
+            "query_losses": query_losses,
+            "phi": phi,
+            "steps_of_block": steps,
+            "gradient": gradient.address,
+            "rates_gradient": along.address,
+            "rates": self.rates,
+            "tasks": request.tasks,
+            "chunks": chunks,
+            "parameters": parameters,
+            "steps": request.steps,
+            "exact": request.order == 2,
+            "samples": data.samples,
+            "query_samples": self.query.samples,
+            "outputs": self.network.outputs,
+            "rate_rows": rows,
+            "rate_count": rates,
+            "start": start,
+            "stop": stop,
+        }
+        for name, value in members.items():
+            job[name] = value
+        self.recording.launch("mlp_meta_gradient", chunks, job, threads=threads, shared=shared)
+        if support is not None:
+            self._add_chunks(chunks, gradient, along, places)
+        return True
+
+    def _add_chunks(self, chunks: int, gradient: Array, along: Array, places: int) -> None:
+        """Means over tasks from the chunks' sums."""
+        (rows, rates), parameters = self.request.rates, self.network.parameters
+        self._mean("gradient", gradient, chunks)
+        shared = rates not in (1, parameters)
+        result = self.recording.take(places) if shared else self.rates_gradient
+        sizes = {"terms": chunks, "tasks": self.request.tasks, "parameters": places, "stop": places}
+        self.recording.launch("mean_over_tasks", -(-places // 32), struct("TaskMean", a=along, result=result, **sizes))
+        for row in range(rows if shared else 0):
+            address = result + row * parameters * self.request.dtype.itemsize
+            to = self._row(self.rates_gradient, row)
+            sizes = {"parameters": parameters, "rate_count": rates}
+            job = struct("TaskMean", result=address, edges=self.edges, rates=to, **sizes)
+            self.recording.launch("share", rates, job)
 
     def _passes(self, data: TaskData) -> tuple[Passes, ActivationSet]:
         tasks = self.request.tasks
@@ -204,6 +275,7 @@ class Program:
             result=self.dalpha,
             edges=self.edges,
             rates=self._row(self.rates_gradient, k),
+            terms=self.request.tasks,
             tasks=self.request.tasks,
             parameters=parameters,
             start=start,
@@ -214,10 +286,12 @@ class Program:
         self.recording.launch("mean_over_tasks", -(-parameters // 32), job)
         self.recording.launch("share", -(-parameters // 256) if rates == parameters else rates, job)
 
-    def _mean(self, name: str, values: Array) -> None:
+    def _mean(self, name: str, values: Array, terms: int) -> None:
+        """A result: the sum of (terms, P) values over the number of tasks."""
         parameters, tasks = self.network.parameters, self.request.tasks
         result = self._batched(name, 1, parameters).address
-        job = struct("TaskMean", a=values, result=result, tasks=tasks, parameters=parameters, stop=parameters)
+        sizes = {"terms": terms, "tasks": tasks, "parameters": parameters, "stop": parameters}
+        job = struct("TaskMean", a=values, result=result, **sizes)
         self.recording.launch("mean_over_tasks", -(-parameters // 32), job)
 
 

@@ -34,7 +34,8 @@ class Launch(NamedTuple):
     kernel: str
     blocks: int
     arguments: tuple[Any, ...]
-    shared: int = 0
+    threads: int = 0  # 0: those of the kernel table
+    shared: int = 0  # bytes of dynamic shared memory
 
 
 class Recording:
@@ -70,12 +71,12 @@ class Recording:
         self.scratch_size = max(self.scratch_size, -(-values * self.dtype.itemsize // ALIGNMENT) * ALIGNMENT)
         return self._scratch
 
-    def launch(self, kernel: str, blocks: int, *arguments: Any, shared: int = 0) -> None:
+    def launch(self, kernel: str, blocks: int, *arguments: Any, threads: int = 0, shared: int = 0) -> None:
         """Record `kernel`, a name expression without its <T ...> or with what follows T, as in "convolve, 4, 4"."""
         name, _, rest = kernel.partition(",")
         scalar = "float" if self.dtype.itemsize == 4 else "double"
         full = f"{name}<{scalar},{rest}>" if rest else f"{name}<{scalar}>"
-        self.launches.append(Launch(full, blocks, arguments, shared))
+        self.launches.append(Launch(full, blocks, arguments, threads, shared))
 
 
 def struct(name: str, **members: Any) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-LAYERED = ("base", "product", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
+FILES = ("base", "product", "convolution", "batch_norm", "elementwise", "losses", "inner_loop", "persistent_mlp")
 
 _INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
 _STRUCT = r"struct {name} \{{\n(.*?)\n\}};"
@@ -22,19 +22,19 @@ _SCALARS = {"int": np.int32, "unsigned": np.uint32, "long long": np.int64, "doub
 
 
 @cache
-def source(names: tuple[str, ...]) -> str:
-    """The files `names`.cuh, in this order, as one text without includes; line numbers are those of the files."""
+def source() -> str:
+    """All files, in the order of FILES, as one text without includes; line numbers are those of the files."""
     parts = []
-    for name in names:
+    for name in FILES:
         text = (FOLDER / f"{name}.cuh").read_text("utf-8")
         parts.append(f'#line 1 "{name}.cuh"\n' + _INCLUDE.sub("\n", text))
     return "".join(parts)
 
 
 @cache
-def struct_dtype(name: str, names: tuple[str, ...] = LAYERED) -> np.dtype[np.void]:
+def struct_dtype(name: str) -> np.dtype[np.void]:
     """The layout of struct `name`, the same for any T."""
-    found = re.search(_STRUCT.format(name=name), source(names), re.DOTALL)
+    found = re.search(_STRUCT.format(name=name), source(), re.DOTALL)
     if found is None:
         raise KeyError(name)
     fields = []
@@ -42,11 +42,11 @@ def struct_dtype(name: str, names: tuple[str, ...] = LAYERED) -> np.dtype[np.voi
         for member in members.split(","):
             label, _, count = member.strip().lstrip("*").partition("[")
             shape = (int(count.rstrip("]")),) if count else ()
-            fields.append((label, np.dtype(np.uint64) if pointer else _dtype(kind, names), shape))
+            fields.append((label, np.dtype(np.uint64) if pointer else _dtype(kind), shape))
     return np.dtype(fields, align=True)
 
 
-def _dtype(kind: str, names: tuple[str, ...]) -> np.dtype[np.generic]:
+def _dtype(kind: str) -> np.dtype[np.generic]:
     if kind in _SCALARS:
         return np.dtype(_SCALARS[kind])
-    return struct_dtype(kind.split("<")[0], names)
+    return struct_dtype(kind.split("<")[0])

@@ -3,7 +3,7 @@
 // By default the threads of a block are fibers on one OS thread. Between two barriers they run in an order that
 // `set_order` chooses (0 forwards, 1 backwards, else shuffled by that seed): a missing barrier gives wrong numbers in
 // some order. With -DREAL_THREADS each is an OS thread, for ThreadSanitizer and AddressSanitizer.
-// Shared memory starts as NaN. Barriers that only some threads reach, or two different ones at once, abort.
+// Dynamic shared memory starts as NaN. Barriers that only some threads reach, or two different ones at once, abort.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -219,6 +219,10 @@ void launch(void (*kernel)(A...), unsigned blocks, unsigned threads, size_t shar
 #define __syncthreads() on_cpu::wait_at(__LINE__)
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<uint64_t>(a) * b >> 32; }
+template <typename T>
+T rsqrt(T x) {
+  return T(1) / std::sqrt(x);
+}
 using std::exp;
 using std::log;
 using std::log1p;

@@ -1,0 +1,39 @@
+"""The CUDA backend on the CPU: its own source, compiled by g++, behind a module that stands for CuPy."""
+
+import os
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from tests.kernels.cuda_on_cpu.cupy_on_cpu import HEADER, CuPy
+
+COMPILER = os.environ.get("CXX", "g++")
+
+
+@pytest.fixture(scope="session")
+def gxx():
+    """The C++ compiler, and the header that stands for CUDA."""
+    if shutil.which(COMPILER) is None:
+        pytest.skip(f"{COMPILER} is not installed")
+    return SimpleNamespace(command=[COMPILER], header=HEADER.read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def cupy_on_cpu(gxx, pytestconfig):
+    """A module that stands for `cupy`; compiled kernels are kept in pytest's cache."""
+    return CuPy(pytestconfig.cache.mkdir("cuda_on_cpu"))
+
+
+@pytest.fixture
+def cuda_on_cpu(cupy_on_cpu, monkeypatch):
+    """The CUDA backend on that module, with no program left from another test."""
+    from fastmeta_kernels import cuda
+    from fastmeta_kernels.cuda import execution, machine
+
+    monkeypatch.setattr(machine, "cupy", lambda: cupy_on_cpu)
+    monkeypatch.setattr(cupy_on_cpu, "order", 0)
+    monkeypatch.setattr(cupy_on_cpu, "memory", 1 << 40)
+    execution.clear()
+    yield cuda
+    execution.clear()

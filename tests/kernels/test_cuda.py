@@ -1,0 +1,241 @@
+"""The CUDA backend against the reference: its source on the CPU everywhere, and on the GPU where there is one."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastmeta.device
+from fastmeta_kernels import reference
+from fastmeta_kernels.contract import Backend
+from fastmeta_kernels.cuda import execution, machine, products
+from fastmeta_kernels.cuda.recording import struct
+from tests.cases import CASES
+from tests.gradcheck import relative
+from tests.kernels.test_backends import BY_NAME, FUNCTIONS, _inner, _named, _sets, _smooth_seed, _values
+
+SOME = [BY_NAME[name] for name in ("mlp_odd_tanh", "norm_bias_tanh", "conv4_stride")]
+SMALL = SOME[:2]
+
+
+def _device_reason():
+    try:
+        machine.cupy()
+    except (ImportError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(params=["on_cpu", pytest.param("on_device", marks=pytest.mark.gpu)])
+def cuda(request):
+    if request.param == "on_cpu":
+        return request.getfixturevalue("cuda_on_cpu")
+    reason = _device_reason()
+    if reason:
+        pytest.skip(reason)
+    from fastmeta_kernels import cuda
+
+    return cuda
+
+
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_equals_the_reference_in_float64(cuda, case, request):
+    weighted = len(case.name) % 2 == 0
+    expected = _values(reference, case, "float64", 0, weighted)
+    for name, value in _values(cuda, case, "float64", 0, weighted).items():
+        assert relative(value, expected[name]) <= 1e-12, name
+
+
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_float32_equals_the_float64_reference_where_no_kink_flips(cuda, case):
+    seed = _smooth_seed(case)
+    expected = _values(reference, case, "float64", seed, False)
+    for name, value in _values(cuda, case, "float32", seed, False).items():
+        assert relative(value, expected[name]) <= 1e-5, name
+
+
+@pytest.mark.parametrize("adapt", ["all", "head"])
+@pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_rates_of_every_shape(cuda, case, kind, adapt):
+    net = case.network
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(net, "float64", kind, adapt, steps=3)
+    assert relative(cuda.adapt(net.table, theta, support, inner), reference.adapt(net.table, theta, support, inner)) <= 1e-12
+    for order in (1, 2):
+        ours, expected = (b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cuda, reference))
+        assert ours.rates_gradient.shape == inner.rates.shape
+        assert relative(ours, expected) <= 1e-12
+        assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_memory_modes_graphs_and_calls_give_the_same_bits(cuda, case, dtype):
+    theta, support, query = _sets(case, dtype)
+    inner = _inner(case.network, dtype, "arrays", steps=3)
+    results = [
+        cuda.meta_gradient(case.network.table, theta, support, query, inner, 2, memory)
+        for memory in ("stash", "stash", "stash", "recompute", "recompute", "auto")
+    ]
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("case", SOME, ids=_named)
+def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case):
+    theta, support, query = _sets(case, "float32", weighted=True)
+    inner = _inner(case.network, "float32", "arrays")
+    results = []
+    for cupy_on_cpu.order in (0, 1, 5):
+        results.append(cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_no_inner_step_is_the_query_gradient(cuda, case):
+    net = case.network
+    theta, support, query = _sets(case)
+    inner = _inner(net, "float64", steps=0)
+    phi, losses = cuda.adapt(net.table, theta, support, inner)
+    assert np.array_equal(phi, np.tile(theta, (case.tasks, 1)))
+    assert losses.shape == (case.tasks, 0)
+    result = cuda.meta_gradient(net.table, theta, support, query, inner)
+    query_losses, gradients = cuda.gradient(net.table, theta, query)
+    assert relative(result.query_losses, query_losses) <= 1e-14
+    assert relative(result.gradient, gradients.mean(axis=0)) <= 1e-13
+    assert result.support_losses.shape == (case.tasks, 0)
+    assert not result.rates_gradient.any()
+
+
+def test_each_call_computes_on_its_own_numbers(cuda):
+    """The second call captures a graph and the third replays it."""
+    case = BY_NAME["norm_on_vectors"]
+    for seed in range(4):
+        theta, support, query = _sets(case, seed=seed)
+        inner = _inner(case.network, "float64")
+        ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
+        assert relative(ours, expected) <= 1e-12
+
+
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_inputs_are_unmodified_and_results_fresh(cuda, case):
+    net = case.network
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(net, "float64", steps=1)
+    given = [theta, *support, *query, inner.rates, net.table]
+    before = [a.copy() for a in given]
+    first = cuda.meta_gradient(net.table, theta, support, query, inner)
+    kept = [a.copy() for a in first]
+    cuda.meta_gradient(net.table, 2 * theta, support, query, inner)
+    assert all(np.array_equal(a, b) for a, b in zip(given, before, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first, kept, strict=True))
+    assert {a.dtype for a in first} == {np.dtype("float64")}
+    assert {type(a) for a in first} == {np.ndarray}
+
+
+def test_device_arrays_are_taken_as_they_are(cuda):
+    case = BY_NAME["mlp_odd_tanh"]
+    theta, support, _ = _sets(case)
+    on_device = machine.cupy().asarray
+    x, y = on_device(support.x), on_device(support.y)
+    losses = cuda.loss(case.network.table, on_device(theta), support._replace(x=x, y=y))
+    assert relative(losses, reference.loss(case.network.table, theta, support)) <= 1e-13
+
+
+def test_long_sums_are_split_over_blocks(cuda):
+    """Few tasks: depths of products and rows of batch norms are dealt to several blocks."""
+    case = BY_NAME["conv4_pool"]
+    theta, support, query = _sets(case)
+    inner = _inner(case.network, "float64")
+    ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
+    assert relative(ours, expected) <= 1e-12
+    launches = next(iter(execution._programs.values())).program.recording.launches
+    structs = [argument for launch in launches for argument in launch.arguments if argument.dtype.names]
+    assert max(job["splits"] for job in structs if "splits" in job.dtype.names) > 1
+    assert max(job["chunks"] for job in structs if "chunks" in job.dtype.names) > 1
+
+
+def test_a_constant_channel_has_no_gradient_and_an_overflow_is_no_constant(cuda):
+    case = BY_NAME["norm_first"]
+    theta, support, _ = _sets(case)
+    x = np.full_like(support.x, 0.1)
+    gradients = [b.gradient(case.network.table, theta, support._replace(x=x))[1] for b in (cuda, reference)]
+    assert relative(*gradients) <= 1e-12
+    broken = support._replace(x=support.x * 1e200)
+    assert np.isnan(cuda.loss(case.network.table, theta, broken)).all()
+
+
+@given(st.integers(1, 2**31 - 1), st.integers(0, 2**31 - 1))
+def test_division_by_multiplication(divisor, n):
+    by = {name: int(value) for name, value in zip(("d", "m", "s"), products.divisor(divisor).item(), strict=True)}
+    assert (n if by["d"] == 1 else (n * by["m"] >> 32) >> by["s"]) == n // divisor
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_the_signature_of_the_contract(name):
+    from fastmeta_kernels import cuda
+
+    wanted = list(inspect.signature(getattr(Backend, name)).parameters.values())[1:]
+    found = list(inspect.signature(getattr(cuda, name)).parameters.values())
+    assert [(p.name, p.default) for p in found] == [(p.name, p.default) for p in wanted]
+    assert inspect.getdoc(getattr(cuda, name))
+
+
+def test_too_little_memory_names_a_meta_batch_that_fits(cuda_on_cpu, cupy_on_cpu):
+    case = BY_NAME["mlp_odd_softplus"]
+    theta, support, query = _sets(case)
+    inner = _inner(case.network, "float64")
+    cupy_on_cpu.memory = 60_000
+    with pytest.raises(MemoryError, match=r"5 tasks need .* GiB on the device.* At most [1-4] tasks fit") as caught:
+        cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
+    fits = int(str(caught.value).split("At most ")[1].split()[0])
+    smaller = [data._replace(x=data.x[:fits], y=data.y[:fits]) for data in (support, query)]
+    cuda_on_cpu.meta_gradient(case.network.table, theta, *smaller, inner)
+    cupy_on_cpu.memory = 1_000
+    with pytest.raises(MemoryError, match="Not even one task fits"):
+        cuda_on_cpu.predict(case.network.table, theta, support.x)
+
+
+def test_without_cupy_the_error_says_what_to_install(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(machine.importlib, "import_module", missing)
+    monkeypatch.setattr(machine, "cupy", machine.cupy.__wrapped__)
+    message = r'device="cuda" needs CuPy, which is not installed: pip install "fastmeta\[cuda13\]"\.'
+    with pytest.raises(ImportError, match=message):
+        machine.cupy()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"driverGetVersion": lambda: 0, "fails": True}, "needs an NVIDIA driver; none is loaded"),
+        ({"fails": True}, r"cannot use the driver.*cuda12"),
+        ({"getDeviceCount": lambda: 0}, "needs an NVIDIA GPU; the driver reports none"),
+        ({"capability": "61"}, "needs compute capability 7.0 or newer; this GPU has 6.1"),
+    ],
+)
+def test_a_machine_that_cannot_compute_is_named(cupy_on_cpu, monkeypatch, change, message):
+    def fails():
+        raise cupy_on_cpu.cuda.runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+
+    if change.pop("fails", False):
+        change["getDeviceCount"] = fails
+    monkeypatch.setattr(cupy_on_cpu.cuda.Device, "compute_capability", change.pop("capability", "90"))
+    for name, value in change.items():
+        monkeypatch.setattr(cupy_on_cpu.cuda.runtime, name, value)
+    monkeypatch.setattr(machine.importlib, "import_module", lambda name: cupy_on_cpu)
+    monkeypatch.setattr(machine, "cupy", machine.cupy.__wrapped__)
+    fastmeta.device.backend.cache_clear()
+    with pytest.raises(RuntimeError, match=message):
+        fastmeta.device.backend("cuda")
+
+
+def test_structs_reject_unknown_members():
+    with pytest.raises(ValueError, match="no field"):
+        struct("Loss", nothing=1)
