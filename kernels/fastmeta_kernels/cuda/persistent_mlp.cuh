@@ -38,28 +38,23 @@ struct Mlp {
   int phi_at, v_at, direction_at, losses_at;
 };
 
+DEVICE bool mlp_curved(int kind) { return kind == MLP_TANH || kind == MLP_SOFTPLUS; }
+
 template <typename T>
 DEVICE T mlp_activate(T x, int kind) {
-  if (kind == MLP_RELU) return rectify(x);
   if (kind == MLP_TANH) return tanh(x);
-  if (kind == MLP_SOFTPLUS) return (x > T(0) ? x : T(0)) + log1p(exp(x > T(0) ? -x : x));
-  return x;
+  return (x > T(0) ? x : T(0)) + log1p(exp(x > T(0) ? -x : x));
 }
 
 template <typename T>
 DEVICE T mlp_slope(T y, int kind) {
-  if (kind == MLP_RELU) return y > T(0) ? T(1) : T(0);
-  if (kind == MLP_TANH) return T(1) - y * y;
-  if (kind == MLP_SOFTPLUS) return -expm1(-y);
-  return T(1);
+  return kind == MLP_TANH ? T(1) - y * y : -expm1(-y);
 }
 
 // f'' / f'.
 template <typename T>
 DEVICE T mlp_bend(T y, int kind) {
-  if (kind == MLP_TANH) return T(-2) * y;
-  if (kind == MLP_SOFTPLUS) return exp(-y);
-  return T(0);
+  return kind == MLP_TANH ? T(-2) * y : exp(-y);
 }
 
 // One task's set, as the passes see it.
@@ -97,20 +92,31 @@ struct MlpBlock {
     }
   }
 
-  // Calls each(o, n, sum) for every output o < count and padded sample n with the sum of the products that `fill` adds.
-  template <typename Fill, typename Each>
-  DEVICE void for_outputs(int count, int samples, Fill fill, Each each) const {
+  // result[o][n] = the sum of the products that `fill` adds, times f' for a ReLU of y (0: none), for every output
+  // o < count and padded sample n; behind a curved activation bend(place) then goes over each of them.
+  template <typename Fill, typename Bend>
+  DEVICE void for_outputs(int count, int samples, T* result, const T* y, int kind, Fill fill, Bend bend) const {
     const int groups = (count + MLP_TILE - 1) / MLP_TILE, tiles = groups * ((samples + 3) / 4);
     for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
-      const int o = tile % groups, n = tile / groups * 4;
+      const int o = tile % groups, first = o * job.sample_stride + tile / groups * 4, step = groups * job.sample_stride;
       T sums[MLP_TILE][MLP_TILE] = {};
-      fill(sums, n, o, groups);
+      fill(sums, tile / groups * 4, o, groups);
 #pragma unroll
       for (int j = 0; j < MLP_TILE; j++) {
         if (o + j * groups < count) {
 #pragma unroll
-          for (int i = 0; i < 4; i++) each(o + j * groups, n + i, sums[j][i]);
+          for (int i = 0; i < 4; i++) {
+            const int at = first + j * step + i;
+            T sum = sums[j][i];
+            if (kind == MLP_RELU) sum = y == nullptr ? rectify(sum) : passed(sum, y, at);
+            result[at] = sum;
+          }
         }
+      }
+      if (!mlp_curved(kind)) continue;
+#pragma unroll 1
+      for (int j = 0; j < 16; j++) {
+        if (o + j / 4 * groups < count) bend(first + j / 4 * step + j % 4);
       }
     }
     __syncthreads();
@@ -120,7 +126,9 @@ struct MlpBlock {
   DEVICE void load(const MlpSet<T>& set, bool tangents) const {
     const int ns = job.sample_stride, features = job.widths[0];
     for (int n = threadIdx.x; n < ns; n += blockDim.x) {
-      for (int i = 0; i < features; i++) shared[job.values_at[0] + i * ns + n] = n < set.samples ? set.x[n * features + i] : T(0);
+      for (int i = 0; i < features; i++) {
+        shared[job.values_at[0] + i * ns + n] = n < set.samples ? set.x[n * features + i] : T(0);
+      }
       for (int l = 0; l < job.layers; l++) {
         shared[job.values_at[l] + job.widths[l] * ns + n] = n < set.samples ? T(1) : T(0);
         if (tangents && l > 0) shared[job.tangents_at[l] + job.widths[l] * ns + n] = T(0);
@@ -130,36 +138,34 @@ struct MlpBlock {
   }
 
   DEVICE void forward(const MlpSet<T>& set) const {
-    const int ns = job.sample_stride;
     for (int l = 0; l < job.layers; l++) {
       const T *x = shared + job.values_at[l], *w = weight(l, job.phi_at);
       T* y = shared + job.values_at[l + 1];
       const int inputs = job.widths[l], outputs = job.widths[l + 1], row = stride(l), kind = job.activations[l];
       for_outputs(
-          outputs, set.samples,
+          outputs, set.samples, y, nullptr, kind,
           [&](T(&sums)[4][4], int n, int o, int step) { add(sums, x, w, inputs + 1, row, 1, n, o, step, outputs); },
-          [&](int o, int n, T sum) { y[o * ns + n] = mlp_activate(sum, kind); });
+          [&](int at) { y[at] = mlp_activate(y[at], kind); });
     }
   }
 
   DEVICE void forward_tangent(const MlpSet<T>& set) const {
-    const int ns = job.sample_stride;
     for (int l = 0; l < job.layers; l++) {
       const T *x = shared + job.values_at[l], *x_dot = shared + job.tangents_at[l];
       const T *w = weight(l, job.phi_at), *w_dot = weight(l, job.direction_at), *y = shared + job.values_at[l + 1];
       T* y_dot = shared + job.tangents_at[l + 1];
       const int inputs = job.widths[l], outputs = job.widths[l + 1], row = stride(l), kind = job.activations[l];
       for_outputs(
-          outputs, set.samples,
+          outputs, set.samples, y_dot, y, kind,
           [&](T(&sums)[4][4], int n, int o, int step) {
             add(sums, x, w_dot, inputs + 1, row, 1, n, o, step, outputs);
             if (l > 0) add(sums, x_dot, w, inputs, row, 1, n, o, step, outputs);
           },
-          [&](int o, int n, T sum) { y_dot[o * ns + n] = mlp_slope(y[o * ns + n], kind) * sum; });
+          [&](int at) { y_dot[at] *= mlp_slope(y[at], kind); });
     }
   }
 
-  // The last delta, and the loss if `loss` is not null. `start` of the sample losses is shared memory.
+  // The last delta, and the loss if `loss` is not null.
   DEVICE void loss(const MlpSet<T>& set, T* loss) const {
     const int ns = job.sample_stride, outputs = job.outputs;
     const T* z = shared + job.values_at[job.layers];
@@ -229,20 +235,18 @@ struct MlpBlock {
 
   // Deltas of all positions but the input, before their activations.
   DEVICE void backward(const MlpSet<T>& set) const {
-    const int ns = job.sample_stride;
     for (int l = job.layers - 1; l > 0; l--) {
       const T *dy = shared + job.deltas_at[l + 1], *w = weight(l, job.phi_at), *x = shared + job.values_at[l];
       T* dx = shared + job.deltas_at[l];
       const int inputs = job.widths[l], outputs = job.widths[l + 1], row = stride(l), kind = job.activations[l - 1];
       for_outputs(
-          inputs, set.samples,
+          inputs, set.samples, dx, x, kind,
           [&](T(&sums)[4][4], int n, int i, int step) { add(sums, dy, w, outputs, 1, row, n, i, step, inputs); },
-          [&](int i, int n, T sum) { dx[i * ns + n] = mlp_slope(x[i * ns + n], kind) * sum; });
+          [&](int at) { dx[at] *= mlp_slope(x[at], kind); });
     }
   }
 
   DEVICE void backward_tangent(const MlpSet<T>& set) const {
-    const int ns = job.sample_stride;
     for (int l = job.layers - 1; l > 0; l--) {
       const T *dy = shared + job.deltas_at[l + 1], *dy_dot = shared + job.delta_tangents_at[l + 1];
       const T *w = weight(l, job.phi_at), *w_dot = weight(l, job.direction_at);
@@ -250,20 +254,20 @@ struct MlpBlock {
       T* dx_dot = shared + job.delta_tangents_at[l];
       const int inputs = job.widths[l], outputs = job.widths[l + 1], row = stride(l), kind = job.activations[l - 1];
       for_outputs(
-          inputs, set.samples,
+          inputs, set.samples, dx_dot, x, kind,
           [&](T(&sums)[4][4], int n, int i, int step) {
             add(sums, dy_dot, w, outputs, 1, row, n, i, step, inputs);
             add(sums, dy, w_dot, outputs, 1, row, n, i, step, inputs);
           },
-          [&](int i, int n, T sum) {
-            const T y = x[i * ns + n], slope = mlp_slope(y, kind);
-            const T bent = slope == T(0) ? T(0) : mlp_bend(y, kind) * x_dot[i * ns + n] * (dx[i * ns + n] / slope);
-            dx_dot[i * ns + n] = slope * sum + bent;
+          [&](int at) {
+            const T y = x[at], slope = mlp_slope(y, kind);
+            const T bent = slope == T(0) ? T(0) : mlp_bend(y, kind) * x_dot[at] * (dx[at] / slope);
+            dx_dot[at] = slope * dx_dot[at] + bent;
           });
     }
   }
 
-  // Calls each(layer, i, o, dw, dw_dot) for every weight and bias with the gradient and, if `tangents`, its tangent.
+  // Calls each(layer, i, o, dw, dw_dot) for every weight and bias with the gradient and, if TANGENTS, its tangent.
   template <bool TANGENTS, typename Each>
   DEVICE void for_weights(const MlpSet<T>& set, Each each) const {
     const int ns = job.sample_stride;
@@ -323,13 +327,10 @@ struct MlpBlock {
   DEVICE int place(int l, int i, int o) const { return job.theta_at[l] + i * job.widths[l + 1] + o; }
   DEVICE int padded_place(int l, int i, int o) const { return job.weights_at[l] + i * stride(l) + o; }
 
-  // m alpha_k of a weight (i < I) or bias (i = I); 0 where m is.
-  DEVICE T rate(int k, int l, int i, int o) const {
-    const int p = place(l, i, o);
-    if (p < job.start || p >= job.stop) return T(0);
-    const T* rates = job.rates + k % job.rate_rows * job.rate_count;
-    if (job.rate_count == 1) return rates[0];
-    return rates[job.rate_count == job.parameters ? p : 2 * l + (i == job.widths[l])];
+  // Which of a step's rates belongs to a weight (i < I) or bias (i = I).
+  DEVICE int rate(int l, int i, int o) const {
+    if (job.rate_count == 1) return 0;
+    return job.rate_count == job.parameters ? place(l, i, o) : 2 * l + (i == job.widths[l]);
   }
   DEVICE bool moves(int l, int i, int o) const {
     const int p = place(l, i, o);
@@ -347,56 +348,31 @@ struct MlpBlock {
   }
 };
 
-// phi_S of a task in shared memory; its steps and losses in global memory.
-template <typename T>
-DEVICE void mlp_inner_loop(const MlpBlock<T>& block, const MlpSet<T>& set, long long task, T* steps) {
-  const Mlp<T>& job = block.job;
-  T* phi = block.shared + job.phi_at;
-  const T* theta = job.theta.of(task);
-  block.for_places([&](int l, int i, int o) { phi[block.padded_place(l, i, o)] = theta[block.place(l, i, o)]; });
-  block.load(set, false);
-  for (int k = 0; k < job.steps; k++) {
-    T* step = steps + static_cast<long long>(k) * job.padded;
-    block.forward(set);
-    block.loss(set, job.support_losses.of(task) + k);
-    block.backward(set);
-    block.template for_weights<false>(set, [&](int l, int i, int o, T dw, T) {
-      const int at = block.padded_place(l, i, o);
-      if (job.phi.data == nullptr) step[at] = job.exact ? phi[at] : dw;
-      if (block.moves(l, i, o)) phi[at] -= block.rate(k, l, i, o) * dw;
-    });
-  }
-}
-
 // d Q / d alpha_k: this thread's part of the sum for a shared rate, or elementwise into the chunk's.
 template <typename T>
 struct MlpRates {
   const MlpBlock<T>& block;
-  T* chunk;  // (rows, 1 or P)
-  bool fresh;
-  int k;
+  T* result;   // (1,) or (P,)
+  bool first;  // nothing there yet to add to
   T sum;
   DEVICE void add(int l, int i, int o, T dw, T v) {
-    const Mlp<T>& job = block.job;
     const T value = block.moves(l, i, o) ? -(dw * v) : T(0);
-    if (job.rate_count == 1) {
+    if (block.job.rate_count == 1) {
       sum += value;
     } else {
-      T* at = chunk + static_cast<long long>(k % job.rate_rows) * job.parameters + block.place(l, i, o);
-      *at = first() ? value : *at + value;
+      T* at = result + block.place(l, i, o);
+      *at = first ? value : *at + value;
     }
   }
-  DEVICE bool first() const { return fresh && (block.job.rate_rows > 1 || k == block.job.steps - 1); }
   DEVICE void finish() {  // adds up the threads' sums, in order
     if (block.job.rate_count != 1) return;
     T* sums = block.shared + block.job.losses_at;
     sums[threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.x == 0) {
-      T total = T(0);
+      T total = first ? T(0) : *result;
       for (int t = 0; t < static_cast<int>(blockDim.x); t++) total += sums[t];
-      T* at = chunk + k % block.job.rate_rows;
-      *at = first() ? total : *at + total;
+      *result = total;
     }
     __syncthreads();
   }
@@ -411,33 +387,51 @@ __global__ void __launch_bounds__(MLP_THREADS) mlp_meta_gradient(Mlp<T> job) {
   T *phi = shared + job.phi_at, *v = shared + job.v_at, *direction = shared + job.direction_at;
   T* steps = job.steps_of_block + chunk * job.steps * job.padded;
   T* gradient = job.gradient + chunk * job.parameters;
-  T* rates = job.rates_gradient + chunk * job.rate_rows * (job.rate_count == 1 ? 1 : job.parameters);
+  T* along = job.rates_gradient + chunk * job.rate_rows * (job.rate_count == 1 ? 1 : job.parameters);
   for (long long task = chunk; task < job.tasks; task += job.chunks) {
-    const bool fresh = task == chunk;
+    const bool fresh = task == chunk, adapts_only = job.phi.data != nullptr;
     const MlpSet<T> support{job.x.of(task), job.targets.of(task), job.weights.of(task), job.labels.of(task), job.samples};
-    mlp_inner_loop(block, support, task, steps);
-    if (job.phi.data != nullptr) {
+    const MlpSet<T> query{job.query_x.of(task), job.query_targets.of(task), job.query_weights.of(task),
+                          job.query_labels.of(task), job.query_samples};
+    const T* theta = job.theta.of(task);
+    block.for_places([&](int l, int i, int o) { phi[block.padded_place(l, i, o)] = theta[block.place(l, i, o)]; });
+    for (int k = 0; k < job.steps + !adapts_only; k++) {  // the inner steps, and the query
+      const bool inner = k < job.steps;
+      const MlpSet<T> set = inner ? support : query;
+      const T* alpha = job.rates + k % job.rate_rows * job.rate_count;
+      T* step = steps + static_cast<long long>(k) * job.padded;
+      if (k == 0 || !inner) block.load(set, false);
+      block.forward(set);
+      block.loss(set, inner ? job.support_losses.of(task) + k : job.query_losses.of(task));
+      block.backward(set);
+      block.template for_weights<false>(set, [&](int l, int i, int o, T dw, T) {
+        const int at = block.padded_place(l, i, o);
+        if (inner) {
+          if (!adapts_only) step[at] = job.exact ? phi[at] : dw;
+          if (block.moves(l, i, o)) phi[at] -= alpha[block.rate(l, i, o)] * dw;
+        } else {
+          v[at] = dw;
+        }
+      });
+    }
+    if (adapts_only) {
       T* result = job.phi.of(task);
       block.for_places([&](int l, int i, int o) { result[block.place(l, i, o)] = phi[block.padded_place(l, i, o)]; });
       continue;
     }
-    const MlpSet<T> query{job.query_x.of(task), job.query_targets.of(task), job.query_weights.of(task),
-                          job.query_labels.of(task), job.query_samples};
-    block.load(query, false);
-    block.forward(query);
-    block.loss(query, job.query_losses.of(task));
-    block.backward(query);
-    block.template for_weights<false>(
-        query, [&](int l, int i, int o, T dw, T) { v[block.padded_place(l, i, o)] = dw; });
     if (job.exact && job.steps > 0) block.load(support, true);
     for (int k = job.steps - 1; k >= 0; k--) {
       const T* step = steps + static_cast<long long>(k) * job.padded;
-      MlpRates<T> along{block, rates, fresh, k, T(0)};
+      const int row = k % job.rate_rows;
+      const T* alpha = job.rates + row * job.rate_count;
+      T* along_row = along + static_cast<long long>(row) * (job.rate_count == 1 ? 1 : job.parameters);
+      const bool first = fresh && (job.rate_rows > 1 || k == job.steps - 1);
+      MlpRates<T> to_rates{block, along_row, first, T(0)};
       if (job.exact) {
         block.for_places([&](int l, int i, int o) {
           const int at = block.padded_place(l, i, o);
           phi[at] = step[at];
-          direction[at] = block.moves(l, i, o) ? block.rate(k, l, i, o) * v[at] : T(0);
+          direction[at] = block.moves(l, i, o) ? alpha[block.rate(l, i, o)] * v[at] : T(0);
         });
         block.forward(support);
         block.loss(support, nullptr);
@@ -447,16 +441,16 @@ __global__ void __launch_bounds__(MLP_THREADS) mlp_meta_gradient(Mlp<T> job) {
         block.backward_tangent(support);
         block.template for_weights<true>(support, [&](int l, int i, int o, T dw, T dw_dot) {
           const int at = block.padded_place(l, i, o);
-          along.add(l, i, o, dw, v[at]);
+          to_rates.add(l, i, o, dw, v[at]);
           v[at] -= dw_dot;
         });
       } else {
         block.for_places([&](int l, int i, int o) {
           const int at = block.padded_place(l, i, o);
-          along.add(l, i, o, step[at], v[at]);
+          to_rates.add(l, i, o, step[at], v[at]);
         });
       }
-      along.finish();
+      to_rates.finish();
     }
     block.for_places([&](int l, int i, int o) {
       T* at = gradient + block.place(l, i, o);
