@@ -1,6 +1,7 @@
 """The CUDA backend against the reference: its source on the CPU everywhere, and on the GPU where there is one."""
 
 import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -189,7 +190,9 @@ def test_too_little_memory_names_a_meta_batch_that_fits(cuda_on_cpu, cupy_on_cpu
     case = BY_NAME["mlp_odd_softplus"]
     theta, support, query = _sets(case)
     inner = _inner(case.network, "float64")
-    cupy_on_cpu.memory = 60_000
+    cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
+    cupy_on_cpu.memory = next(iter(execution._programs.values()))._arena.size // 2
+    execution.clear()
     with pytest.raises(MemoryError, match=r"5 tasks need .* GiB on the device.* At most [1-4] tasks fit") as caught:
         cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
     fits = int(str(caught.value).split("At most ")[1].split()[0])
@@ -201,14 +204,12 @@ def test_too_little_memory_names_a_meta_batch_that_fits(cuda_on_cpu, cupy_on_cpu
 
 
 def test_without_cupy_the_error_says_what_to_install(monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(f"No module named {name!r}")
-
-    monkeypatch.setattr(machine.importlib, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr(machine, "cupy", machine.cupy.__wrapped__)
+    fastmeta.device.backend.cache_clear()
     message = r'device="cuda" needs CuPy, which is not installed: pip install "fastmeta\[cuda13\]"\.'
     with pytest.raises(ImportError, match=message):
-        machine.cupy()
+        fastmeta.device.backend("cuda")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_a_machine_that_cannot_compute_is_named(cupy_on_cpu, monkeypatch, change
     monkeypatch.setattr(cupy_on_cpu.cuda.Device, "compute_capability", change.pop("capability", "90"))
     for name, value in change.items():
         monkeypatch.setattr(cupy_on_cpu.cuda.runtime, name, value)
-    monkeypatch.setattr(machine.importlib, "import_module", lambda name: cupy_on_cpu)
+    monkeypatch.setitem(sys.modules, "cupy", cupy_on_cpu)
     monkeypatch.setattr(machine, "cupy", machine.cupy.__wrapped__)
     fastmeta.device.backend.cache_clear()
     with pytest.raises(RuntimeError, match=message):

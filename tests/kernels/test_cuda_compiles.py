@@ -7,6 +7,7 @@ import pytest
 from fastmeta_kernels.cuda import kernel_table, sources
 from tests.kernels.cuda_on_cpu import nvrtc
 
+REGISTERS = 65536  # of a multiprocessor
 SHARED_BYTES = 48 * 1024  # static shared memory of a block
 STRUCTS = ("Batched", "Divisor", "Window", "Product", "BatchNorm", "Elementwise", "Loss", "Sweep", "TaskMean", "Mlp")
 
@@ -18,13 +19,13 @@ def test_kernels_stay_within_their_budgets(architecture, scalar):
     names = kernel_table.instances(scalar)
     usage = nvrtc.compile_for(architecture, sources.source(), names)
     assert set(usage) == set(names)
+    wrong = {}
     for name, kernel in zip(names, kernel_table.KERNELS.values(), strict=True):
         used = usage[name]
-        assert used.spilled_bytes == 0, name
-        assert used.stack_bytes == 0, name
-        assert used.registers <= kernel.registers[scalar == "double"], name
-        assert used.registers * kernel.threads <= 65536, name
-        assert used.shared_bytes <= SHARED_BYTES, name
+        budget = min(kernel.registers[scalar == "double"], REGISTERS // kernel.threads)
+        if used.spilled_bytes or used.stack_bytes or used.registers > budget or used.shared_bytes > SHARED_BYTES:
+            wrong[name] = used, budget
+    assert not wrong
 
 
 def test_python_and_cpp_agree_on_the_layout_of_every_struct(gxx, tmp_path):

@@ -13,17 +13,18 @@ struct Loss {
   int samples, outputs;
 };
 
-// A label's row of softmax(z) without overflow: the largest output, and the sum of exp(z - largest).
+// softmax of one sample's outputs without overflow: the largest one, and the sum of exp(z - largest).
 template <typename T>
 struct Softmax {
-  T largest, sum;
+  T largest, sum, inverse;
   DEVICE Softmax(const T* z, int outputs) {
     largest = z[0];
     for (int o = 1; o < outputs; o++) largest = z[o] > largest || z[o] != z[o] ? z[o] : largest;
     sum = T(0);
     for (int o = 0; o < outputs; o++) sum += exp(z[o] - largest);
+    inverse = T(1) / sum;
   }
-  DEVICE T operator()(T z) const { return exp(z - largest) / sum; }
+  DEVICE T operator()(T z) const { return exp(z - largest) * inverse; }
 };
 
 template <typename T>
@@ -36,32 +37,34 @@ template <typename T>
 __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy(Loss<T> job) {
   __shared__ T scratch[LOSS_THREADS];
   const long long task = blockIdx.x;
+  const T share = T(1) / T(job.samples);
   T sum[1] = {T(0)};
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const T* z = job.z.of(task) + static_cast<long long>(n) * job.outputs;
     const Softmax<T> p(z, job.outputs);
-    const T w = weight_of(job, task, n);
+    const T w = weight_of(job, task, n) * share;
     const int label = static_cast<int>(job.labels.of(task)[n]);
     sum[0] += w * (log(p.sum) - (z[label] - p.largest));
     if (job.dz.data == nullptr) continue;
     T* dz = job.dz.of(task) + static_cast<long long>(n) * job.outputs;
-    for (int o = 0; o < job.outputs; o++) dz[o] = w * (p(z[o]) - (o == label ? T(1) : T(0))) / T(job.samples);
+    for (int o = 0; o < job.outputs; o++) dz[o] = w * (p(z[o]) - (o == label ? T(1) : T(0)));
   }
   sum_over_rows<T, 1, LOSS_THREADS>(sum, scratch);
-  if (threadIdx.x == 0) *job.loss.of(task) = sum[0] / T(job.samples);
+  if (threadIdx.x == 0) *job.loss.of(task) = sum[0];
 }
 
 // dz_dot = w (p z_dot - p (p . z_dot)) / N.
 template <typename T>
 __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy_tangent(Loss<T> job) {
   const long long task = blockIdx.x;
+  const T share = T(1) / T(job.samples);
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const long long row = static_cast<long long>(n) * job.outputs;
     const T *z = job.z.of(task) + row, *z_dot = job.z_dot.of(task) + row;
     const Softmax<T> p(z, job.outputs);
     T along = T(0);
     for (int o = 0; o < job.outputs; o++) along += p(z[o]) * z_dot[o];
-    const T w = weight_of(job, task, n) / T(job.samples);
+    const T w = weight_of(job, task, n) * share;
     for (int o = 0; o < job.outputs; o++) job.dz.of(task)[row + o] = w * p(z[o]) * (z_dot[o] - along);
   }
 }
