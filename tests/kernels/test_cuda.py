@@ -64,7 +64,10 @@ def test_rates_of_every_shape(cuda, case, kind, adapt):
     net = case.network
     theta, support, query = _sets(case, weighted=True)
     inner = _inner(net, "float64", kind, adapt, steps=3)
-    assert relative(cuda.adapt(net.table, theta, support, inner), reference.adapt(net.table, theta, support, inner)) <= 1e-12
+    assert (
+        relative(cuda.adapt(net.table, theta, support, inner), reference.adapt(net.table, theta, support, inner))
+        <= 1e-12
+    )
     for order in (1, 2):
         ours, expected = (b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cuda, reference))
         assert ours.rates_gradient.shape == inner.rates.shape

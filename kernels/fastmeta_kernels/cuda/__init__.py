@@ -99,7 +99,9 @@ def _shape(data: TaskSet) -> SetShape:
 
 def _with_inner_loop(request: Request, inner: InnerLoop) -> Request:
     rows, rates = inner.rates.shape
-    return request._replace(steps=inner.steps, rates=(rows, rates), adapted=(int(inner.adapted[0]), int(inner.adapted[1])))
+    return request._replace(
+        steps=inner.steps, rates=(rows, rates), adapted=(int(inner.adapted[0]), int(inner.adapted[1]))
+    )
 
 
 def _inner_loop(table: Table, inner: InnerLoop) -> dict[str, Any]:

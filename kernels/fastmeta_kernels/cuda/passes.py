@@ -173,9 +173,7 @@ class Passes:
             rows = columns = 1
         blocks = -(-self.data.samples * rows * columns * layer.c // 256)
         sizes = {"h": layer.h, "w": layer.w, "c": layer.c, "out_h": layer.out_h, "out_w": layer.out_w}
-        job = struct(
-            "Elementwise", samples=self.data.samples, kernel=layer.kernel, blocks=blocks, **sizes, **members
-        )
+        job = struct("Elementwise", samples=self.data.samples, kernel=layer.kernel, blocks=blocks, **sizes, **members)
         self.recording.launch(kernel, self.tasks * blocks, job)
 
     def _loss(self, suffix: str, **members: Any) -> None:

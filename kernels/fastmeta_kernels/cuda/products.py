@@ -57,7 +57,7 @@ def convolve_backward(
     places = samples * layer.out_h * layer.out_w
     weight_size = _Size(_taps(layer), layer.out_c, places)
     quarter = _quarter(layer)
-    reaching = -(-layer.kernel // layer.stride) ** 2 * layer.out_c
+    reaching = -((-layer.kernel // layer.stride) ** 2) * layer.out_c
     input_size = _Size(samples * quarter[0] * quarter[1], layer.c, reaching)
     sizes = [weight_size] if dx == NONE else [weight_size, input_size]
     tile = min(TILES, key=lambda t: sum(size.padded(t) for size in sizes))

@@ -24,7 +24,7 @@ class Pointer:
         self.ptr = ptr
 
 
-class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
+class ndarray(np.ndarray):
     """A NumPy array that has what a CuPy array has."""
 
     @property
@@ -134,7 +134,7 @@ class CuPy(types.ModuleType):
         memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         self.cuda = types.SimpleNamespace(runtime=runtime, memory=memory, Device=Device, Stream=Stream)
 
-    def RawModule(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...]) -> RawModule:  # noqa: N802
+    def RawModule(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...]) -> RawModule:
         return RawModule(code, options, name_expressions, self)
 
     def empty(self, size: int, dtype: Any) -> ndarray:
