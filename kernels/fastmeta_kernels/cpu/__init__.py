@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
 from fastmeta_kernels.cpu import job
 from fastmeta_kernels.cpu._jit import compile_linked
-from fastmeta_kernels.cpu.batch import run, run_alone
-from fastmeta_kernels.cpu.job import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT
-from fastmeta_kernels.cpu.plan import O, Plan, pack, plan, unpack
+from fastmeta_kernels.cpu.batch import run, run_alone, run_shared
+from fastmeta_kernels.cpu.plan import O
 from fastmeta_kernels.cpu.product import compile_product
+from fastmeta_kernels.cpu.program import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Program, Request, program
 from fastmeta_kernels.layer_table import Table
 
 __all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "thread_count"]
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
+MOST_STEPS = 1000  # of one program: `adapt` runs it again for more
+SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
 _PROCESS = os.getpid()
 _lock = threading.Lock()
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
@@ -42,7 +44,7 @@ def predict(table: Table, theta: Array, x: Array) -> Array:
     """Outputs (T, N, O)."""
     tasks, samples = x.shape[:2]
     data = TaskSet(x, np.zeros((tasks, samples, 0), theta.dtype))
-    return _run(PREDICT, table, theta, data, data).outputs.reshape(tasks, samples, -1)
+    return _run(PREDICT, table, theta, data, data).parameters.reshape(tasks, samples, -1)
 
 
 def loss(table: Table, theta: Array, data: TaskSet) -> Array:
@@ -63,8 +65,14 @@ def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
 
 def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
     """Adapted parameters (T, P) and support losses (T, S)."""
-    results = _run(ADAPT, table, theta, support, support, inner)
-    return results.parameters, results.support_losses
+    losses = []
+    for first in range(0, max(inner.steps, 1), MOST_STEPS):
+        steps = min(inner.steps - first, MOST_STEPS)
+        rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
+        results = _run(ADAPT, table, theta, support, support, InnerLoop(steps, rates, inner.adapted))
+        theta = results.parameters
+        losses.append(results.support_losses)
+    return theta, np.concatenate(losses, axis=1)
 
 
 def meta_gradient(
@@ -84,8 +92,7 @@ def meta_gradient(
 class _Results(NamedTuple):
     query_losses: Array
     support_losses: Array
-    outputs: Array
-    parameters: Array
+    parameters: Array  # (T, P), or outputs (T, N * O)
     gradient: Array
     rates_gradient: Array
 
@@ -101,84 +108,61 @@ def _run(
     memory: str = "auto",
     direction: Array | None = None,
 ) -> _Results:
-    dtype, tasks, steps, key = theta.dtype, query.x.shape[0], inner.steps, table.tobytes()
-    query_plan = plan(key, query.x.shape[1], dtype.itemsize)
-    support_plan = plan(key, support.x.shape[1], dtype.itemsize)
-    per_parameter = inner.rates.shape[1] == theta.shape[-1] > 1
-    rates = pack(inner.rates, query_plan) if per_parameter else _plain(inner.rates, dtype)
-    labelled, o, packed = query.y.dtype.kind != "f", int(query_plan.rows[0, O]), query_plan.packed
-    chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
-
-    fields = np.zeros(job.FIELDS, np.int64)
-    fields[[job.KIND, job.TASKS, job.CHUNKS, job.STEPS, job.ORDER]] = kind, tasks, chunks, steps, order
-    fields[[job.LOSS_KIND, job.PACKED, job.OUTPUTS, job.ROWS]] = labelled, packed, o, len(query_plan.rows)
-    fields[[job.SUPPORT_N, job.QUERY_N, job.EDGES_N]] = (
-        support_plan.samples,
-        query_plan.samples,
-        query_plan.edges.size,
-    )
-    fields[[job.RATE_ROWS, job.RATES]] = rates.shape
-    fields[[job.START, job.STOP]] = _packed_range(inner.adapted, query_plan)
-    fields[[job.SUPPORT_WEIGHTED, job.QUERY_WEIGHTED]] = (
-        support.weights is not None,
-        query.weights is not None,
-    )
-    size = job.lay_out(fields, support_plan, query_plan, memory, dtype.itemsize)
-    fields[job.WORKSPACE_SIZE] = size
-    threads = thread_count()
-    place = (
-        key,
-        support_plan.samples,
-        query_plan.samples,
-        dtype,
-        fields[job.PHI : job.U + 1].tobytes(),
-        threads,
-    )
-    workspaces = job.workspace(place, threads, size, dtype)
-
-    thetas = pack(theta.reshape(-1, theta.shape[-1]), query_plan)
-    directions = thetas if direction is None else pack(direction.reshape(-1, theta.shape[-1]), query_plan)
-    fields[job.T_THETA] = packed if theta.ndim > 1 else 0
-    fields[job.T_DIRECTION] = packed if direction is not None and direction.ndim > 1 else 0
-    xs, ys, ws = _plain_set(support, dtype)
-    xq, yq, wq = (xs, ys, ws) if query is support else _plain_set(query, dtype)
-    fields[job.FEATURES] = xq[0, 0].size
-    support_losses, query_losses = np.zeros((tasks, steps), dtype), np.zeros(tasks, dtype)
-    results = np.zeros(
-        (tasks, query_plan.samples * o if kind == PREDICT else 0 if kind in (LOSS, META) else packed), dtype
-    )
-    gradients = np.zeros((chunks, packed) if kind == META else (1, 0), dtype)
-    rates_gradients = np.zeros((chunks, *rates.shape) if kind == META else (1, 0, 0), dtype)
-    held = (
-        thetas, directions, xs, ys, ws, xq, yq, wq, rates, query_plan.edges, support_plan.rows, query_plan.rows,
-        support_losses, query_losses, results, gradients, rates_gradients,
+    dtype, tasks, size = theta.dtype, query.x.shape[0], theta.shape[-1]
+    request = Request(
+        kind, table.tobytes(), dtype.itemsize, support.x.shape[1], query.x.shape[1], query.y.dtype.kind != "f",
+        support.weights is not None, query.weights is not None, inner.steps, order, memory, inner.rates.shape,
+        inner.adapted,
     )  # fmt: skip
-    fields[job.A_THETA :] = [array.ctypes.data for array in held]
-    _launch(workspaces, fields, max(1, min(threads, chunks)))
+    plan = program(request)
+    chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
+    rates = _plain(inner.rates, dtype)
+    width = query.x.shape[1] * int(plan.query.rows[0, O]) if kind == PREDICT else size
+    support_losses, query_losses = np.zeros((tasks, inner.steps), dtype), np.zeros(tasks, dtype)
+    results = np.empty((0 if kind in (LOSS, META) else tasks, width), dtype)
+    gradients = np.zeros((chunks if kind == META else 0, size), dtype)
+    rates_gradients = np.zeros((chunks if kind == META else 0, *rates.shape), dtype)
+
+    by_task = [_plain(theta, dtype), _plain(theta if direction is None else direction, dtype)]
+    streams = [(array, array.ndim > 1, False) for array in by_task]
+    for data in (support, query):
+        labels = dtype if data.y.dtype.kind == "f" else np.dtype(np.int64)
+        arrays = (data.x, dtype), (data.y, labels), (data.y if data.weights is None else data.weights, dtype)
+        streams += [(_plain(array, kind_of), True, False) for array, kind_of in arrays]
+    streams += [(rates, False, False), (plan.query.edges, False, False)]
+    streams += [(support_losses, True, False), (query_losses, True, False), (results, True, False)]
+    streams += [(gradients, False, True), (rates_gradients, False, True)]
+    fields = [tasks, chunks, plan.workspace, plan.code.ctypes.data, len(plan.code)]
+    fields += [plan.schedule.ctypes.data, len(plan.schedule)]
+    for array, a_task, a_chunk in streams:
+        fields += [array.ctypes.data, array.strides[0] * a_task, array.strides[0] * a_chunk]
+    _launch(request, plan, np.array([fields], np.int64), tasks, chunks, dtype)
 
     if kind == META:
         share = dtype.type(1.0 / tasks)
-        gradient_mean = unpack(gradients.sum(axis=0, keepdims=True) * share, query_plan)[0]
-        rates_mean = rates_gradients.sum(axis=0) * share
-        rates_mean = unpack(rates_mean, query_plan) if per_parameter else rates_mean
-        return _Results(query_losses, support_losses, results, results, gradient_mean, rates_mean)
-    parameters = unpack(results, query_plan) if kind in (GRADIENT, HVP, ADAPT) else results
-    return _Results(query_losses, support_losses, results, parameters, gradients, rates_gradients)
+        gradients, rates_gradients = gradients.sum(axis=0) * share, rates_gradients.sum(axis=0) * share
+    return _Results(query_losses, support_losses, results, gradients, rates_gradients)
 
 
-def _launch(workspaces: Array, fields: NDArray[np.int64], threads: int) -> None:
-    lane = numba.from_dtype(workspaces.dtype)
+def _launch(request: Request, plan: Program, jobs: NDArray[np.int64], tasks: int, chunks: int, dtype: Any) -> None:
+    lane = numba.from_dtype(dtype)
     compile_product(lane)
     compile_linked(lane)
-    jobs = fields.reshape(1, -1)
-    if threads == 1 or os.getpid() != _PROCESS:  # OpenMP does not survive a fork
+    threads = 1 if os.getpid() != _PROCESS else thread_count()  # OpenMP does not survive a fork
+    shared = tasks < threads and plan.work >= SHARED_WORK
+    used = 1 if shared else max(1, min(threads, chunks))
+    workspaces = job.workspace((request, used), used, plan.workspace, dtype)
+    if threads == 1 or (used == 1 and not shared):
         run_alone(workspaces, jobs)
         return
     before = numba.get_num_threads()
-    numba.set_num_threads(threads)
+    numba.set_num_threads(threads if shared else used)
     try:
         with _one_at_a_time():
-            run(workspaces, jobs)
+            if shared:
+                run_shared(workspaces, jobs, threads)
+            else:
+                run(workspaces, jobs)
     finally:
         numba.set_num_threads(before)
 
@@ -190,19 +174,6 @@ def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
     except ValueError:  # not chosen before the first parallel call
         safe = False
     return contextlib.nullcontext() if safe else _lock
-
-
-def _packed_range(adapted: tuple[int, int], plan: Plan) -> tuple[int, int]:
-    """Range of the packed parameters; both ends are boundaries of parameter arrays."""
-    places = {block.start: block.packed_start for block in plan.blocks}
-    return places.get(adapted[0], plan.packed), places.get(adapted[1], plan.packed)
-
-
-def _plain_set(data: TaskSet, dtype: Any) -> tuple[Array, Array, Array]:
-    """x (T, N, F), y (T, N, O) or int64 (T, N), weights (T, N) or nothing: contiguous, as the kernels read them."""
-    y = _plain(data.y, dtype if data.y.dtype.kind == "f" else np.dtype(np.int64))
-    weights = np.zeros((1, 0), dtype) if data.weights is None else _plain(data.weights, dtype)
-    return _plain(data.x, dtype), y, weights
 
 
 def _plain(array: Array, dtype: Any) -> Array:

@@ -1,4 +1,4 @@
-"""ReLU, tanh and softplus in a workspace, told apart by `plan[l, KIND]`; y' and y'' are functions of y alone.
+"""ReLU, tanh and softplus in a workspace, told apart by `code[l, KIND]`; y' and y'' are functions of y alone.
 
 Smooth ones walk the C channels that carry data and leave the padding at zero.
 """
@@ -14,13 +14,13 @@ from fastmeta_kernels.layer_table import RELU, TANH
 
 
 @kernel
-def mask_relu(ws, plan, l, n, y, value):
+def mask_relu(ws, code, l, n, y, value):
     """value = value where y > 0, else 0, at the outputs of row l: the derivative of a ReLU that a row took over."""
     width = VECTOR_BYTES // ws.itemsize
-    length = plan[l, OW] * plan[l, OCP]
+    length = code[l, OW] * code[l, OCP]
     for i in range(n):
-        for r in range(plan[l, OH]):
-            at = i * plan[l, Y_N] + r * plan[l, Y_R]
+        for r in range(code[l, OH]):
+            at = i * code[l, Y_N] + r * code[l, Y_R]
             for q in range(at, at + length, width):
                 store(ws, value + q, where_positive(load(ws, y + q), load(ws, value + q)))
 
@@ -38,19 +38,19 @@ def second_derivative(kind, y):
 
 
 @kernel
-def forward(ws, plan, l, n, x, y):
+def forward(ws, code, l, n, x, y):
     """y = f(x)."""
     width = VECTOR_BYTES // ws.itemsize
-    kind, cp, zero = plan[l, KIND], plan[l, CP], splat(ws.dtype.type(0.0))
+    kind, cp, zero = code[l, KIND], code[l, CP], splat(ws.dtype.type(0.0))
     for i in range(n):
-        for r in range(plan[l, H]):
-            at, to = x + i * plan[l, X_N] + r * plan[l, X_R], y + i * plan[l, Y_N] + r * plan[l, Y_R]
+        for r in range(code[l, H]):
+            at, to = x + i * code[l, X_N] + r * code[l, X_R], y + i * code[l, Y_N] + r * code[l, Y_R]
             if kind == RELU:
-                for q in range(0, plan[l, W] * cp, width):
+                for q in range(0, code[l, W] * cp, width):
                     store(ws, to + q, maximum(load(ws, at + q), zero))
                 continue
-            for p in range(0, plan[l, W] * cp, cp):
-                for q in range(p, p + plan[l, C]):
+            for p in range(0, code[l, W] * cp, cp):
+                for q in range(p, p + code[l, C]):
                     v = ws[at + q]
                     if kind == TANH:
                         ws[to + q] = np.tanh(v)
@@ -59,50 +59,50 @@ def forward(ws, plan, l, n, x, y):
 
 
 @kernel
-def backward(ws, plan, l, n, y, dy, dx):
+def backward(ws, code, l, n, y, dy, dx):
     """dx = f'(x) dy."""
     width = VECTOR_BYTES // ws.itemsize
-    kind, cp = plan[l, KIND], plan[l, CP]
+    kind, cp = code[l, KIND], code[l, CP]
     for i in range(n):
-        for r in range(plan[l, H]):
-            at, to = dx + i * plan[l, X_N] + r * plan[l, X_R], i * plan[l, Y_N] + r * plan[l, Y_R]
+        for r in range(code[l, H]):
+            at, to = dx + i * code[l, X_N] + r * code[l, X_R], i * code[l, Y_N] + r * code[l, Y_R]
             if kind == RELU:
-                for q in range(0, plan[l, W] * cp, width):
+                for q in range(0, code[l, W] * cp, width):
                     store(ws, at + q, where_positive(load(ws, y + to + q), load(ws, dy + to + q)))
                 continue
-            for p in range(0, plan[l, W] * cp, cp):
-                for q in range(p, p + plan[l, C]):
+            for p in range(0, code[l, W] * cp, cp):
+                for q in range(p, p + code[l, C]):
                     ws[at + q] = derivative(kind, ws[y + to + q]) * ws[dy + to + q]
 
 
 @kernel
-def forward_tangent(ws, plan, l, n, y, x_dot, y_dot):
+def forward_tangent(ws, code, l, n, y, x_dot, y_dot):
     """y_dot = f'(x) x_dot."""
     width = VECTOR_BYTES // ws.itemsize
-    kind, cp = plan[l, KIND], plan[l, CP]
+    kind, cp = code[l, KIND], code[l, CP]
     for i in range(n):
-        for r in range(plan[l, H]):
-            at, to = x_dot + i * plan[l, X_N] + r * plan[l, X_R], i * plan[l, Y_N] + r * plan[l, Y_R]
+        for r in range(code[l, H]):
+            at, to = x_dot + i * code[l, X_N] + r * code[l, X_R], i * code[l, Y_N] + r * code[l, Y_R]
             if kind == RELU:
-                for q in range(0, plan[l, W] * cp, width):
+                for q in range(0, code[l, W] * cp, width):
                     store(ws, y_dot + to + q, where_positive(load(ws, y + to + q), load(ws, at + q)))
                 continue
-            for p in range(0, plan[l, W] * cp, cp):
-                for q in range(p, p + plan[l, C]):
+            for p in range(0, code[l, W] * cp, cp):
+                for q in range(p, p + code[l, C]):
                     ws[y_dot + to + q] = derivative(kind, ws[y + to + q]) * ws[at + q]
 
 
 @kernel
-def backward_tangent(ws, plan, l, n, y, x_dot, dy, dy_dot, dx_dot):
+def backward_tangent(ws, code, l, n, y, x_dot, dy, dy_dot, dx_dot):
     """dx_dot = f'(x) dy_dot + f''(x) x_dot dy."""
-    backward(ws, plan, l, n, y, dy_dot, dx_dot)
-    kind, cp = plan[l, KIND], plan[l, CP]
+    backward(ws, code, l, n, y, dy_dot, dx_dot)
+    kind, cp = code[l, KIND], code[l, CP]
     if kind == RELU:
         return
     for i in range(n):
-        for r in range(plan[l, H]):
-            at, to = i * plan[l, X_N] + r * plan[l, X_R], i * plan[l, Y_N] + r * plan[l, Y_R]
-            for p in range(0, plan[l, W] * cp, cp):
-                for q in range(p, p + plan[l, C]):
+        for r in range(code[l, H]):
+            at, to = i * code[l, X_N] + r * code[l, X_R], i * code[l, Y_N] + r * code[l, Y_R]
+            for p in range(0, code[l, W] * cp, cp):
+                for q in range(p, p + code[l, C]):
                     bend = second_derivative(kind, ws[y + to + q])
                     ws[dx_dot + at + q] += bend * ws[x_dot + at + q] * ws[dy + to + q]

@@ -9,23 +9,24 @@ from __future__ import annotations
 import numpy as np
 
 from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.plan import CP, X_N, X_R, Y_N, Y_R, H, W
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
+from fastmeta_kernels.cpu.instruction import ARGUMENTS
+from fastmeta_kernels.cpu.plan import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, W
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
 
 @kernel
-def forward(ws, plan, l, n, x, scale, shift, y, stats):
-    """y, and mean and r into stats."""
-    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+def forward(ws, code, l, n, first, last, x, scale, shift, y, stats, relu):
+    """y, or its positive part where the row took over a ReLU; mean and r into stats."""
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
     share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(0, cp, width):
+    for j in range(first * width, last * width, width):
         anchor, mean = load(ws, x + j), zero  # so that a constant channel is its own mean to the last bit
         for i in range(n):
             for r in range(h):
-                part, at = zero, x + i * plan[l, X_N] + r * plan[l, X_R] + j
+                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
                 for q in range(at, at + w * cp, cp):
                     part = part + (load(ws, q) - anchor)
                 mean = mean + part
@@ -34,7 +35,7 @@ def forward(ws, plan, l, n, x, scale, shift, y, stats):
         variance = zero
         for i in range(n):
             for r in range(h):
-                part, at = zero, x + i * plan[l, X_N] + r * plan[l, X_R] + j
+                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
                 for q in range(at, at + w * cp, cp):
                     e = load(ws, q) - mean
                     part = part + e * e
@@ -48,28 +49,29 @@ def forward(ws, plan, l, n, x, scale, shift, y, stats):
         for i in range(n):
             for r in range(h):
                 at, to = (
-                    x + i * plan[l, X_N] + r * plan[l, X_R] + j,
-                    y + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                    x + i * code[l, X_N] + r * code[l, X_R] + j,
+                    y + i * code[l, Y_N] + r * code[l, Y_R] + j,
                 )
                 for q in range(0, w * cp, cp):
-                    store(ws, to + q, gain * (load(ws, at + q) - mean) + offset)
+                    value = gain * (load(ws, at + q) - mean) + offset
+                    store(ws, to + q, maximum(value, zero) if relu else value)
 
 
 @kernel
-def backward(ws, plan, l, n, x, dy, scale, dx, stats, need_dx):
+def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
     """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
-    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
     share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(0, cp, width):
+    for j in range(first * width, last * width, width):
         mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
         dscale, dshift = zero, zero
         for i in range(n):
             for r in range(h):
                 at, to = (
-                    x + i * plan[l, X_N] + r * plan[l, X_R] + j,
-                    dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                    x + i * code[l, X_N] + r * code[l, X_R] + j,
+                    dy + i * code[l, Y_N] + r * code[l, Y_R] + j,
                 )
                 part, other = zero, zero
                 for q in range(0, w * cp, cp):
@@ -86,8 +88,8 @@ def backward(ws, plan, l, n, x, dy, scale, dx, stats, need_dx):
             for i in range(n):
                 for r in range(h):
                     at, to = (
-                        plan[l, X_N] * i + plan[l, X_R] * r + j,
-                        dy + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                        code[l, X_N] * i + code[l, X_R] * r + j,
+                        dy + i * code[l, Y_N] + r * code[l, Y_R] + j,
                     )
                     for q in range(0, w * cp, cp):
                         e = load(ws, x + at + q) - mean
@@ -95,19 +97,19 @@ def backward(ws, plan, l, n, x, dy, scale, dx, stats, need_dx):
 
 
 @kernel
-def forward_tangent(ws, plan, l, n, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot):
+def forward_tangent(ws, code, l, n, first, last, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot):
     """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
-    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
     share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(0, cp, width):
+    for j in range(first * width, last * width, width):
         mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
         mean_dot, along = zero, zero
         if has_x_dot:
             for i in range(n):
                 for r in range(h):
-                    at = i * plan[l, X_N] + r * plan[l, X_R] + j
+                    at = i * code[l, X_N] + r * code[l, X_R] + j
                     part, other = zero, zero
                     for q in range(at, at + w * cp, cp):
                         d = load(ws, x_dot + q)
@@ -124,8 +126,8 @@ def forward_tangent(ws, plan, l, n, x, x_dot, scale, scale_dot, shift_dot, y_dot
         for i in range(n):
             for r in range(h):
                 at, to = (
-                    i * plan[l, X_N] + r * plan[l, X_R] + j,
-                    y_dot + i * plan[l, Y_N] + r * plan[l, Y_R] + j,
+                    i * code[l, X_N] + r * code[l, X_R] + j,
+                    y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j,
                 )
                 for q in range(0, w * cp, cp):
                     value = (load(ws, x + at + q) - mean) * slope + level
@@ -135,24 +137,24 @@ def forward_tangent(ws, plan, l, n, x, x_dot, scale, scale_dot, shift_dot, y_dot
 
 
 @kernel
-def backward_tangent(ws, plan, l, n, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot):
+def backward_tangent(ws, code, l, n, first, last, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot):
     """dscale_dot = sum (dy_dot xh + dy xh_dot), dshift_dot = sum dy_dot; with u = dy - dshift / M - xh dscale / M:
 
     dx_dot = (scale_dot r + scale r_dot) u + scale r (dy_dot - dshift_dot / M - (xh_dot dscale + xh dscale_dot) / M),
     r_dot = -r^2 mean(xh x_dot). Without x_dot nothing asks for dx_dot.
     """
-    cp, h, w = plan[l, CP], plan[l, H], plan[l, W]
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
     share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(0, cp, width):
+    for j in range(first * width, last * width, width):
         mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
         mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
         dscale, dshift = load(ws, stats + 2 * cp + j), load(ws, stats + 3 * cp + j)
         dscale_dot, dshift_dot = zero, zero
         for i in range(n):
             for r in range(h):
-                at, to = i * plan[l, X_N] + r * plan[l, X_R] + j, i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
                 part, other = zero, zero
                 for q in range(0, w * cp, cp):
                     d_dot = load(ws, dy_dot + to + q)
@@ -172,10 +174,35 @@ def backward_tangent(ws, plan, l, n, x, x_dot, dy, dy_dot, scale, scale_dot, dx_
             level_dot, slope_dot = dshift_dot * share, dscale_dot * share
             for i in range(n):
                 for r in range(h):
-                    at, to = i * plan[l, X_N] + r * plan[l, X_R] + j, i * plan[l, Y_N] + r * plan[l, Y_R] + j
+                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
                     for q in range(0, w * cp, cp):
                         xh = (load(ws, x + at + q) - mean) * rate
                         xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
                         u = load(ws, dy + to + q) - level - xh * slope
                         u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
                         store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
+
+
+@kernel
+def gradient(ws, code, l, stats, scale, shift, sign):
+    """Gradients of scale and shift from the statistics, or += sign * (...)."""
+    cp, add = code[l, CP], code[l, ARGUMENTS + 3]
+    for j in range(cp):
+        dscale, dshift = ws[stats + 2 * cp + j], ws[stats + 3 * cp + j]
+        ws[scale + j] = ws[scale + j] + sign * dscale if add else dscale
+        ws[shift + j] = ws[shift + j] + sign * dshift if add else dshift
+
+
+@kernel
+def bias_gradient(ws, code, l, n, first, last, dy, out, sign):
+    """out = sum over samples and pixels of dy, or out += sign * (...), for vectors first .. last of a bias."""
+    width = VECTOR_BYTES // ws.itemsize
+    ocp, add, scale = code[l, OCP], code[l, ARGUMENTS + 2], splat(sign)
+    for j in range(first * width, last * width, width):
+        s = splat(ws.dtype.type(0.0))
+        for i in range(n):
+            for y in range(code[l, OH]):
+                row = dy + i * code[l, Y_N] + y * code[l, Y_R] + j
+                for x in range(code[l, OW]):
+                    s = s + load(ws, row + x * ocp)
+        store(ws, out + j, load(ws, out + j) + scale * s if add else s)

@@ -1,4 +1,4 @@
-"""y = x * W over bordered images in a workspace: no patches are copied, the product strides over the image itself.
+"""y = x * W over bordered images as instructions: no patches are copied, the products stride over the image itself.
 
 For output row y and tap row ky, the K x CP input values under a pixel are contiguous, so one product with K1 = kernel
 rows and K = kernel * CP makes a row of outputs. Tile rows are the pixels of an image row or, where images are
@@ -7,147 +7,76 @@ small, the samples. The adjoint of stride s is s * s plain convolutions, one a r
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.plan import CP, KERNEL, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, W
-from fastmeta_kernels.cpu.product import product
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, transpose
+from collections.abc import Iterator
+
+from fastmeta_kernels.cpu.instruction import OWN, TRANSPOSE, Code
+from fastmeta_kernels.cpu.linear import Row, backward_bias
+from fastmeta_kernels.cpu.plan import CP, KERNEL, N, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, W
+from fastmeta_kernels.cpu.products import ADD, BY_ROWS, SIGNED, SUM, multiply
+
+__all__ = ["backward", "backward_bias", "backward_weight", "forward", "transpose_weight"]
 
 
-@kernel
-def forward(ws, plan, l, n, x, w, bias, y, accumulate, relu):
-    """y = x * W + bias, or y += x * W. `bias` is an offset; 0, where zeros lie, for none."""
-    k, s, cp, ocp = plan[l, KERNEL], plan[l, STRIDE], plan[l, CP], plan[l, OCP]
-    xr, xn, yr, yn = plan[l, X_R], plan[l, X_N], plan[l, Y_R], plan[l, Y_N]
-    x0 = x - plan[l, PADDING] * (xr + cp)
-    if plan[l, OW] >= n:
-        for i in range(n):
-            for oy in range(plan[l, OH]):
-                a, c = x0 + i * xn + oy * s * xr, y + i * yn + oy * yr
-                d, ldd = (c, ocp) if accumulate else (bias, 0)
-                product(
-                    ws,
-                    plan[l, OW],
-                    ocp,
-                    k,
-                    k * cp,
-                    a,
-                    s * cp,
-                    1,
-                    xr,
-                    w,
-                    ocp,
-                    k * cp * ocp,
-                    c,
-                    ocp,
-                    d,
-                    ldd,
-                    1.0,
-                    relu,
-                )
+def forward(code: Code, row: Row, x: int, w: int, bias: int, y: int, relu: bool = False, add: bool = False) -> None:
+    """y = x * W + bias, or y += x * W."""
+    n, k, s, cp, o = row[N], row[KERNEL], row[STRIDE], row[CP], row[OCP]
+    xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
+    x0, b, flags = x - 8 * row[PADDING] * (xr + cp), (w, o, k * cp * o), ADD if add else 0
+    if row[OW] >= n:
+        a, i, j = (x0, s * cp, 1, xr), (row[OH], s * xr, 0, yr), (n, xn, 0, yn)
+        multiply(code, (row[OW], o, k, k * cp), a, b, (y, o), bias, relu, flags, i, j)
     else:
-        for oy in range(plan[l, OH]):
-            for ox in range(plan[l, OW]):
-                a, c = x0 + oy * s * xr + ox * s * cp, y + oy * yr + ox * ocp
-                d, ldd = (c, yn) if accumulate else (bias, 0)
-                product(ws, n, ocp, k, k * cp, a, xn, 1, xr, w, ocp, k * cp * ocp, c, yn, d, ldd, 1.0, relu)
+        a, i, j = (x0, xn, 1, xr), (row[OW], s * cp, 0, o), (row[OH], s * xr, 0, yr)
+        multiply(code, (n, o, k, k * cp), a, b, (y, yn), bias, relu, flags, i, j)
 
 
-@kernel
-def transpose_weight(ws, plan, l, w, t):
-    """Taps of each residue class (ky0, kx0) in falling order, each (CP, OCP) block transposed."""
-    width = VECTOR_BYTES // ws.itemsize
-    k, s, cp, ocp = plan[l, KERNEL], plan[l, STRIDE], plan[l, CP], plan[l, OCP]
-    for ky0 in range(min(s, k)):
-        for kx0 in range(min(s, k)):
-            for ky in range(ky0 + (k - 1 - ky0) // s * s, -1, -s):
-                for kx in range(kx0 + (k - 1 - kx0) // s * s, -1, -s):
-                    block = w + (ky * k + kx) * cp * ocp
-                    for i in range(0, cp, width):
-                        for o in range(0, ocp, width):
-                            transpose(ws, block + i * ocp + o, ocp, t + o * cp + i, cp)
-                    t += cp * ocp
+def _classes(row: Row) -> Iterator[tuple[int, int, int, int]]:
+    """(ky0, kx0, taps_y, taps_x) of each residue class of taps."""
+    k, s = int(row[KERNEL]), int(row[STRIDE])
+    count = [-(-(k - first) // s) if first < k else 0 for first in range(s)]
+    yield from ((ky, kx, count[ky], count[kx]) for ky in range(s) for kx in range(s))
 
 
-@kernel
-def backward(ws, plan, l, n, dy, t, dx, accumulate):
+def transpose_weight(code: Code, row: Row, w: int, t: int) -> None:
+    """Taps of each residue class in falling order, each (CP, OCP) block transposed."""
+    k, s, cp, o = row[KERNEL], row[STRIDE], row[CP], row[OCP]
+    for ky0, kx0, taps_y, taps_x in _classes(row):
+        for ky in range(taps_y - 1, -1, -1):
+            for kx in range(taps_x - 1, -1, -1):
+                tap = (ky0 + ky * s) * k + kx0 + kx * s
+                code.add(TRANSPOSE, OWN, w + 8 * tap * cp * o, o, t, cp, cp, o)
+                t += 8 * cp * o
+
+
+def backward(code: Code, row: Row, dy: int, t: int, dx: int, add: bool = False) -> None:
     """dx[q] = sum of dy[(q + p - k) / s] W[k]^T over the taps k that divide (or +=), t from transpose_weight."""
-    k, s, p, cp, ocp = plan[l, KERNEL], plan[l, STRIDE], plan[l, PADDING], plan[l, CP], plan[l, OCP]
-    xr, xn, yr, yn = plan[l, X_R], plan[l, X_N], plan[l, Y_R], plan[l, Y_N]
-    for ky0 in range(s):
-        taps_y = (k - ky0 + s - 1) // s if ky0 < k else 0
-        for kx0 in range(s):
-            taps_x = (k - kx0 + s - 1) // s if kx0 < k else 0
-            depth = taps_x * ocp
-            ix0 = (kx0 - p) % s
-            pixels = (plan[l, W] - ix0 + s - 1) // s
-            ox = (ix0 + p - kx0) // s - max(taps_x - 1, 0)
-            for iy in range((ky0 - p) % s, plan[l, H], s):
-                oy = (iy + p - ky0) // s - max(taps_y - 1, 0)
-                a0, c0 = dy + oy * yr + ox * ocp, dx + iy * xr + ix0 * cp
-                if pixels >= n:
-                    for i in range(n):
-                        a, c = a0 + i * yn, c0 + i * xn
-                        d, ldd = (c, s * cp) if accumulate else (0, 0)
-                        product(
-                            ws,
-                            pixels,
-                            cp,
-                            taps_y,
-                            depth,
-                            a,
-                            ocp,
-                            1,
-                            yr,
-                            t,
-                            cp,
-                            depth * cp,
-                            c,
-                            s * cp,
-                            d,
-                            ldd,
-                            1.0,
-                            False,
-                        )
-                else:
-                    for i in range(pixels):
-                        a, c = a0 + i * ocp, c0 + i * s * cp
-                        d, ldd = (c, xn) if accumulate else (0, 0)
-                        product(
-                            ws,
-                            n,
-                            cp,
-                            taps_y,
-                            depth,
-                            a,
-                            yn,
-                            1,
-                            yr,
-                            t,
-                            cp,
-                            depth * cp,
-                            c,
-                            xn,
-                            d,
-                            ldd,
-                            1.0,
-                            False,
-                        )
-            t += taps_y * depth * cp
+    n, s, p, cp, o = row[N], row[STRIDE], row[PADDING], row[CP], row[OCP]
+    xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
+    flags = ADD if add else 0
+    for ky0, kx0, taps_y, taps_x in _classes(row):
+        depth, iy, ix = taps_x * o, (ky0 - p) % s, (kx0 - p) % s
+        lines, pixels = -(-(row[H] - iy) // s), -(-(row[W] - ix) // s)
+        oy = (iy + p - ky0) // s - max(taps_y - 1, 0)
+        ox = (ix + p - kx0) // s - max(taps_x - 1, 0)
+        a0, c0, b = dy + 8 * (oy * yr + ox * o), dx + 8 * (iy * xr + ix * cp), (t, cp, depth * cp)
+        if lines > 0 and pixels >= n:
+            i, j = (lines, yr, 0, s * xr), (n, yn, 0, xn)
+            multiply(code, (pixels, cp, taps_y, depth), (a0, o, 1, yr), b, (c0, s * cp), 0, False, flags, i, j)
+        elif lines > 0 and pixels > 0:
+            i, j = (pixels, o, 0, s * cp), (lines, yr, 0, s * xr)
+            multiply(code, (n, cp, taps_y, depth), (a0, yn, 1, yr), b, (c0, xn), 0, False, flags, i, j)
+        t += 8 * taps_y * depth * cp
 
 
-@kernel
-def backward_weight(ws, plan, l, n, x, dy, out, alpha, accumulate):
-    """out[ky, kx, c, o] = alpha * sum of x[s y + ky - p, s x + kx - p, c] dy[y, x, o] (or +=)."""
-    k, s, cp, ocp = plan[l, KERNEL], plan[l, STRIDE], plan[l, CP], plan[l, OCP]
-    xr, xn, yr, yn = plan[l, X_R], plan[l, X_N], plan[l, Y_R], plan[l, Y_N]
-    x0 = x - plan[l, PADDING] * (xr + cp)
-    by_sample = n > plan[l, OH]
-    for ky in range(k):
-        c = out + ky * k * cp * ocp
-        for i in range(plan[l, OH] if by_sample else n):
-            d, ldd = (c, ocp) if accumulate or i > 0 else (0, 0)
-            if by_sample:
-                a, b, K1, a1, b1 = x0 + (i * s + ky) * xr, dy + i * yr, n, xn, yn
-            else:
-                a, b, K1, a1, b1 = x0 + i * xn + ky * xr, dy + i * yn, plan[l, OH], s * xr, yr
-            product(ws, k * cp, ocp, K1, plan[l, OW], a, 1, s * cp, a1, b, ocp, b1, c, ocp, d, ldd, alpha, False)
+def backward_weight(code: Code, row: Row, x: int, dy: int, out: int, add: bool = False) -> None:
+    """out[ky, kx, c, o] = sum of x[s y + ky - p, s x + kx - p, c] dy[y, x, o], or out += sign * (...)."""
+    n, k, s, cp, o = row[N], row[KERNEL], row[STRIDE], row[CP], row[OCP]
+    xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
+    x0, flags = x - 8 * row[PADDING] * (xr + cp), SUM | BY_ROWS | ((ADD | SIGNED) if add else 0)
+    j = (k, xr, 0, k * cp * o)
+    if n > row[OH]:
+        i, K1, a1, b1 = (row[OH], s * xr, yr, 0), n, xn, yn
+    else:
+        i, K1, a1, b1 = (n, xn, yn, 0), row[OH], s * xr, yr
+    shape = (k * cp, o, K1, row[OW])
+    multiply(code, shape, (x0, 1, s * cp, a1), (dy, o, b1), (out, o), 0, False, flags, i, j)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastmeta_kernels.cpu._jit import kernel
+from fastmeta_kernels.cpu.instruction import ARGUMENTS, STEP, place
+from fastmeta_kernels.cpu.job import stream
+from fastmeta_kernels.cpu.plan import N
 
 SQUARED_ERROR, CROSS_ENTROPY = 0, 1
 
@@ -73,3 +76,35 @@ def cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p):
             mean += ws[p + j] * ws[z_dot + j]
         for j in range(i * o, i * o + o):
             ws[dz_dot + j] = w * ws[p + j] * (ws[z_dot + j] - mean)
+
+
+@kernel
+def run(ws, job, code, l, schedule, r, t):
+    """LOSS: the loss of a set to its stream, and the deltas of the outputs."""
+    a, n = ARGUMENTS, code[l, N]
+    z, dz, p = place(schedule, r, code[l, a + 2]), place(schedule, r, code[l, a + 3]), place(schedule, r, code[l, a + 4])
+    kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
+    weights = stream(ws, job, code[l, a + 1], t, n * weighted)
+    k = schedule[r, STEP]
+    out = stream(ws, job, code[l, a + 5], t, k + 1)
+    if kind == CROSS_ENTROPY:
+        out[k] = cross_entropy(ws, n, o, z, stream(job, job, code[l, a], t, n), weights, dz, p)
+    else:
+        out[k] = squared_error(ws, n, o, z, stream(ws, job, code[l, a], t, n * o), weights, dz)
+
+
+@kernel
+def run_tangent(ws, job, code, l, schedule, r, t):
+    """LOSS_TANGENT: tangents of the deltas of the outputs, after the outputs' own."""
+    a, n = ARGUMENTS, code[l, N]
+    z_dot, dz_dot, p = (
+        place(schedule, r, code[l, a + 2]),
+        place(schedule, r, code[l, a + 3]),
+        place(schedule, r, code[l, a + 4]),
+    )
+    kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
+    weights = stream(ws, job, code[l, a + 1], t, n * weighted)
+    if kind == CROSS_ENTROPY:
+        cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p)
+    else:
+        squared_error_tangent(ws, n, o, z_dot, weights, dz_dot)

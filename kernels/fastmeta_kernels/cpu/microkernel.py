@@ -5,8 +5,8 @@ A tile of `rows` x `vectors` accumulators stays in registers while two nested lo
     C[i, j] = max(D[i, j] + alpha * sum_{k1 < K1} sum_{k < K} A[i ars + k acs + k1 a1] * B[k ldb + k1 b1 + j], low)
 
 D with row stride 0 is a bias, D = C accumulates, low = 0 is a ReLU; the second K level makes a convolution over a
-bordered image one product. All operands are offsets into one workspace. Row pointers are kept in groups of four
-made opaque by an empty inline assembly, or LLVM turns their addresses into one serial chain of additions.
+bordered image one product, and a sum of two products one. Row pointers are kept in groups of four made opaque by an
+empty inline assembly, or LLVM turns their addresses into one serial chain of additions.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from fastmeta_kernels.cpu.vector import (
     BYTES,
     INT64,
+    SCALAR,
     VECTOR_BYTES,
-    data_pointer,
     fma_ir,
     load_ir,
     splat_ir,
@@ -29,46 +27,43 @@ from fastmeta_kernels.cpu.vector import (
     vector_ir,
 )
 
-# Tile heights by number of vectors: what fits into the registers (32 with AVX-512 and NEON, 16 with AVX2 and SSE).
-_TILES: dict[int, dict[int, tuple[int, ...]]] = {
-    64: {2: (14, 7, 5, 4, 2, 1), 1: (14, 7, 4, 2, 1)},
-    32: {2: (6, 4, 2, 1), 1: (6, 4, 2, 1)},
-    16: {2: (6, 4, 2, 1), 1: (6, 4, 2, 1)},
-}
-TILES = _TILES[VECTOR_BYTES]
+# Tallest tile by number of vectors: what fits into the registers (32 with AVX-512, 16 with AVX2 and SSE).
+TALLEST = {64: {3: 9, 2: 14, 1: 14}, 32: {3: 4, 2: 6, 1: 6}, 16: {3: 4, 2: 6, 1: 6}}[VECTOR_BYTES]
+LATENCY = 4  # cycles, about: fewer accumulators leave the multiplier idle
+OVERHEAD = 4  # of a tile, in the same unit
 GROUP = 4
+ARGUMENTS = ("K1", "K", "a", "ars", "acs", "a1", "b", "ldb", "b1", "c", "ldc", "d", "ldd")
 
 
-def tile(rows: int, vectors: int) -> Any:
-    """The intrinsic f(ws, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low) for one tile size."""
-
-    @intrinsic
-    def product(
-        context: Any, ws: Any, K1: Any, K: Any, a: Any, ars: Any, acs: Any, a1: Any, b: Any, ldb: Any, b1: Any,
-        c: Any, ldc: Any, d: Any, ldd: Any, alpha: Any, low: Any,
-    ) -> Any:  # fmt: skip
-        lane = ws.dtype
-        signature = types.void(ws, *[types.int64] * 13, lane, lane)
-        return signature, lambda context, builder, signature, args: _emit(
-            context, builder, signature, args, rows, vectors
-        )
-
-    return product
+def heights(vectors: int) -> list[int]:
+    """The height of the next tile for 0, 1, ... rows left, at the least cost; further on the tallest is right."""
+    tallest = TALLEST[vectors]
+    cost, best = [0.0], [0]
+    for rows in range(1, 4 * tallest + 1):
+        choices = [(max(h * vectors, LATENCY) + OVERHEAD + cost[rows - h], h) for h in range(1, min(rows, tallest) + 1)]
+        least, height = min(choices, key=lambda choice: (choice[0], -choice[1]))
+        cost.append(least)
+        best.append(height)
+    return best
 
 
-def _emit(context: Any, builder: Any, signature: Any, args: Any, rows: int, vectors: int) -> Any:
-    lane = signature.args[0].dtype
-    vector = vector_ir(lane)
-    width = VECTOR_BYTES // BYTES[lane]
+def tile(module: ir.Module, lane: Any, rows: int, vectors: int) -> ir.Function:
+    """The tile as a function of the module: pointers a, b, c, d; the strides and counts of ARGUMENTS; alpha, low."""
+    scalar, pointer = SCALAR[lane], SCALAR[lane].as_pointer()
+    kinds = [pointer if name in "abcd" else INT64 for name in ARGUMENTS]
+    form = ir.FunctionType(ir.VoidType(), [*kinds, scalar, scalar])
+    function = ir.Function(module, form, f"tile_{rows}x{vectors}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low = function.args
+    vector, width = vector_ir(lane), VECTOR_BYTES // BYTES[lane]
     zero = ir.Constant(vector, None)
-    _, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low = args
     integer = lambda n: ir.Constant(INT64, n)  # noqa: E731
-    pointer = lambda offset: data_pointer(context, builder, signature.args[0], args[0], offset)  # noqa: E731
-    pa, pb, pc, pd = pointer(a), pointer(b), pointer(c), pointer(d)
 
     # one pointer a group of rows, opaque; offsets within a group
-    groups = [pa] + [
-        _opaque(builder, builder.gep(pa, [builder.mul(ars, integer(i))])) for i in range(GROUP, rows, GROUP)
+    groups = [a] + [
+        _opaque(builder, builder.gep(a, [builder.mul(ars, integer(i))])) for i in range(GROUP, rows, GROUP)
     ]
     within = [integer(0), ars, builder.mul(ars, integer(2)), _opaque(builder, builder.mul(ars, integer(3)))]
 
@@ -90,7 +85,7 @@ def _emit(context: Any, builder: Any, signature: Any, args: Any, rows: int, vect
     # loop state: counter, B pointer, A group pointers, accumulators
     n = len(groups)
     builder.position_at_end(outer)
-    state1 = start([integer(0), pb, *groups, *[zero] * (rows * vectors)], entry)
+    state1 = start([integer(0), b, *groups, *[zero] * (rows * vectors)], entry)
     builder.cbranch(builder.icmp_signed("<", state1[0], K1), outer_body, done)
     builder.position_at_end(outer_body)
     builder.branch(inner)
@@ -104,8 +99,8 @@ def _emit(context: Any, builder: Any, signature: Any, args: Any, rows: int, vect
     b_vectors = [load_ir(builder, lane, builder.gep(row_b, [integer(j * width)])) for j in range(vectors)]
     added = []
     for i in range(rows):
-        scalar = builder.load(builder.gep(pointers[i // GROUP], [within[i % GROUP]]))
-        a_vector = splat_ir(builder, lane, scalar)
+        value = builder.load(builder.gep(pointers[i // GROUP], [within[i % GROUP]]))
+        a_vector = splat_ir(builder, lane, value)
         added += [fma_ir(builder, lane, a_vector, b_vectors[j], sums[i * vectors + j]) for j in range(vectors)]
     advanced = [builder.gep(p, [acs]) for p in pointers]
     repeat(state, [builder.add(count, integer(1)), builder.gep(row_b, [ldb]), *advanced, *added], inner_body)
@@ -128,11 +123,11 @@ def _emit(context: Any, builder: Any, signature: Any, args: Any, rows: int, vect
                 base,
                 [builder.add(builder.mul(stride, integer(i)), integer(j * width))],  # noqa: B023
             )
-            base = load_ir(builder, lane, at(pd, ldd))
-            value = fma_ir(builder, lane, state1[2 + n + i * vectors + j], alphas, base)
-            value = builder.select(builder.fcmp_unordered(">", value, lows), value, lows)
-            store_ir(builder, lane, value, at(pc, ldc))
-    return context.get_dummy_value()
+            value = fma_ir(builder, lane, state1[2 + n + i * vectors + j], alphas, load_ir(builder, lane, at(d, ldd)))
+            value = builder.select(builder.fcmp_ordered(">", lows, value), lows, value)  # NaN stays
+            store_ir(builder, lane, value, at(c, ldc))
+    builder.ret_void()
+    return function
 
 
 def _opaque(builder: Any, value: Any) -> Any:

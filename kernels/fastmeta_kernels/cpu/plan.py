@@ -20,25 +20,33 @@ from numpy.typing import NDArray
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES
 
-# Fields of a plan row. X and Y are the input's and output's value, DX and DY their deltas, in a set; *_N and *_R
-# are strides of a sample and of an image row; WEIGHT and BIAS are offsets into the packed parameters. The same in
-# every row: FIRST, the first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax.
+# Fields of a plan row. First its geometry, which instructions copy (behind two columns of their own): N samples, strides
+# X_N, X_R, Y_N, Y_R of a sample and of an image row of input and output. X and Y are the input's and output's value, DX
+# and DY their deltas, in a set; WEIGHT and BIAS are offsets into the packed parameters. The same in every row: FIRST, the
+# first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax.
+N, KIND, H, W, C, CP, OH, OW, OC, OCP, KERNEL, X_N, X_R, Y_N, Y_R = range(2, 17)
+GEOMETRY = 17
 (
-    KIND, RELU, H, W, C, CP, OH, OW, OC, OCP, KERNEL, STRIDE, PADDING, WEIGHT, BIAS,
-    X, DX, X_N, X_R, Y, DY, Y_N, Y_R, STATS, TRANSPOSED, FIRST, OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O,
-) = range(30)  # fmt: skip
-FIELDS = 30
+    RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST, OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O,
+) = range(GEOMETRY, GEOMETRY + 16)  # fmt: skip
+FIELDS = GEOMETRY + 16
+NARROW = 9  # a last linear layer of few outputs, a kind of its own here
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64
 
 
 class Block(NamedTuple):
-    """A parameter array: where it begins in theta and among the packed ones, its shape (h, w, C, O), padded or not."""
+    """A parameter array of theta: (pixels, C, O) from `start` on, and where its values lie among the packed ones."""
 
     start: int
     packed_start: int
-    shape: tuple[int, int, int, int]
-    padded: tuple[int, int, int, int]
+    shape: tuple[int, int, int]
+    strides: tuple[int, int, int]  # among the packed ones
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
     logical = np.frombuffer(table, np.int64).reshape(-1, lt.FIELDS)
     width, line = VECTOR_BYTES // itemsize, CACHE_LINE // itemsize
     kept, relu = _fuse(logical)
+    if kept[-1][lt.KIND] == lt.LINEAR and not relu[-1] and len(kept) > 1 and 2 * kept[-1][lt.OUT_C] <= width:
+        kept[-1][lt.KIND] = NARROW
     rows = np.zeros((len(kept), FIELDS), np.int64)
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
     geometry = _geometry(kept, width)
@@ -81,34 +91,30 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
     for i, (row, source) in enumerate(zip(rows, kept, strict=True)):
         h, w, c, cp, _ = geometry[i]
         oh, ow, oc, ocp, _ = geometry[i + 1]
-        row[[KIND, RELU, FIRST, KERNEL, STRIDE]] = (
-            source[lt.KIND],
-            relu[i],
-            first,
-            source[lt.KERNEL],
-            source[lt.STRIDE],
-        )
+        row[[N, KIND, RELU, FIRST]] = samples, source[lt.KIND], relu[i], first
+        row[[KERNEL, STRIDE]] = source[[lt.KERNEL, lt.STRIDE]]
         row[[PADDING, H, W, C, CP, OH, OW, OC, OCP]] = source[lt.PADDING], h, w, c, cp, oh, ow, oc, ocp
         row[[X, DX, X_R, X_N]] = *places[i], *strides[i][:2]
         row[[Y, DY, Y_R, Y_N]] = *places[i + 1], *strides[i + 1][:2]
         row[WEIGHT] = row[BIAS] = -1
         for field in (WEIGHT, BIAS):
             if source[lt.WEIGHT if field == WEIGHT else lt.BIAS] >= 0:
-                padded = _padded_weight(row) if field == WEIGHT else (1, 1, 1, int(ocp))
-                channels = int(c) if field == WEIGHT and _is_product(row) else 1
-                shape = (*padded[:2], channels, int(oc))
-                blocks.append(Block(parameters, packed, shape, padded))
+                shape, within, room = _weight(row) if field == WEIGHT else _vector(row)
+                blocks.append(Block(parameters, packed, shape, within))
                 row[field] = packed
                 parameters += prod(shape)
-                packed += _up(prod(padded), line)
+                packed += _up(room, line)
                 edges.append(packed)
         if source[lt.KIND] == lt.BATCH_NORM:
             row[STATS] = allocate(4 * cp)
         if source[lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) and i > first:
-            row[TRANSPOSED] = allocate(prod(_padded_weight(row)))
+            row[TRANSPOSED] = allocate(_weight(row)[2])
 
     o = lt.output_count(logical)
-    rows[:, [OUTPUTS, OUTPUT_DELTAS, PROBABILITIES]] = [allocate(samples * o) for _ in range(3)]
+    h, w, c, cp, border = geometry[-1]
+    dense = cp == c and border == 0
+    rows[:, [OUTPUTS, OUTPUT_DELTAS]] = places[-1] if dense else [allocate(samples * o), allocate(samples * o)]
+    rows[:, PROBABILITIES] = allocate(samples * o)
     rows[:, O] = o
     return Plan(rows, samples, size, tuple(blocks), packed, np.array(edges, np.int64))
 
@@ -153,39 +159,23 @@ def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int
                     lowest = highest - (max(0, -(-(k - tap) // s)) - 1)
                     border[i + 1] = max(border[i + 1], highest - (out - 1), -lowest)
     # The raw input is only read one scalar at a time where a linear or convolution layer comes first.
-    dense = kept[0][lt.KIND] in (lt.LINEAR, lt.CONVOLUTION)
-    padded = [_up(shape[2], 1 if i == 0 and dense else width) for i, shape in enumerate(shapes)]
+    dense = {0} if kept[0][lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) else set()
+    dense |= {len(kept)} if kept[-1][lt.KIND] == NARROW else set()
+    padded = [_up(shape[2], 1 if i in dense else width) for i, shape in enumerate(shapes)]
     return [(h, w, c, cp, b) for (h, w, c), cp, b in zip(shapes, padded, border, strict=True)]
 
 
-def _is_product(row: NDArray[np.int64]) -> bool:
-    return row[KIND] in (lt.LINEAR, lt.CONVOLUTION)
+def _weight(row: NDArray[np.int64]) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
+    """Shape (pixels, C, O) of a row's weight, its strides when packed, and its packed size."""
+    kind, c, cp, oc, ocp = (int(n) for n in row[[KIND, C, CP, OC, OCP]])
+    if kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW):
+        return _vector(row)
+    pixels = int(row[KERNEL]) ** 2 if kind == lt.CONVOLUTION else int(row[H] * row[W])
+    if kind == NARROW:
+        return (pixels, c, oc), (cp, 1, pixels * cp), pixels * cp * oc
+    return (pixels, c, oc), (cp * ocp, ocp, 1), pixels * cp * ocp
 
 
-def _padded_weight(row: NDArray[np.int64]) -> tuple[int, int, int, int]:
-    kind = row[KIND]
-    if kind == lt.LINEAR:
-        return int(row[H]), int(row[W]), int(row[CP]), int(row[OCP])
-    if kind == lt.CONVOLUTION:
-        return int(row[KERNEL]), int(row[KERNEL]), int(row[CP]), int(row[OCP])
-    return 1, 1, 1, int(row[OCP])
-
-
-def pack(values: NDArray[Any], plan: Plan) -> NDArray[Any]:
-    """(A, packed) from (A, P); padding is zero."""
-    rows = values.shape[0]
-    packed = np.zeros((rows, plan.packed), values.dtype)
-    for start, to, shape, padded in plan.blocks:
-        place = packed[:, to : to + prod(padded)].reshape(rows, *padded)
-        place[..., : shape[2], : shape[3]] = values[:, start : start + prod(shape)].reshape(rows, *shape)
-    return packed
-
-
-def unpack(packed: NDArray[Any], plan: Plan) -> NDArray[Any]:
-    """(A, P) from (A, packed)."""
-    rows, last = packed.shape[0], plan.blocks[-1]
-    values = np.empty((rows, last.start + prod(last.shape)), packed.dtype)
-    for start, to, shape, padded in plan.blocks:
-        place = packed[:, to : to + prod(padded)].reshape(rows, *padded)
-        values[:, start : start + prod(shape)].reshape(rows, *shape)[...] = place[..., : shape[2], : shape[3]]
-    return values
+def _vector(row: NDArray[np.int64]) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
+    """The same for a bias, a scale or a shift."""
+    return (1, 1, int(row[OC])), (0, 0, 1), int(row[OCP])

@@ -10,76 +10,112 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmeta_kernels.cpu._jit import kernel, symbol
-from fastmeta_kernels.cpu.microkernel import TILES, tile
+from fastmeta_kernels.cpu._jit import symbol
+from fastmeta_kernels.cpu.microkernel import ARGUMENTS, TALLEST, heights, tile
 from fastmeta_kernels.cpu.vector import BYTES, INT64, SCALAR, SUFFIX, VECTOR_BYTES, data_pointer
 
-
-def _walk(heights: tuple[int, ...], vectors: int) -> Any:
-    """Rows i .. m in tiles of the first height while it fits, then of the next."""
-    height, product_tile = heights[0], tile(heights[0], vectors)
-    rest = _walk(heights[1:], vectors) if len(heights) > 1 else _nothing
-
-    @kernel
-    def walk(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
-        while i + height <= m:
-            product_tile(
-                ws,
-                K1,
-                K,
-                a + i * ars,
-                ars,
-                acs,
-                a1,
-                b,
-                ldb,
-                b1,
-                c + i * ldc,
-                ldc,
-                d + i * ldd,
-                ldd,
-                alpha,
-                low,
-            )
-            i += height
-        rest(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low)
-
-    return walk
+MOVES_BY_ROW = {"a": "ars", "c": "ldc", "d": "ldd"}
 
 
-@kernel
-def _nothing(ws, i, m, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
-    pass
+@intrinsic
+def _walk(
+    context: Any, ws: Any, m: Any, n: Any, K1: Any, K: Any, a: Any, ars: Any, acs: Any, a1: Any, b: Any, ldb: Any,
+    b1: Any, c: Any, ldc: Any, d: Any, ldd: Any, alpha: Any, low: Any,
+) -> Any:  # fmt: skip
+    """Columns in panels of two or three vectors, an odd one alone; a panel's rows in tiles of the best heights."""
+    lane = ws.dtype
+    width = VECTOR_BYTES // BYTES[lane]
+    integer = lambda value: ir.Constant(INT64, value)  # noqa: E731
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = dict(zip(ARGUMENTS, args[3:16], strict=True))
+        for name in "abcd":
+            values[name] = builder.gep(args[0], [values[name]])
+        m, n = args[1:3]
+        columns = cgutils.alloca_once_value(builder, n)
+        bodies = {vectors: _panel(builder.module, lane, vectors) for vectors in TALLEST}
+        loop, body, end = (builder.append_basic_block(name) for name in ("panels", "panel", "columns_done"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        left = builder.load(columns)
+        builder.cbranch(builder.icmp_signed(">", left, integer(0)), body, end)
+        builder.position_at_end(body)
+        odd = builder.icmp_signed("!=", builder.and_(builder.udiv(left, integer(width)), integer(1)), integer(0))
+        alone = builder.icmp_signed("<=", left, integer(width))
+        choice = builder.select(alone, integer(1), builder.select(odd, integer(3), integer(2)))
+        offset = builder.sub(n, left)
+        cases = builder.switch(choice, end)
+        for vectors, function in bodies.items():
+            block = builder.append_basic_block(f"vectors_{vectors}")
+            cases.add_case(integer(vectors), block)
+            builder.position_at_end(block)
+            moved = values | {name: builder.gep(values[name], [offset]) for name in "bcd"}
+            builder.call(function, [m, *(moved[name] for name in ARGUMENTS), *args[16:18]])
+            builder.store(builder.sub(left, integer(vectors * width)), columns)
+            builder.branch(loop)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(ws, *[types.int64] * 15, lane, lane), emit
 
 
-pairs: Any = None  # these three are bound by `compile_product`
-singles: Any = None
-width: Any = None
+def _panel(module: ir.Module, lane: Any, vectors: int) -> ir.Function:
+    """All rows of `vectors` vectors of columns."""
+    table = heights(vectors)
+    tiles = {height: tile(module, lane, height, vectors) for height in sorted(set(table) - {0})}
+    kinds = list(next(iter(tiles.values())).function_type.args)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64, *kinds]), f"panel_{vectors}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    m, args = function.args[0], function.args[1:]
+    values = dict(zip(ARGUMENTS, args, strict=False))
+    entry = function.append_basic_block("entry")
+    builder = ir.IRBuilder(entry)
+    integer = lambda value: ir.Constant(INT64, value)  # noqa: E731
+    constant = ir.Constant(ir.ArrayType(INT64, len(table)), table)
+    choices = ir.GlobalVariable(module, constant.type, f"heights_{vectors}")
+    choices.linkage, choices.global_constant, choices.initializer = "internal", True, constant
+    loop, end = function.append_basic_block("rows"), function.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    left = builder.phi(INT64)
+    left.add_incoming(m, entry)
+    moving = {name: builder.phi(values[name].type) for name in MOVES_BY_ROW}
+    for name, phi in moving.items():
+        phi.add_incoming(values[name], entry)
+    known = builder.select(
+        builder.icmp_signed("<", left, integer(len(table))), left, integer(len(table) - 1)
+    )
+    height = builder.load(builder.gep(choices, [integer(0), known]))
+    cases = builder.switch(height, end)
+    for rows, function_tile in tiles.items():
+        block = function.append_basic_block(f"height_{rows}")
+        cases.add_case(integer(rows), block)
+        builder.position_at_end(block)
+        now = values | moving
+        builder.call(function_tile, [*(now[name] for name in ARGUMENTS), *args[-2:]])
+        for name, phi in moving.items():
+            step = builder.mul(values[MOVES_BY_ROW[name]], integer(rows))
+            phi.add_incoming(builder.gep(phi, [step]), block)
+        left.add_incoming(builder.sub(left, integer(rows)), block)
+        builder.branch(loop)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
 
 
 def _product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
-    j = 0
-    while j < n:
-        if n - j >= 2 * width:
-            pairs(ws, 0, m, K1, K, a, ars, acs, a1, b + j, ldb, b1, c + j, ldc, d + j, ldd, alpha, low)
-            j += 2 * width
-        else:
-            singles(ws, 0, m, K1, K, a, ars, acs, a1, b + j, ldb, b1, c + j, ldc, d + j, ldd, alpha, low)
-            j += width
+    _walk(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low)
 
 
 @lru_cache
 def compile_product(lane: Any) -> None:
     """Compile (or load) the product for float32 or float64 lanes; must run before a kernel that calls it."""
-    bound = {"pairs": _walk(TILES[2], 2), "singles": _walk(TILES[1], 1), "width": VECTOR_BYTES // BYTES[lane]}
-    signature = types.void(types.CPointer(lane), *[types.int64] * 15, lane, lane)
-    symbol(_name(lane), signature, _product, **bound)
+    symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 15, lane, lane), _product)
 
 
 def _name(lane: Any) -> str:
     return f"fastmeta_product_{SUFFIX[lane]}"
-
-
 @intrinsic
 def product(
     context: Any, ws: Any, m: Any, n: Any, K1: Any, K: Any, a: Any, ars: Any, acs: Any, a1: Any, b: Any, ldb: Any,

@@ -1,0 +1,138 @@
+"""Carries out one instruction, or one thread's part of it."""
+
+from __future__ import annotations
+
+from fastmeta_kernels.cpu import activation, batch_norm, losses, narrow, parameters, pooling, samples
+from fastmeta_kernels.cpu import instruction as op
+from fastmeta_kernels.cpu._jit import kernel, linked
+from fastmeta_kernels.cpu.instruction import ARGUMENTS, CHANNELS, OP, OWN, SAMPLES, SIGN, SPLIT, place, share
+from fastmeta_kernels.cpu.job import code_of, schedule_of
+from fastmeta_kernels.cpu.plan import CP, N, OCP, X_N, Y_N
+from fastmeta_kernels.cpu.products import run_product
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, transpose
+
+
+@kernel
+def run_transpose(ws, code, l, schedule, r, part, parts):
+    """A matrix (rows, columns) in whole vectors, by vectors of rows."""
+    width = VECTOR_BYTES // ws.itemsize
+    source, target = place(schedule, r, code[l, ARGUMENTS]), place(schedule, r, code[l, ARGUMENTS + 2])
+    ld, ldt, columns = code[l, ARGUMENTS + 1], code[l, ARGUMENTS + 3], code[l, ARGUMENTS + 5]
+    first, last = share(code[l, ARGUMENTS + 4] // width, part, parts)
+    for i in range(first * width, last * width, width):
+        for j in range(0, columns, width):
+            transpose(ws, source + i * ld + j, ld, target + j * ldt + i, ldt)
+
+
+@kernel
+def run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r):
+    """The four functions of batch norm, for vectors first .. last of channels."""
+    if kind == op.NORM_FORWARD:
+        batch_norm.forward(ws, code, l, n, first, last, a, b, c, d, e, code[l, ARGUMENTS + 5] != 0)
+    elif kind == op.NORM_BACKWARD:
+        batch_norm.backward(ws, code, l, n, first, last, a, b, c, d, e, code[l, ARGUMENTS + 5] != 0)
+    elif kind == op.NORM_FORWARD_TANGENT:
+        inner = code[l, ARGUMENTS + 8] != 0
+        batch_norm.forward_tangent(ws, code, l, n, first, last, a, b, c, d, e, f, g, h, inner)
+    else:
+        i, inner = place(schedule, r, code[l, ARGUMENTS + 8]), code[l, ARGUMENTS + 9] != 0
+        batch_norm.backward_tangent(ws, code, l, n, first, last, a, b, c, d, e, f, g, h, i, inner)
+
+
+@kernel
+def run_samples(ws, code, l, kind, n, x, y, a, b, c, d, e):
+    """Instructions dealt by samples: a .. e are their operands; x and y scalars lie before the part's first sample."""
+    if kind == op.MASK:
+        activation.mask_relu(ws, code, l, n, a + y, b + y)
+    elif kind == op.DOTS:
+        narrow.dots(ws, code, l, n, a + x, b, c, d + y)
+    elif kind == op.ACTIVATE:
+        activation.forward(ws, code, l, n, a + x, b + y)
+    elif kind == op.ACTIVATE_BACKWARD:
+        activation.backward(ws, code, l, n, a + y, b + y, c + x)
+    elif kind == op.ACTIVATE_TANGENT:
+        activation.forward_tangent(ws, code, l, n, a + y, b + x, c + y)
+    elif kind == op.ACTIVATE_BACKWARD_TANGENT:
+        activation.backward_tangent(ws, code, l, n, a + y, b + x, c + y, d + y, e + x)
+    elif kind == op.MAX_FORWARD:
+        pooling.max_forward(ws, code, l, n, a + x, b + y)
+    elif kind == op.MAX_SELECT:
+        pooling.max_select(ws, code, l, n, a + x, b + y, c + x, d + y)
+    elif kind == op.MAX_BACKWARD:
+        pooling.max_backward(ws, code, l, n, a + x, b + y, c + y, d + x)
+    elif kind == op.MEAN_FORWARD:
+        pooling.mean_forward(ws, code, l, n, a + x, b + y)
+    elif kind == op.MEAN_BACKWARD:
+        pooling.mean_backward(ws, code, l, n, c + y, d + x)
+    elif kind == op.FLATTEN_FORWARD:
+        pooling.flatten_forward(ws, code, l, n, a + x, b + y)
+    else:
+        pooling.flatten_backward(ws, code, l, n, c + y, d + x)
+
+
+@kernel
+def run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign):
+    """Gradients of biases, scales and shifts."""
+    if kind == op.BIAS:
+        batch_norm.bias_gradient(ws, code, l, n, first, last, a, b, sign)
+    elif kind == op.NARROW_BIAS:
+        narrow.bias_gradient(ws, code, l, n, a, b, sign)
+    else:
+        batch_norm.gradient(ws, code, l, a, b, c, sign)
+
+
+@linked
+def instruct(ws, jobs, r, l, t, part, parts):
+    """Instruction l at step r of the schedule, for task t; all of it where it is not one that threads share."""
+    job = jobs[0]
+    code, schedule = code_of(job), schedule_of(job)
+    kind, split = code[l, OP], code[l, SPLIT]
+    if kind == op.PRODUCT:
+        run_product(ws, code, l, schedule, r, part, parts)
+        return
+    if split == OWN:
+        if kind == op.TRANSPOSE:
+            run_transpose(ws, code, l, schedule, r, part, parts)
+        elif kind == op.PARAMETERS:
+            parameters.run_move(ws, job, code, l, schedule, r, t, part, parts)
+        else:
+            parameters.run_descend(ws, job, code, l, schedule, r, t, part, parts)
+        return
+    n, width = code[l, N], VECTOR_BYTES // ws.itemsize
+    a, b, c = (
+        place(schedule, r, code[l, ARGUMENTS]),
+        place(schedule, r, code[l, ARGUMENTS + 1]),
+        place(schedule, r, code[l, ARGUMENTS + 2]),
+    )
+    d, e = place(schedule, r, code[l, ARGUMENTS + 3]), place(schedule, r, code[l, ARGUMENTS + 4])
+    if split == SAMPLES:
+        low, high = share(n, part, parts)
+        if kind == op.INPUT:
+            samples.read(ws, job, code, l, t, low, high, b)
+        else:
+            run_samples(ws, code, l, kind, high - low, low * code[l, X_N], low * code[l, Y_N], a, b, c, d, e)
+        return
+    sign = ws.dtype.type(schedule[r, SIGN])
+    if kind == op.BIAS or kind == op.NARROW_BIAS or kind == op.NORM_GRADIENT:
+        first, last = share(code[l, OCP] // width, part, parts)
+        run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign)
+    elif split == CHANNELS:
+        first, last = share(code[l, CP] // width, part, parts)
+        f, g, h = (
+            place(schedule, r, code[l, ARGUMENTS + 5]),
+            place(schedule, r, code[l, ARGUMENTS + 6]),
+            place(schedule, r, code[l, ARGUMENTS + 7]),
+        )
+        run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r)
+    elif kind == op.MOVE:
+        samples.move(ws, code, l, n, a, b)
+    elif kind == op.LOSS:
+        losses.run(ws, job, code, l, schedule, r, t)
+    elif kind == op.LOSS_TANGENT:
+        losses.run_tangent(ws, job, code, l, schedule, r, t)
+    elif kind == op.OUTPUT:
+        samples.write(ws, job, code, l, t, b)
+    elif kind == op.RATES:
+        parameters.run_rates_gradient(ws, job, code, l, schedule, r, t)
+    else:
+        parameters.run_multiply(ws, code, l, schedule, r)

@@ -1,0 +1,188 @@
+"""Passes through a network, row by row, as instructions: forward, backward, both tangents and the weight gradients.
+
+Parameters lie behind register P, a set behind S, a direction behind U, the tangent set behind R and a gradient behind G.
+A set holds values and deltas of every position; the tangent set holds theirs at the same places. `begin` and `end` cut a
+network in two: the body of ANIL and its head, which reads the body's features behind register X.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.cpu import convolution, linear, narrow
+from fastmeta_kernels.cpu import instruction as op
+from fastmeta_kernels.cpu.instruction import CHANNELS, SAMPLES, SERIAL, Code, G, P, R, S, U, at
+from fastmeta_kernels.cpu.plan import (
+    BIAS, DX, DY, FIRST, KIND, NARROW, OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, RELU, STATS, TRANSPOSED, WEIGHT, O, Plan,
+    X, Y,
+)  # fmt: skip
+from fastmeta_kernels.cpu.products import ADD, SIGNED
+
+PRODUCTS: dict[int, ModuleType] = {lt.LINEAR: linear, lt.CONVOLUTION: convolution, NARROW: narrow}
+ACTIVATIONS = (lt.RELU, lt.TANH, lt.SOFTPLUS)
+PLAIN = {  # forward, tangent, backward: maps of (x, y), (x, y, x_dot, y_dot) and (x, y, dy, dx)
+    lt.MAX_POOL: (op.MAX_FORWARD, op.MAX_SELECT, op.MAX_BACKWARD),
+    lt.GLOBAL_MEAN_POOL: (op.MEAN_FORWARD, op.MEAN_FORWARD, op.MEAN_BACKWARD),
+    lt.FLATTEN: (op.FLATTEN_FORWARD, op.FLATTEN_FORWARD, op.FLATTEN_BACKWARD),
+}
+
+
+class Passes:
+    """The passes through rows begin .. end of a plan; `features` is the register behind which row `begin` reads."""
+
+    def __init__(self, code: Code, plan: Plan, begin: int = 0, end: int | None = None, features: int = S) -> None:
+        self.code, self.plan, self.begin, self.features = code, plan, begin, features
+        self.end = len(plan.rows) if end is None else end
+        self.first = max(begin, int(plan.rows[0, FIRST]))  # neither dx nor x_dot there
+
+    def forward(self) -> None:
+        """Values of every position, outputs dense."""
+        for l in range(self.begin, self.end):
+            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+            x, y, w, bias = self._x(l), at(S, row[Y]), at(P, row[WEIGHT]), self._bias(l, P)
+            if kind in PRODUCTS:
+                PRODUCTS[kind].forward(self.code, row, x, w, bias, y, bool(row[RELU]))
+            elif kind == lt.BATCH_NORM:
+                self.code.add(op.NORM_FORWARD, CHANNELS, x, w, bias, y, at(S, row[STATS]), row[RELU], row=row)
+            else:
+                self.code.add(op.ACTIVATE if kind in ACTIVATIONS else PLAIN[kind][0], SAMPLES, x, y, row=row)
+        self._outputs(S)
+
+    def backward(self, to_features: bool = False) -> None:
+        """Deltas of every position behind the first row with parameters, or of its input too."""
+        self._output_deltas(S)
+        for l in range(self.end - 1, self.first - 1, -1):
+            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+            x, y, dx, dy = self._x(l), at(S, row[Y]), at(S, row[DX]), at(S, row[DY])
+            w, t, need_dx = at(P, row[WEIGHT]), at(S, row[TRANSPOSED]), l > self.first or to_features
+            self._mask(l, dy)
+            if kind in PRODUCTS:
+                if need_dx:
+                    PRODUCTS[kind].transpose_weight(self.code, row, w, t)
+                    PRODUCTS[kind].backward(self.code, row, dy, w if kind == NARROW else t, dx)
+            elif kind == lt.BATCH_NORM:
+                self.code.add(op.NORM_BACKWARD, CHANNELS, x, dy, w, dx, at(S, row[STATS]), need_dx, row=row)
+            elif kind in ACTIVATIONS:
+                self.code.add(op.ACTIVATE_BACKWARD, SAMPLES, y, dy, dx, row=row)
+            else:
+                self.code.add(PLAIN[kind][2], SAMPLES, x, y, dy, dx, row=row)
+
+    def forward_tangent(self) -> None:
+        """y_dot of every position in the direction U of the parameters."""
+        for l in range(self.first, self.end):
+            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+            x, x_dot, y, y_dot = self._x(l), at(R, row[X]), at(S, row[Y]), at(R, row[Y])
+            w, u, bias, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), self._bias(l, U), l > self.first
+            if kind in PRODUCTS:
+                if inner and kind != lt.CONVOLUTION:
+                    PRODUCTS[kind].forward_tangent(self.code, row, x, x_dot, w, u, bias, y_dot)
+                else:
+                    PRODUCTS[kind].forward(self.code, row, x, u, bias, y_dot)
+                    if inner:
+                        convolution.forward(self.code, row, x_dot, w, 0, y_dot, add=True)
+                self._mask(l, y_dot)
+            elif kind == lt.BATCH_NORM:
+                stats, tangents = at(S, row[STATS]), at(R, row[STATS])
+                operands = x, x_dot, w, u, bias, y_dot, stats, tangents, inner
+                self.code.add(op.NORM_FORWARD_TANGENT, CHANNELS, *operands, row=row)
+                self._mask(l, y_dot)
+            elif kind in ACTIVATIONS:
+                self.code.add(op.ACTIVATE_TANGENT, SAMPLES, y, x_dot, y_dot, row=row)
+            elif kind == lt.MAX_POOL:
+                self.code.add(op.MAX_SELECT, SAMPLES, x, y, x_dot, y_dot, row=row)
+            else:
+                self.code.add(PLAIN[kind][1], SAMPLES, x_dot, y_dot, row=row)
+        self._outputs(R)
+
+    def backward_tangent(self) -> None:
+        """Tangents of the deltas of every position in the direction U."""
+        self._output_deltas(R)
+        for l in range(self.end - 1, self.first - 1, -1):
+            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+            x, y, dy, t = self._x(l), at(S, row[Y]), at(S, row[DY]), at(S, row[TRANSPOSED])
+            x_dot, dx_dot, dy_dot, t_dot = (at(R, row[place]) for place in (X, DX, DY, TRANSPOSED))
+            w, u, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), l > self.first
+            self._mask(l, dy_dot)
+            if kind in PRODUCTS:
+                if inner and kind == lt.CONVOLUTION:
+                    convolution.transpose_weight(self.code, row, u, t_dot)
+                    convolution.backward(self.code, row, dy, t_dot, dx_dot)
+                    convolution.backward(self.code, row, dy_dot, t, dx_dot, add=True)
+                elif inner:
+                    self._linear_backward_tangent(l, dx_dot)
+            elif kind == lt.BATCH_NORM:
+                stats, tangents = at(S, row[STATS]), at(R, row[STATS])
+                operands = x, x_dot, dy, dy_dot, w, u, dx_dot, stats, tangents, inner
+                self.code.add(op.NORM_BACKWARD_TANGENT, CHANNELS, *operands, row=row)
+            elif kind in ACTIVATIONS:
+                self.code.add(op.ACTIVATE_BACKWARD_TANGENT, SAMPLES, y, x_dot, dy, dy_dot, dx_dot, row=row)
+            else:
+                self.code.add(PLAIN[kind][2], SAMPLES, x, y, dy_dot, dx_dot, row=row)
+
+    def features_tangent(self, to: int, add: bool) -> None:
+        """to = sign * dx_dot (or +=) of row `begin`, a linear layer: what a direction of its weight does to dx."""
+        row = self.plan.rows[self.begin]
+        PRODUCTS[int(row[KIND])].transpose_weight(self.code, row, at(P, row[WEIGHT]), at(S, row[TRANSPOSED]))
+        self._linear_backward_tangent(self.begin, to, SIGNED | (ADD if add else 0))
+
+    def weight_gradient(self, add: bool = False) -> None:
+        """G = d L / d parameters, packed, or G += sign * (...), from the values and deltas of set S."""
+        for l in range(self.first, self.end):
+            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+            dy, w, bias = at(S, row[DY]), at(G, row[WEIGHT]), at(G, row[BIAS])
+            if kind in PRODUCTS:
+                PRODUCTS[kind].backward_weight(self.code, row, self._x(l), dy, w, add)
+                if row[BIAS] >= 0:
+                    PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
+            elif kind == lt.BATCH_NORM:
+                self.code.add(op.NORM_GRADIENT, SERIAL, at(S, row[STATS]), w, bias, add, row=row)
+
+    def weight_gradient_tangent(self, add: bool) -> None:
+        """G = H u, packed, or G += sign * H u, after both tangents: dw_dot = x_dot^T dy + x^T dy_dot."""
+        for l in range(self.first, self.end):
+            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+            x, x_dot, dy, dy_dot = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
+            w, bias = at(G, row[WEIGHT]), at(G, row[BIAS])
+            if kind in PRODUCTS:
+                if l > self.first and kind != lt.CONVOLUTION:
+                    PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, w, add)
+                else:
+                    PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, w, add)
+                    if l > self.first:
+                        convolution.backward_weight(self.code, row, x_dot, dy, w, True)
+                if row[BIAS] >= 0:
+                    PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
+            elif kind == lt.BATCH_NORM:
+                self.code.add(op.NORM_GRADIENT, SERIAL, at(R, row[STATS]), w, bias, add, row=row)
+
+    def _linear_backward_tangent(self, l: int, dx_dot: int, flags: int = 0) -> None:
+        row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+        pair = at(P, row[WEIGHT]), at(U, row[WEIGHT])
+        if kind == lt.LINEAR:
+            linear.transpose_weight(self.code, row, pair[1], at(R, row[TRANSPOSED]))
+            pair = at(S, row[TRANSPOSED]), at(R, row[TRANSPOSED])
+        PRODUCTS[kind].backward_tangent(self.code, row, at(S, row[DY]), at(R, row[DY]), *pair, dx_dot, flags)
+
+    def _x(self, l: int) -> int:
+        return at(self.features if l == self.begin else S, self.plan.rows[l, X])
+
+    def _bias(self, l: int, register: int) -> int:
+        offset = self.plan.rows[l, BIAS]
+        return at(register, offset) if offset >= 0 else 0  # zeros lie at the start of a workspace
+
+    def _mask(self, l: int, value: int) -> None:
+        """The derivative of the ReLU that row l took over."""
+        row = self.plan.rows[l]
+        if row[RELU]:
+            self.code.add(op.MASK, SAMPLES, at(S, row[Y]), value, row=row)
+
+    def _outputs(self, register: int) -> None:
+        row = self.plan.rows[-1]
+        if self.end == len(self.plan.rows) and row[OUTPUTS] != row[Y]:
+            self.code.add(op.MOVE, SERIAL, at(register, row[Y]), at(register, row[OUTPUTS]), 1, row=row)
+
+    def _output_deltas(self, register: int) -> None:
+        row = self.plan.rows[-1]
+        if self.end == len(self.plan.rows) and row[OUTPUT_DELTAS] != row[DY]:
+            self.code.add(op.MOVE, SERIAL, at(register, row[DY]), at(register, row[OUTPUT_DELTAS]), 0, row=row)

@@ -1,0 +1,309 @@
+"""A program: what a job does with one task, as instructions and the schedule in which they run.
+
+The schedule is the control flow of engine and paper: inner steps, query, and the sweep back through the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.cpu import instruction as op
+from fastmeta_kernels.cpu import job, parameters
+from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, Code, G, at
+from fastmeta_kernels.cpu.layers import Passes
+from fastmeta_kernels.cpu.plan import (
+    CACHE_LINE, CP, DX, FIRST, KIND, NARROW, OCP, OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, Plan, TRANSPOSED, WEIGHT, DY, O,
+    H, N, W, X, Y, Y_N, plan,
+)  # fmt: skip
+
+PREDICT, LOSS, GRADIENT, HVP, ADAPT, META = range(6)
+STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes
+
+
+class Request(NamedTuple):
+    """All that decides a program; what it computes on comes with the job."""
+
+    kind: int
+    table: bytes
+    itemsize: int
+    support: int  # samples
+    query: int
+    labelled: bool
+    support_weighted: bool
+    query_weighted: bool
+    steps: int = 0
+    order: int = 2
+    memory: str = "auto"
+    rates: tuple[int, int] = (1, 1)  # rows, and rates in each
+    adapted: tuple[int, int] = (0, 0)
+
+
+class Program(NamedTuple):
+    """Instructions (I, FIELDS), the schedule (rows, SCHEDULE_FIELDS) and the workspace that one thread needs."""
+
+    code: NDArray[np.int64]
+    schedule: NDArray[np.int64]
+    workspace: int  # scalars
+    query: Plan
+    work: int  # multiply-adds of a task, about
+
+
+@lru_cache(maxsize=256)
+def program(request: Request) -> Program:
+    """The program of a request."""
+    return _Writer(request).write()
+
+
+class _Writer:
+    def __init__(self, request: Request) -> None:
+        self.request, self.code = request, Code()
+        self.support = plan(request.table, request.support, request.itemsize)
+        self.query = plan(request.table, request.query, request.itemsize)
+        self.rows: list[list[int]] = []
+        self.segments: dict[str, tuple[int, int]] = {}
+        self.line = CACHE_LINE // request.itemsize
+        self.size = self._up(max(int(max(r[OCP], r[W] * r[CP])) for r in self.query.rows))  # zeros: "no bias"
+        places = {b.start: b.packed_start for b in self.query.blocks}
+        start, stop = request.adapted
+        self.adapted = places.get(start, self.query.packed), places.get(stop, self.query.packed)
+        self.per_parameter = request.rates[1] > len(self.query.blocks) or request.rates[1] == self.parameters > 1
+        row = self.query.rows[-1]
+        linear = row[KIND] in (lt.LINEAR, NARROW) and len(self.query.rows) > 1 + row[FIRST]
+        self.head_only = bool(linear and self.adapted == (int(row[WEIGHT]), self.query.packed) and request.steps > 0)
+
+    @property
+    def parameters(self) -> int:
+        """P."""
+        return self.query.blocks[-1].start + self.query.blocks[-1].size
+
+    def write(self) -> Program:
+        """Code and schedule of the request's kind."""
+        kind, query = self.request.kind, self.query
+        self.theta = self._room(query.packed * (self._kept + 1))
+        self._segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
+        self._run("theta", P=self.theta)
+        if kind in (ADAPT, META):
+            self._inner_loop()
+        phi = self.theta + self.request.steps * self.phi_step if kind in (ADAPT, META) else self.theta
+        if kind == ADAPT:
+            self._store(phi)
+            return self._done()
+        s, v = self._room(query.set_size), self._room(query.packed)
+        passes = Passes(self.code, query)
+        self._segment("query", lambda: self._input(query, job.QUERY_X))
+        self._run("query", S=s)
+        if kind == PREDICT:
+            size = self.request.query * int(query.rows[0, O])
+            self._segment("outputs", passes.forward)
+            self._extend("outputs", lambda: self.code.add(
+                op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size))  # fmt: skip
+            self._run("outputs", P=phi, S=s)
+            return self._done()
+        self._segment("query loss", lambda: (passes.forward(), self._loss(query, False)))
+        self._run("query loss", P=phi, S=s)
+        if kind != LOSS:
+            backward = [passes.backward] if kind == HVP else [passes.backward, passes.weight_gradient]
+            self._segment("query gradient", lambda: [emit() for emit in backward])
+            self._run("query gradient", P=phi, S=s, G=v)
+        if kind == HVP:
+            u, r = self._room(query.packed), self._room(query.set_size)
+            self._segment("direction", lambda: parameters.move(self.code, query, job.DIRECTION, at(op.U), 0))
+            self._run("direction", U=u)
+            self._segment("query tangents", lambda: self._tangents(passes, query, False, False))
+            self._run("query tangents", P=phi, S=s, U=u, R=r, G=v)
+        if kind == META:
+            self._sweep(v)
+            self._segment("sum", lambda: parameters.move(self.code, query, job.GRADIENTS, at(G), parameters.ADD))
+            self._run("sum", G=v)
+        elif kind in (GRADIENT, HVP):
+            self._store(v)
+        return self._done()
+
+    @property
+    def _exact(self) -> bool:
+        return self.request.kind == META and self.request.order == 2 and self.request.steps > 0
+
+    @property
+    def _kept(self) -> int:
+        """Parameter vectors kept beside the first."""
+        return self.request.steps if self._exact else 0
+
+    def _inner_loop(self) -> None:
+        """phi_{k+1} = phi_k - m alpha_k grad L(phi_k)."""
+        request, support = self.request, self.support
+        stashed = request.steps * support.set_size * request.itemsize <= STASH_LIMIT
+        self.stash = self.head_only or request.memory == "stash" or (request.memory == "auto" and stashed)
+        keep_g = request.kind == META and (request.order == 1 or self.stash)
+        self.phi_step = self.query.packed if self._exact else 0
+        self.g_step, self.g = (self.query.packed if keep_g else 0), self._room(
+            self.query.packed * (max(request.steps, 1) if keep_g else 1)
+        )
+        self.packed_rates = self._room(self.query.packed) if self.per_parameter else -1
+        self._segment("support", lambda: self._input(support, job.SUPPORT_X))
+        if self.head_only:
+            self._body()
+        else:
+            self.passes, self.set_plan, self.features = Passes(self.code, support), support, 0
+        sets = request.steps if self._exact and self.stash else min(request.steps, 1)
+        self.sets = self._room(self.set_plan.set_size * sets)
+        self.set_step = self.set_plan.set_size if self._exact and self.stash else 0
+
+        def gradient() -> None:
+            self.passes.forward()
+            self._loss(self.set_plan, True)
+            self.passes.backward()
+            self.passes.weight_gradient()
+
+        self._segment("gradient", gradient)
+        self._segment("rates", self._load_rates)
+        self._segment("descend", lambda: self._descend(at(op.P), at(G), at(op.NEXT)))
+        for k in range(request.steps):
+            if not self.head_only and (k == 0 or self.set_step):
+                self._run("support", S=self._set(k))
+            self._run("gradient", **self._at_step(k))
+            self._run("rates", **self._at_step(k))
+            self._run("descend", SIGN=-1, NEXT=self.theta + (k + 1) * self.phi_step, **self._at_step(k))
+
+    def _body(self) -> None:
+        """Only the head adapts: the body's features are computed once, each step's set is the head's."""
+        last = len(self.support.rows) - 1
+        self.features = self._room(self.support.set_size)
+        self.body = Passes(self.code, self.support, 0, last)
+        self.set_plan = _head(self.support, self.line)
+        self.passes = Passes(self.code, self.set_plan, features=op.X)
+        self._segment("body", self.body.forward)
+        self._run("support", S=self.features)
+        self._run("body", P=self.theta, S=self.features)
+
+    def _sweep(self, v: int) -> None:
+        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} from v_S down to v_0, and the gradient of the rates."""
+        request, code, query = self.request, self.code, self.query
+        if request.steps == 0:
+            return
+        u = self._room(query.packed)
+        r = self._room(self.set_plan.set_size)
+        if self.per_parameter:
+            self._segment("products", lambda: parameters.multiply(code, query, self.adapted, at(G), at(0, v), at(0, u)))
+            self._segment("rates gradient", lambda: parameters.move(
+                code, query, job.RATES_GRADIENTS, at(0, u), parameters.ADD, self.parameters))  # fmt: skip
+        else:
+            count = request.rates[1]
+            self._segment("products", lambda: None)
+            self._segment("rates gradient", lambda: parameters.rates_gradient(
+                code, query, count, self.adapted, at(G), at(0, v)))  # fmt: skip
+        self._segment("scale", lambda: self._descend(-1, at(0, v), at(op.U)))
+        if request.order == 2:
+            self._segment("tangents", lambda: self._tangents(self.passes, self.set_plan, True, True))
+            if self.head_only:
+                to = at(op.X, int(self.support.rows[-1, DX]))
+                self._segment("first features", lambda: self.passes.features_tangent(to, False))
+                self._segment("features", lambda: self.passes.features_tangent(to, True))
+        for k in range(request.steps - 1, -1, -1):
+            here = self._at_step(k)
+            if request.order == 2 and not self.set_step and k < request.steps - 1:  # the last step's set is still there
+                self._run("gradient", **here)
+            self._run("products", **here)
+            self._run("rates gradient", SIGN=-1, **here)
+            if request.order == 2:
+                self._run("rates", **here)
+                self._run("scale", U=u, **here)
+                self._run("tangents", SIGN=-1, U=u, R=r, **(here | {"G": v}))
+                if self.head_only:
+                    name = "first features" if k == request.steps - 1 else "features"
+                    self._run(name, SIGN=-1, U=u, R=r, **here)
+        if request.order == 2 and self.head_only:
+            self._segment("body gradient", lambda: (self.body.backward(), self.body.weight_gradient(add=True)))
+            self._run("body gradient", P=self.theta, S=self.features, G=v)
+
+    def _tangents(self, passes: Passes, of: Plan, support: bool, add: bool) -> None:
+        passes.forward_tangent()
+        self._loss(of, support, tangent=True)
+        passes.backward_tangent()
+        passes.weight_gradient_tangent(add)
+
+    def _loss(self, of: Plan, support: bool, tangent: bool = False) -> None:
+        """The loss of a set, or the tangents of its outputs' deltas."""
+        row, request = of.rows[0], self.request
+        streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
+        weighted = request.support_weighted if support else request.query_weighted
+        register, out = op.R if tangent else op.S, job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
+        places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
+        which, choices = op.LOSS_TANGENT if tangent else op.LOSS, (request.labelled, int(row[O]), weighted)
+        self.code.add(which, SERIAL, *streams, *places, out, *choices, row=row)
+
+    def _input(self, of: Plan, stream: int) -> None:
+        row = of.rows[0]
+        self.code.add(op.INPUT, SAMPLES, stream, at(op.S, row[X]), row=row)
+
+    def _load_rates(self) -> None:
+        if self.per_parameter:
+            parameters.move(self.code, self.query, job.RATES, at(0, self.packed_rates), parameters.LOAD, self.parameters)
+
+    def _descend(self, base: int, source: int, target: int) -> None:
+        packed_rates = at(0, self.packed_rates) if self.per_parameter else -1
+        rates = self.request.rates[1]
+        parameters.descend(self.code, self.query, rates, self.adapted, base, source, target, packed_rates)
+
+    def _store(self, vector: int) -> None:
+        self._segment("store", lambda: parameters.move(self.code, self.query, job.RESULTS, at(G), parameters.STORE))
+        self._run("store", G=vector)
+
+    def _set(self, k: int) -> int:
+        return self.sets + k * self.set_step
+
+    def _at_step(self, k: int) -> dict[str, int]:
+        p, g = self.theta + k * self.phi_step, self.g + k * self.g_step
+        row = k if self.request.rates[0] > 1 else 0
+        return {"P": p, "S": self._set(k), "G": g, "X": self.features, "STEP": k, "RATE_ROW": row}
+
+    def _up(self, count: int) -> int:
+        return -(-count // self.line) * self.line
+
+    def _room(self, count: int) -> int:
+        start, self.size = self.size, self.size + self._up(count)
+        return start
+
+    def _segment(self, name: str, emit: Callable[[], Any]) -> None:
+        begin = len(self.code)
+        emit()
+        self.segments[name] = begin, len(self.code)
+
+    def _extend(self, name: str, emit: Callable[[], Any]) -> None:
+        emit()
+        self.segments[name] = self.segments[name][0], len(self.code)
+
+    def _run(self, name: str, **columns: int) -> None:
+        begin, end = self.segments[name]
+        if begin < end:
+            row = [0] * op.SCHEDULE_FIELDS
+            for column, value in ({"SIGN": 1, "BEGIN": begin, "END": end} | columns).items():
+                row[getattr(op, column)] = value
+            self.rows.append(row)
+
+    def _done(self) -> Program:
+        schedule = np.array(self.rows, np.int64)
+        work = self.query.packed * self.request.query
+        return Program(self.code.array(), schedule, self.size, self.query, work)
+
+
+def _head(of: Plan, line: int) -> Plan:
+    """The last row alone: a set of its outputs only, which reads its inputs in a set of the whole network."""
+    rows, size = of.rows[-1:].copy(), 0
+    row = rows[0]
+    dense = row[OUTPUTS] == row[Y]
+    row[FIRST] = 0
+    counts = {Y: row[N] * row[Y_N], DY: row[N] * row[Y_N], PROBABILITIES: row[N] * row[O]}
+    counts |= {TRANSPOSED: row[W] * row[CP] * row[OCP] * row[H]} if row[KIND] == lt.LINEAR else {}
+    counts |= {} if dense else {OUTPUTS: row[N] * row[O], OUTPUT_DELTAS: row[N] * row[O]}
+    for field, count in counts.items():
+        row[field], size = size, size + -(-int(count) // line) * line
+    if dense:
+        row[OUTPUTS], row[OUTPUT_DELTAS] = row[Y], row[DY]
+    return replace(of, rows=rows, set_size=size)

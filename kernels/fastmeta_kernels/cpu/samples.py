@@ -1,0 +1,58 @@
+"""Samples on their way in and outputs on their way out of a workspace."""
+
+from __future__ import annotations
+
+from fastmeta_kernels.cpu._jit import kernel
+from fastmeta_kernels.cpu.instruction import ARGUMENTS
+from fastmeta_kernels.cpu.job import stream
+from fastmeta_kernels.cpu.plan import CP, OC, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, store
+
+
+@kernel
+def read(ws, job, code, l, t, first, last, target):
+    """Copy samples first .. last of a stream (N, H, W, C) into the first position of a set."""
+    width = VECTOR_BYTES // ws.itemsize
+    cp, c, line = code[l, CP], code[l, C], code[l, W] * code[l, C]
+    source = first * code[l, H] * line
+    x = stream(ws, job, code[l, ARGUMENTS], t, last * code[l, H] * line)
+    for i in range(first, last):
+        for r in range(code[l, H]):
+            at = target + i * code[l, X_N] + r * code[l, X_R]
+            if c == cp:  # a row of pixels lies dense
+                done = line - line % width
+                for j in range(0, done, width):
+                    store(ws, at + j, load(x, source + j))
+                for j in range(done, line):
+                    ws[at + j] = x[source + j]
+                source += line
+                continue
+            for q in range(at, at + code[l, W] * cp, cp):
+                for j in range(c):
+                    ws[q + j] = x[source]
+                    source += 1
+
+
+@kernel
+def move(ws, code, l, n, position, dense):
+    """Between the last position (padded) and dense outputs (N, O)."""
+    c, to_dense = code[l, OC], code[l, ARGUMENTS + 2]
+    for i in range(n):
+        for r in range(code[l, OH]):
+            for q in range(code[l, OW]):
+                at = position + i * code[l, Y_N] + r * code[l, Y_R] + q * code[l, OCP]
+                for j in range(c):
+                    if to_dense:
+                        ws[dense + j] = ws[at + j]
+                    else:
+                        ws[at + j] = ws[dense + j]
+                dense += c
+
+
+@kernel
+def write(ws, job, code, l, t, outputs):
+    """Copy dense outputs to a stream."""
+    size = code[l, ARGUMENTS + 2]
+    to = stream(ws, job, code[l, ARGUMENTS], t, size)
+    for i in range(size):
+        to[i] = ws[outputs + i]
