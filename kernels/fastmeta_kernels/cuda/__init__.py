@@ -12,7 +12,7 @@ import numpy as np
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
 from fastmeta_kernels.cuda import execution, machine
 from fastmeta_kernels.cuda.layout import layout
-from fastmeta_kernels.cuda.program import Request, SetShape, stashes
+from fastmeta_kernels.cuda.request import Request, SetShape, stashes
 from fastmeta_kernels.layer_table import Table
 
 __all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "ready"]

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cuda import machine
-from fastmeta_kernels.cuda.program import Program, Request
+from fastmeta_kernels.cuda.program import Program
 from fastmeta_kernels.cuda.recording import ALIGNMENT
+from fastmeta_kernels.cuda.request import Request
 
 MOST_PROGRAMS = 8
 _programs: OrderedDict[tuple[int, Request], Execution] = OrderedDict()

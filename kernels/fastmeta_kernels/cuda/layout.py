@@ -1,13 +1,14 @@
 """A layer table as the layered path runs it: ReLUs fused, vectors as 1 x 1 images, arrays for each position.
 
-Position 0 is the input, position i + 1 the output of layer i, all dense in the order (T, N, H, W, C); Flatten is no layer.
+Position 0 is the input, position i + 1 the output of layer i, all dense in the order (T, N, H, W, C): Flatten is no
+layer.
 A ReLU behind a linear, convolution or batch-norm layer is a flag of that layer, unless it is last: such an output is
 `rectified`, and whoever writes its delta passes it on only where the output is positive.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -34,8 +35,8 @@ class Layer:
     padding: int
     weight: int
     bias: int
-    relu: bool = False  # its output is rectified
-    rectified: bool = False  # its input is
+    relu: bool = field(default=False, kw_only=True)  # its output is rectified
+    rectified: bool = field(default=False, kw_only=True)  # its input is
 
     @property
     def inputs(self) -> int:

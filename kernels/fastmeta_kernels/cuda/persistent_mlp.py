@@ -6,12 +6,14 @@ parameters (three copies) and samples fit into `MOST_SHARED` bytes of shared mem
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.layout import Layout
-from fastmeta_kernels.cuda.recording import struct
+from fastmeta_kernels.cuda.passes import TaskData
+from fastmeta_kernels.cuda.recording import Array, Recording, struct
+from fastmeta_kernels.cuda.request import Request
 
 MOST_LAYERS, MOST_SHARED, MOST_CHUNKS = 8, 100 * 1024, 4096
 TILE = 4
@@ -41,13 +43,13 @@ def mlp(network: Layout) -> Mlp | None:
 
 
 def plan(network: Layout, samples: int, itemsize: int) -> tuple[Any, int, int] | None:
-    """A `struct Mlp` with sizes and places, the bytes of shared memory and threads of a block; None where it does not fit."""
+    """A `struct Mlp` with sizes and places, a block's bytes of shared memory, its threads; None where it does not fit."""
     shape = mlp(network)
     if shape is None:
         return None
     widths, layers = shape.widths, len(shape.activations)
     stride = TILE * (-(-samples // TILE) | 1)
-    sizes = [(i + 1) * (o | 1) for i, o in zip(widths, widths[1:], strict=False)]
+    sizes = [(i + 1) * (o | 1) for i, o in pairwise(widths)]
     weights_at = [0, *accumulate(sizes)]
     padded = TILE * -(-weights_at[-1] // TILE)
     tiles = max(-(-width // TILE) for width in widths) * -(-samples // TILE)
@@ -72,3 +74,39 @@ def plan(network: Layout, samples: int, itemsize: int) -> tuple[Any, int, int] |
     for name, values in arrays.items():
         job[name][: len(values)] = values
     return job, used * itemsize, threads
+
+
+def record(
+    recording: Recording,
+    network: Layout,
+    request: Request,
+    theta: Array,
+    support: TaskData,
+    query: TaskData,
+    arrays: dict[str, Any],
+) -> tuple[int, Array, Array, int] | None:
+    """Record a request's launch: how many chunks, their sums of gradients and of d Q / d alpha, and the latter's size.
+
+    None, and nothing recorded, where the network does not take this path.
+    """
+    found = plan(network, max(support.samples, query.samples), request.dtype.itemsize)
+    if found is None:
+        return None
+    job, shared, threads = found
+    chunks, (rows, rates), parameters = min(request.tasks, MOST_CHUNKS), request.rates, network.parameters
+    places = rows * (1 if rates == 1 else parameters)
+    steps = recording.take(chunks * request.steps * int(job["padded"]))
+    gradient, along = (recording.array(chunks, count) for count in (parameters, places))
+    start, stop = request.adapted
+    sizes = {"tasks": request.tasks, "chunks": chunks, "parameters": parameters, "steps": request.steps}
+    sizes |= {"exact": request.order == 2, "samples": support.samples, "query_samples": query.samples}
+    sizes |= {"outputs": network.outputs, "rate_rows": rows, "rate_count": rates, "start": start, "stop": stop}
+    arrays = arrays | {"theta": theta, "steps_of_block": steps}
+    arrays |= {"gradient": gradient.address, "rates_gradient": along.address}
+    for prefix, data in (("", support), ("query_", query)):
+        members = {"x": data.x, "targets": data.targets, "weights": data.weights, "labels": data.labels}
+        arrays |= {prefix + name: array for name, array in members.items()}
+    for name, value in (sizes | arrays).items():
+        job[name] = value
+    recording.launch("mlp_meta_gradient", chunks, job, threads=threads, shared=shared)
+    return chunks, gradient, along, places

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -10,42 +10,7 @@ from fastmeta_kernels.cuda import persistent_mlp
 from fastmeta_kernels.cuda.layout import ActivationSet, Layout, activation_set, layout
 from fastmeta_kernels.cuda.passes import Passes, TaskData
 from fastmeta_kernels.cuda.recording import ALIGNMENT, NONE, Array, Recording, struct
-
-STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
-
-
-class SetShape(NamedTuple):
-    """N samples of each task, with labels or targets, weighted or not."""
-
-    samples: int
-    labelled: bool
-    weighted: bool
-
-
-class Request(NamedTuple):
-    """What to compute, but for the numbers: calls with equal requests run the same launches."""
-
-    kind: str  # a function of the contract
-    table: bytes
-    dtype: np.dtype[Any]
-    tasks: int
-    query: SetShape  # the only set, but for meta_gradient
-    support: SetShape | None = None
-    thetas: int = 1  # 1 or T
-    directions: int = 1
-    steps: int = 0
-    rates: tuple[int, int] = (1, 1)
-    adapted: tuple[int, int] = (0, 0)
-    order: int = 2
-    stash: bool = True
-
-
-class Slot(NamedTuple):
-    """An array of the arena, at a byte offset."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+from fastmeta_kernels.cuda.request import Request, SetShape, Slot
 
 
 class Program:
@@ -118,12 +83,13 @@ class Program:
             return
         v = self.recording.array(tasks, parameters)
 
-        phis, gradients, runs = [self.theta], [], []
+        passes, run = self._passes(support)
+        phis, gradients, runs = [self.theta], list[Array](), list[ActivationSet]()
         for k in range(steps):
             fresh = k == 0 or exact
             phis.append(self.recording.array(tasks, parameters) if fresh else phis[-1])
             gradients.append(self.recording.array(tasks, parameters) if keeps or k == 0 else gradients[0])
-            passes, run = self._passes(support) if k == 0 or (exact and keeps) else (passes, runs[0])
+            passes, run = self._passes(support) if k and exact and keeps else (passes, run)
             runs.append(run)
             passes.gradient(phis[k], run, support_losses.at(k, request.dtype.itemsize), gradients[k])
             self._descend(k, phis[k], gradients[k], phis[k + 1])
@@ -146,53 +112,13 @@ class Program:
 
     def _persistent(self, support: TaskData | None, support_losses: Array, query_losses: Array, phi: Array) -> bool:
         """The whole function by the persistent path; False where the network does not take it."""
-        request, parameters = self.request, self.network.parameters
         data = support or self.query
-        samples = max(data.samples, self.query.samples)
-        found = persistent_mlp.plan(self.network, samples, request.dtype.itemsize)
-        if found is None:
+        arrays = {"support_losses": support_losses, "query_losses": query_losses, "phi": phi, "rates": self.rates}
+        sums = persistent_mlp.record(self.recording, self.network, self.request, self.theta, data, self.query, arrays)
+        if sums is None:
             return False
-        job, shared, threads = found
-        chunks, (rows, rates) = min(request.tasks, persistent_mlp.MOST_CHUNKS), request.rates
-        places = rows * (1 if rates == 1 else parameters)
-        steps = self.recording.take(chunks * request.steps * int(job["padded"]))
-        gradient, along = (self.recording.array(chunks, count) for count in (parameters, places))
-        start, stop = request.adapted
-        members = {
-            "theta": self.theta,
-            "x": data.x,
-            "targets": data.targets,
-            "weights": data.weights,
-            "labels": data.labels,
-            "query_x": self.query.x,
-            "query_targets": self.query.targets,
-            "query_weights": self.query.weights,
-            "query_labels": self.query.labels,
-            "support_losses": support_losses,
-            "query_losses": query_losses,
-            "phi": phi,
-            "steps_of_block": steps,
-            "gradient": gradient.address,
-            "rates_gradient": along.address,
-            "rates": self.rates,
-            "tasks": request.tasks,
-            "chunks": chunks,
-            "parameters": parameters,
-            "steps": request.steps,
-            "exact": request.order == 2,
-            "samples": data.samples,
-            "query_samples": self.query.samples,
-            "outputs": self.network.outputs,
-            "rate_rows": rows,
-            "rate_count": rates,
-            "start": start,
-            "stop": stop,
-        }
-        for name, value in members.items():
-            job[name] = value
-        self.recording.launch("mlp_meta_gradient", chunks, job, threads=threads, shared=shared)
         if support is not None:
-            self._add_chunks(chunks, gradient, along, places)
+            self._add_chunks(*sums)
         return True
 
     def _add_chunks(self, chunks: int, gradient: Array, along: Array, places: int) -> None:
@@ -293,11 +219,3 @@ class Program:
         sizes = {"terms": terms, "tasks": tasks, "parameters": parameters, "stop": parameters}
         job = struct("TaskMean", a=values, result=result, **sizes)
         self.recording.launch("mean_over_tasks", -(-parameters // 32), job)
-
-
-def stashes(request: Request) -> bool:
-    """Whether "auto" keeps the activations of every inner step of a meta_gradient request."""
-    assert request.support is not None
-    values = sum(layer.outputs for layer in layout(request.table).layers)
-    samples = request.tasks * request.support.samples
-    return 2 * values * samples * request.steps * request.dtype.itemsize <= STASH_BYTES

@@ -1,7 +1,7 @@
 """The CUDA C++ beside this file: one translation unit, and its parameter structs as NumPy dtypes.
 
 A kernel takes structs by value. Their definition in C++ is the only one: `struct_dtype` reads it, so that Python fills
-the same bytes. A struct's members are pointers, `int`, `unsigned`, `long long`, `double`, other structs, and arrays of these.
+the same bytes. Members are pointers, `int`, `unsigned`, `long long`, `double`, other structs, and arrays of these.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-FILES = ("base", "product", "convolution", "batch_norm", "elementwise", "losses", "inner_loop", "persistent_mlp")
+FILES = (
+    "base", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop", "mlp_loss", "mlp",
+    "persistent_mlp",
+)  # fmt: skip
 
 _INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
 _STRUCT = r"struct {name} \{{\n(.*?)\n\}};"

@@ -1,4 +1,4 @@
-"""The part of CuPy that the CUDA backend uses, on the CPU: NumPy memory, and kernels compiled by g++ (cuda_on_cpu.h)."""
+"""What the CUDA backend uses of CuPy, on the CPU: NumPy memory, and kernels compiled by g++ (cuda_on_cpu.h)."""
 
 from __future__ import annotations
 
