@@ -11,20 +11,22 @@ struct Loss {
   Batched<T> loss;                              // (1,)
   Batched<T> dz;                                // (N, O), or its tangent; may be absent
   int samples, outputs;
+  double share;                                 // 1 / N, or 1 / (N O) of squared errors
 };
 
-// softmax of one sample's outputs without overflow: the largest one, and the sum of exp(z - largest).
+// softmax of one sample's outputs without overflow: p = exp(z - largest - log sum exp(z - largest)).
 template <typename T>
 struct Softmax {
-  T largest, sum, inverse;
+  T largest, log_sum;
   DEVICE Softmax(const T* z, int outputs) {
     largest = z[0];
     for (int o = 1; o < outputs; o++) largest = z[o] > largest || z[o] != z[o] ? z[o] : largest;
-    sum = T(0);
+    T sum = T(0);
     for (int o = 0; o < outputs; o++) sum += exp(z[o] - largest);
-    inverse = T(1) / sum;
+    log_sum = log(sum);
   }
-  DEVICE T operator()(T z) const { return exp(z - largest) * inverse; }
+  DEVICE T log_of(T z) const { return (z - largest) - log_sum; }
+  DEVICE T operator()(T z) const { return exp(log_of(z)); }
 };
 
 template <typename T>
@@ -37,14 +39,13 @@ template <typename T>
 __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy(Loss<T> job) {
   __shared__ T scratch[LOSS_THREADS];
   const long long task = blockIdx.x;
-  const T share = T(1) / T(job.samples);
   T sum[1] = {T(0)};
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const T* z = job.z.of(task) + static_cast<long long>(n) * job.outputs;
     const Softmax<T> p(z, job.outputs);
-    const T w = weight_of(job, task, n) * share;
+    const T w = weight_of(job, task, n) * T(job.share);
     const int label = static_cast<int>(job.labels.of(task)[n]);
-    sum[0] += w * (log(p.sum) - (z[label] - p.largest));
+    sum[0] -= w * p.log_of(z[label]);
     if (job.dz.data == nullptr) continue;
     T* dz = job.dz.of(task) + static_cast<long long>(n) * job.outputs;
     for (int o = 0; o < job.outputs; o++) dz[o] = w * (p(z[o]) - (o == label ? T(1) : T(0)));
@@ -57,14 +58,15 @@ __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy(Loss<T> job) {
 template <typename T>
 __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy_tangent(Loss<T> job) {
   const long long task = blockIdx.x;
-  const T share = T(1) / T(job.samples);
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const long long row = static_cast<long long>(n) * job.outputs;
     const T *z = job.z.of(task) + row, *z_dot = job.z_dot.of(task) + row;
     const Softmax<T> p(z, job.outputs);
     T along = T(0);
+#pragma unroll 1  // exp is long
     for (int o = 0; o < job.outputs; o++) along += p(z[o]) * z_dot[o];
-    const T w = weight_of(job, task, n) * share;
+    const T w = weight_of(job, task, n) * T(job.share);
+#pragma unroll 1  // exp is long
     for (int o = 0; o < job.outputs; o++) job.dz.of(task)[row + o] = w * p(z[o]) * (z_dot[o] - along);
   }
 }
@@ -77,12 +79,12 @@ __global__ void __launch_bounds__(LOSS_THREADS) squared_error(Loss<T> job) {
   const int count = job.samples * job.outputs;
   T sum[1] = {T(0)};
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
-    const T w = weight_of(job, task, i / job.outputs), gap = job.z.of(task)[i] - job.targets.of(task)[i];
+    const T w = weight_of(job, task, i / job.outputs) * T(job.share), gap = job.z.of(task)[i] - job.targets.of(task)[i];
     sum[0] += w * gap * gap;
-    if (job.dz.data != nullptr) job.dz.of(task)[i] = T(2) * w * gap / T(count);
+    if (job.dz.data != nullptr) job.dz.of(task)[i] = T(2) * w * gap;
   }
   sum_over_rows<T, 1, LOSS_THREADS>(sum, scratch);
-  if (threadIdx.x == 0) *job.loss.of(task) = sum[0] / T(count);
+  if (threadIdx.x == 0) *job.loss.of(task) = sum[0];
 }
 
 // dz_dot = 2 w z_dot / (N O).
@@ -91,6 +93,6 @@ __global__ void __launch_bounds__(LOSS_THREADS) squared_error_tangent(Loss<T> jo
   const long long task = blockIdx.x;
   const int count = job.samples * job.outputs;
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
-    job.dz.of(task)[i] = T(2) * weight_of(job, task, i / job.outputs) * job.z_dot.of(task)[i] / T(count);
+    job.dz.of(task)[i] = T(2) * weight_of(job, task, i / job.outputs) * T(job.share) * job.z_dot.of(task)[i];
   }
 }

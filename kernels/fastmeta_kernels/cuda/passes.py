@@ -178,7 +178,8 @@ class Passes:
 
     def _loss(self, suffix: str, **members: Any) -> None:
         data = self.data
-        kind = "cross_entropy" if data.labels != NONE else "squared_error"
+        labelled = data.labels != NONE
+        kind = "cross_entropy" if labelled else "squared_error"
         job = struct(
             "Loss",
             labels=data.labels,
@@ -186,6 +187,7 @@ class Passes:
             weights=data.weights,
             samples=data.samples,
             outputs=self.network.outputs,
+            share=1 / (data.samples * (1 if labelled else self.network.outputs)),
             **members,
         )
         self.recording.launch(kind + suffix, self.tasks, job)
