@@ -43,7 +43,7 @@ def mlp(network: Layout) -> Mlp | None:
 
 
 def plan(network: Layout, samples: int, itemsize: int) -> tuple[Any, int, int] | None:
-    """A `struct Mlp` with sizes and places, a block's shared memory in bytes, its threads; None where it does not fit."""
+    """A `struct Mlp` with sizes and places, a block's bytes of shared memory, its threads; None if it does not fit."""
     shape = mlp(network)
     if shape is None:
         return None
