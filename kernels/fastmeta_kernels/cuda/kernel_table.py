@@ -15,7 +15,7 @@ class Kernel(NamedTuple):
     registers: tuple[int, int]
 
 
-TILES = ((4, 4), (4, 1))  # sums a thread keeps: rows x columns; a block has 16 x 16 threads
+TILES = ((4, 4), (4, 2), (4, 1))  # sums a thread keeps: rows x columns; a block has 16 x 16 threads
 ACTIVATIONS = (3, 4, 5)  # RELU, TANH, SOFTPLUS of the layer table
 
 KERNELS = {

@@ -12,6 +12,7 @@ from fastmeta_kernels.cuda.recording import NONE, Array, Recording, struct
 
 SIDE, DEPTH = 16, 16  # threads along a tile, summed places of a stage: as in product.cuh
 FULL = 2 * 132  # blocks that fill a large GPU; a constant, so that results do not depend on the machine
+FEW = 66  # up to here a product is worth splitting
 MOST_SPLITS, LEAST_STAGES = 16, 4
 
 
@@ -57,7 +58,7 @@ def convolve_backward(
     places = samples * layer.out_h * layer.out_w
     weight_size = _Size(_taps(layer), layer.out_c, places)
     quarter = _quarter(layer)
-    reaching = -((-layer.kernel // layer.stride) ** 2) * layer.out_c
+    reaching = (-(-layer.kernel // layer.stride)) ** 2 * layer.out_c
     input_size = _Size(samples * quarter[0] * quarter[1], layer.c, reaching)
     sizes = [weight_size] if dx == NONE else [weight_size, input_size]
     tile = min(TILES, key=lambda t: sum(size.padded(t) for size in sizes))
@@ -87,9 +88,9 @@ class _Size(NamedTuple):
         return -(-self.rows // (tile[0] * SIDE)), -(-self.columns // (tile[1] * SIDE))
 
     def padded(self, tile: tuple[int, int]) -> int:
-        """Multiplications, those of padding included; a small tile loads more for each."""
+        """Multiplications and loads of a thread, over all tiles, those of padding included."""
         rows, columns = self.tiles(tile)
-        return rows * columns * tile[0] * (tile[1] + 1) * self.depth
+        return rows * columns * (tile[0] * tile[1] + tile[0] + tile[1]) * self.depth
 
 
 def _job(
@@ -107,7 +108,7 @@ def _job(
     row_tiles, column_tiles = size.tiles(tile)
     blocks = tasks * classes * row_tiles * column_tiles
     stages = -(-size.depth // DEPTH)
-    splits = max(1, min(-(-FULL // blocks), stages // LEAST_STAGES, MOST_SPLITS)) if 2 * blocks <= FULL else 1
+    splits = max(1, min(-(-FULL // blocks), stages // LEAST_STAGES, MOST_SPLITS)) if blocks <= FEW else 1
     job = struct("Product", pairs=len(pairs), result=result, mask=mask, rectified=rectified, window=_window(layer))
     for i, pair in enumerate(pairs):
         job["x"][i], job["weight"][i], job["dy"][i], job["ones"][i] = pair
