@@ -17,8 +17,8 @@ DEVICES = tuple(_MODULES)
 def backend(device: str) -> Backend:
     """The module that computes on "cpu" (Numba), "numpy" (the reference) or "cuda" (CuPy); imported on the first call.
 
-    Raises ValueError for an unknown device; for "cuda" ImportError without CuPy, RuntimeError without a GPU that can
-    run the kernels.
+    Raises ValueError for an unknown device; for "cuda" ModuleNotFoundError without CuPy, DeviceError without a GPU
+    that can run the kernels.
     """
     checks.choice("device", device, DEVICES)
     module = importlib.import_module(f"fastmeta_kernels.{_MODULES[device]}")

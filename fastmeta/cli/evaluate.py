@@ -12,6 +12,7 @@ import fastmeta as fm
 from fastmeta.cli.options import Whole, Wholes, Word, use_threads
 from fastmeta.cli.problems import EVALUATION_SEED, PARTS, PROBLEMS, Problem
 from fastmeta.cli.run_folder import RunFolder
+from fastmeta.device import DEVICES
 from fastmeta.learner import Learner
 
 Row = dict[str, Any]
@@ -24,7 +25,7 @@ Row = dict[str, Any]
 @click.option("--part", type=Word(PARTS), default="test", show_default=True, help="Which characters (Omniglot).")
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
 @click.option("--data", type=click.Path(), help="Folder with the Omniglot archives.  [default: as in the run]")
-@click.option("--device", type=Word(("cpu", "numpy")), default="cpu", show_default=True, help="Where to compute.")
+@click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
 def evaluate(run: str, device: str, threads: int | None, part: str, seed: int, **options: Any) -> None:
     """Evaluate the learner in the folder RUN, as its last checkpoint has it, on new tasks."""

@@ -11,6 +11,7 @@ import click
 from fastmeta.cli.options import Rate, Whole, Wholes, Word
 from fastmeta.cli.problems import ALGORITHMS
 from fastmeta.cli.run import run
+from fastmeta.device import DEVICES
 
 
 def training_options(recipe: dict[str, str | int | float | None], notes: dict[str, str]) -> Callable[..., Any]:
@@ -27,7 +28,7 @@ def training_options(recipe: dict[str, str | int | float | None], notes: dict[st
         ("evaluation-steps", Wholes(0), "Inner steps at evaluation; several as in 0,1,5,10."),
         ("episodes", Whole(), "New tasks to evaluate on."),
         ("seed", Whole(0), "Decides the first parameters and the training tasks."),
-        ("device", Word(("cpu", "numpy")), "cpu: compiled and parallel. numpy: the slow reference."),
+        ("device", Word(DEVICES), "cpu: compiled and parallel. numpy: the slow reference. cuda: an NVIDIA GPU."),
         ("threads", Whole(), "Threads of the cpu device.  [default: all cores]"),
         ("out", click.Path(file_okay=False), "Folder of the run.  [default: runs/ and the run's name]"),
     ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import fastmeta.device
 from fastmeta_kernels import reference
-from fastmeta_kernels.contract import Backend
+from fastmeta_kernels.contract import Backend, DeviceError
 from fastmeta_kernels.cuda import execution, machine, products
 from fastmeta_kernels.cuda.recording import struct
 from tests.cases import CASES
@@ -24,7 +24,7 @@ SMALL = SOME[:2]
 def _device_reason():
     try:
         machine.cupy()
-    except (ImportError, RuntimeError) as error:
+    except (ModuleNotFoundError, DeviceError) as error:
         return str(error)
     return None
 
@@ -211,7 +211,7 @@ def test_without_cupy_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(machine, "cupy", machine.cupy.__wrapped__)
     fastmeta.device.backend.cache_clear()
     message = r'device="cuda" needs CuPy, which is not installed: pip install "fastmeta\[cuda13\]"\.'
-    with pytest.raises(ImportError, match=message):
+    with pytest.raises(ModuleNotFoundError, match=message):
         fastmeta.device.backend("cuda")
 
 
@@ -236,7 +236,7 @@ def test_a_machine_that_cannot_compute_is_named(cupy_on_cpu, monkeypatch, change
     monkeypatch.setitem(sys.modules, "cupy", cupy_on_cpu)
     monkeypatch.setattr(machine, "cupy", machine.cupy.__wrapped__)
     fastmeta.device.backend.cache_clear()
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(DeviceError, match=message):
         fastmeta.device.backend("cuda")
 
 

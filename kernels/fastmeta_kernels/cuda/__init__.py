@@ -19,7 +19,7 @@ __all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "read
 
 
 def ready() -> None:
-    """Raise ImportError without CuPy, RuntimeError without a driver or a device that can run the kernels."""
+    """Raise ModuleNotFoundError without CuPy, DeviceError without a driver or a device that can run the kernels."""
     machine.cupy()
 
 

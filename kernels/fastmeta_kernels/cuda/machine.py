@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmeta_kernels.contract import DeviceError
 from fastmeta_kernels.cuda import kernel_table, sources
 
 OLDEST = 70  # compute capability that the kernels are compiled for and up
@@ -20,12 +21,12 @@ DEFAULT_SHARED = 48 * 1024  # bytes of shared memory that a block may have witho
 def cupy() -> ModuleType:
     """CuPy with a device that can run the kernels.
 
-    Raises ImportError without CuPy, RuntimeError without driver or device, or where the device is too old.
+    Raises ModuleNotFoundError without CuPy, DeviceError without driver or device, or where the device is too old.
     """
     try:
         module = importlib.import_module("cupy")
     except ImportError as error:
-        raise ImportError(
+        raise ModuleNotFoundError(
             'device="cuda" needs CuPy, which is not installed: pip install "fastmeta[cuda13]".'
         ) from error
     runtime = module.cuda.runtime
@@ -33,16 +34,16 @@ def cupy() -> ModuleType:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         if runtime.driverGetVersion() == 0:
-            raise RuntimeError('device="cuda" needs an NVIDIA driver; none is loaded. Use device="cpu".') from error
-        raise RuntimeError(
+            raise DeviceError('device="cuda" needs an NVIDIA driver; none is loaded. Use device="cpu".') from error
+        raise DeviceError(
             f'device="cuda" cannot use the driver: {error}. Update it (CUDA 13 needs 580 or newer), '
             'pip install "fastmeta[cuda12]", or use device="cpu".'
         ) from error
     if not count:
-        raise RuntimeError('device="cuda" needs an NVIDIA GPU; the driver reports none. Use device="cpu".')
+        raise DeviceError('device="cuda" needs an NVIDIA GPU; the driver reports none. Use device="cpu".')
     capability = int(module.cuda.Device().compute_capability)
     if capability < OLDEST:
-        raise RuntimeError(
+        raise DeviceError(
             f'device="cuda" needs compute capability {OLDEST / 10} or newer; this GPU has {capability / 10}. '
             'Use device="cpu".'
         )
