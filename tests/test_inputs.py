@@ -202,7 +202,8 @@ def test_an_array_on_a_gpu_is_brought_to_the_host():
     values = np.arange(3.0)
 
     class OnDevice:
-        __cuda_array_interface__ = {"version": 3}
+        def __init__(self):
+            self.__cuda_array_interface__ = {"version": 3}
 
         def get(self):
             return values

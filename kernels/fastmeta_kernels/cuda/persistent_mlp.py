@@ -15,7 +15,7 @@ from fastmeta_kernels.cuda.passes import TaskData
 from fastmeta_kernels.cuda.recording import Array, Recording, struct
 from fastmeta_kernels.cuda.request import Request
 
-MOST_LAYERS, MOST_SHARED, MOST_CHUNKS = 8, 100 * 1024, 4096
+MOST_LAYERS, MOST_SHARED, MOST_CHUNKS = 8, 96 * 1024, 4096
 TILE = 4
 
 
