@@ -47,6 +47,23 @@ class MetaGradient(NamedTuple):
     rates_gradient: Array  # d mean query loss / d alpha, the shape of rates
 
 
+class PrototypeHead(NamedTuple):
+    """How logits come from embeddings and the K class means ("prototypes") of a support set."""
+
+    ways: int  # K
+    metric: str = "euclidean"  # -|q - c|^2; or "cosine": scale * cos(q, c)
+    scale: float = 10.0  # of "cosine" only
+
+
+class PrototypeLoss(NamedTuple):
+    """Cross-entropy of the query embeddings, a mean over each task's, and its gradient."""
+
+    losses: Array  # (T,)
+    logits: Array  # (T, M, K)
+    d_support: Array  # (T, N, D)
+    d_query: Array  # (T, M, D)
+
+
 class Backend(Protocol):
     """A module with these functions. theta is (P,), shared by all tasks, or (T, P), one for each."""
 
@@ -85,5 +102,29 @@ class Backend(Protocol):
         order 2 is exact; order 1 treats inner gradients as constants (FOMAML) and its rates_gradient likewise
         uses v_S at every step. memory "stash" keeps every step's activations, "recompute" only its parameters,
         "auto" chooses by size; the bits are the same.
+        """
+        ...
+
+    def pullback(self, table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
+        """Vector-Jacobian products (T, P): the gradients of sum(outputs * d_outputs); d_outputs is (T, N, O)."""
+        ...
+
+    def prototype_loss(
+        self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
+    ) -> PrototypeLoss:
+        """Prototypical networks' loss of embeddings (T, N, D) and (T, M, D) (arXiv 1703.05175, equations 1 and 2).
+
+        Labels (T, N) and (T, M) are int64 in 0 .. ways-1; every class has a support sample. A vector whose squared
+        norm is below the smallest normal number has cosine 0 with every other, and gradient 0.
+        """
+        ...
+
+    def prototype_gradient(
+        self, table: Table, theta: Array, data: TaskSet, support: int, head: PrototypeHead
+    ) -> tuple[Array, Array]:
+        """Losses (T,) and gradients (T, P) of a network that embeds.
+
+        Of each task in `data`, labelled and without weights, the first `support` samples are the support set and the
+        rest the query set. They pass together, so batch norm uses the statistics of both.
         """
         ...

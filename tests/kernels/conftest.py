@@ -6,6 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from fastmeta_kernels import cuda as cuda_backend
+from fastmeta_kernels.contract import DeviceError
+from fastmeta_kernels.cuda import execution, machine
 from tests.kernels.cuda_on_cpu.cupy_on_cpu import HEADER, CuPy
 
 COMPILER = os.environ.get("CXX", "g++")
@@ -28,12 +31,28 @@ def cupy_on_cpu(gxx, pytestconfig):
 @pytest.fixture
 def cuda_on_cpu(cupy_on_cpu, monkeypatch):
     """The CUDA backend on that module, with no program left from another test."""
-    from fastmeta_kernels import cuda
-    from fastmeta_kernels.cuda import execution, machine
-
     monkeypatch.setattr(machine, "cupy", lambda: cupy_on_cpu)
     monkeypatch.setattr(cupy_on_cpu, "order", 0)
     monkeypatch.setattr(cupy_on_cpu, "memory", 1 << 40)
     execution.clear()
-    yield cuda
+    yield cuda_backend
     execution.clear()
+
+
+def _device_reason():
+    try:
+        machine.cupy()
+    except (ModuleNotFoundError, DeviceError) as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(params=["on_cpu", pytest.param("on_device", marks=pytest.mark.gpu)])
+def cuda(request):
+    """The CUDA backend on the CPU, and on a GPU where there is one."""
+    if request.param == "on_cpu":
+        return request.getfixturevalue("cuda_on_cpu")
+    reason = _device_reason()
+    if reason:
+        pytest.skip(reason)
+    return cuda_backend

@@ -9,7 +9,19 @@ from tests.kernels.cuda_on_cpu import nvrtc
 
 REGISTERS = 65536  # of a multiprocessor
 SHARED_BYTES = 48 * 1024  # static shared memory of a block
-STRUCTS = ("Batched", "Divisor", "Window", "Product", "BatchNorm", "Elementwise", "Loss", "Sweep", "TaskMean", "Mlp")
+STRUCTS = (
+    "Batched",
+    "Divisor",
+    "Window",
+    "Product",
+    "BatchNorm",
+    "Elementwise",
+    "Loss",
+    "Sweep",
+    "TaskMean",
+    "Mlp",
+    "Prototype",
+)
 
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")

@@ -9,13 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
+from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
 from fastmeta_kernels.cuda import execution, machine
 from fastmeta_kernels.cuda.layout import layout
 from fastmeta_kernels.cuda.request import Request, SetShape, stashes
 from fastmeta_kernels.layer_table import Table
 
-__all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "ready"]
+__all__ = [
+    "adapt",
+    "gradient",
+    "hvp",
+    "loss",
+    "meta_gradient",
+    "predict",
+    "prototype_gradient",
+    "prototype_loss",
+    "pullback",
+    "ready",
+]
 
 
 def ready() -> None:
@@ -81,6 +92,38 @@ def meta_gradient(
     query_losses, support_losses, total, rates = execution.run(request, inputs, names)
     rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
     return MetaGradient(query_losses.reshape(-1), support_losses, total.reshape(-1), rates)
+
+
+def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
+    """Vector-Jacobian products (T, P); see the contract."""
+    shape = SetShape(x.shape[1], True, False)
+    request = Request("pullback", table.tobytes(), theta.dtype, len(x), shape, thetas=_count(theta))
+    inputs = {"theta": theta, "query.x": x, "d_outputs": d_outputs}
+    return execution.run(request, inputs, ("gradients",))[0]
+
+
+def prototype_loss(
+    support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
+) -> PrototypeLoss:
+    """Prototypical networks' loss of embeddings, and its gradients; see the contract."""
+    tasks, samples, width = support.shape
+    queries = query.shape[1]
+    request = Request("prototype_loss", b"", support.dtype, tasks, SetShape(queries, True, False))
+    request = request._replace(support=SetShape(samples, True, False), head=head, width=width)
+    inputs = {"support": support, "y_support": y_support, "query": query, "y_query": y_query}
+    names = ("losses", "logits", "d_support", "d_query")
+    losses, logits, d_support, d_query = execution.run(request, inputs, names)
+    return PrototypeLoss(losses.reshape(-1), logits, d_support.reshape(support.shape), d_query.reshape(query.shape))
+
+
+def prototype_gradient(
+    table: Table, theta: Array, data: TaskSet, support: int, head: PrototypeHead
+) -> tuple[Array, Array]:
+    """Losses (T,) and gradients (T, P) of a network that embeds; see the contract."""
+    request, inputs = _one_set("prototype_gradient", table, theta, data)
+    request = request._replace(support=SetShape(support, True, False), head=head)
+    losses, gradients = execution.run(request, inputs, ("losses", "gradients"))
+    return losses.reshape(-1), gradients
 
 
 def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:

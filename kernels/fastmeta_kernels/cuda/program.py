@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta_kernels.cuda import persistent_mlp
+from fastmeta_kernels.cuda import persistent_mlp, prototypes
 from fastmeta_kernels.cuda.layout import ActivationSet, Layout, activation_set, layout
 from fastmeta_kernels.cuda.passes import Passes, TaskData
+from fastmeta_kernels.cuda.prototypes import Embeddings
 from fastmeta_kernels.cuda.recording import ALIGNMENT, NONE, Array, Recording, struct
 from fastmeta_kernels.cuda.request import Request, SetShape, Slot
 
@@ -18,12 +19,12 @@ class Program:
 
     def __init__(self, request: Request, base: int = ALIGNMENT, scratch: int = 0) -> None:
         self.request = request
-        self.network: Layout = layout(request.table)
         self.recording = Recording(request.dtype, base, scratch)
         self.slots: dict[str, Slot] = {}
-        parameters = self.network.parameters
-        self.theta = self._batched("theta", request.thetas, parameters)
-        self.query = self._set("query", request.query)
+        if request.table:
+            self.network: Layout = layout(request.table)
+            self.theta = self._batched("theta", request.thetas, self.network.parameters)
+            self.query = self._set("query", request.query)
         getattr(self, "_" + request.kind)()
 
     @property
@@ -47,6 +48,56 @@ class Program:
         tasks = self.request.tasks
         gradient = self._batched("gradients", tasks, self.network.parameters)
         passes.gradient(self.theta, run, self._batched("losses", tasks), gradient)
+
+    def _pullback(self) -> None:
+        passes, run = self._passes(self.query)
+        tasks, size = self.request.tasks, self.query.samples * self.network.outputs
+        self._name("d_outputs", run.deltas[-1].address, (tasks, size))
+        passes.forward(self.theta, run)
+        passes.backward(self.theta, run, self._batched("gradients", tasks, self.network.parameters))
+
+    def _prototype_gradient(self) -> None:
+        request = self.request
+        assert request.support is not None
+        assert request.head is not None
+        passes, run = self._passes(self.query)
+        tasks, n, width = request.tasks, request.support.samples, self.network.outputs
+        z, dz = (array.at(n * width, request.dtype.itemsize) for array in (run.values[-1], run.deltas[-1]))
+        labels = self.query.labels
+        embeddings = Embeddings(
+            support=run.values[-1],
+            query=z,
+            support_labels=labels,
+            query_labels=labels.at(n, 8),
+            d_support=run.deltas[-1],
+            d_query=dz,
+            samples=n,
+            queries=self.query.samples - n,
+            width=width,
+        )
+        passes.forward(self.theta, run)
+        prototypes.record(self.recording, tasks, embeddings, request.head, self._batched("losses", tasks))
+        passes.backward(self.theta, run, self._batched("gradients", tasks, self.network.parameters))
+
+    def _prototype_loss(self) -> None:
+        request = self.request
+        assert request.support is not None
+        assert request.head is not None
+        tasks, n, m, width = request.tasks, request.support.samples, request.query.samples, request.width
+        embeddings = Embeddings(
+            support=self._batched("support", tasks, n * width),
+            query=self._batched("query", tasks, m * width),
+            support_labels=self._batched("y_support", tasks, n, np.int64),
+            query_labels=self._batched("y_query", tasks, m, np.int64),
+            d_support=self._batched("d_support", tasks, n * width),
+            d_query=self._batched("d_query", tasks, m * width),
+            samples=n,
+            queries=m,
+            width=width,
+        )
+        losses = self._batched("losses", tasks)
+        logits = prototypes.record(self.recording, tasks, embeddings, request.head, losses)
+        self._name("logits", logits.address, (tasks, m, request.head.ways))
 
     def _hvp(self) -> None:
         tasks, parameters = self.request.tasks, self.network.parameters

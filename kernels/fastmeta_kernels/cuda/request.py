@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmeta_kernels.contract import PrototypeHead
 from fastmeta_kernels.cuda.layout import layout
 
 STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
@@ -35,6 +36,8 @@ class Request(NamedTuple):
     adapted: tuple[int, int] = (0, 0)
     order: int = 2
     stash: bool = True
+    head: PrototypeHead | None = None
+    width: int = 0  # of embeddings that no network gives
 
 
 class Slot(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
 FILES = (
-    "base", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop", "mlp_loss", "mlp",
+    "base", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "prototypes", "inner_loop", "mlp_loss", "mlp",
     "persistent_mlp",
 )  # fmt: skip
 

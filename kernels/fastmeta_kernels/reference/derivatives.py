@@ -48,6 +48,13 @@ def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
     return tangent_pass(table, theta, np.atleast_2d(v), data, gradient_pass(table, theta, data))
 
 
+@quiet
+def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
+    """d sum(f(x, theta) * d_outputs) / dtheta (T, P)."""
+    theta = np.atleast_2d(theta)
+    return network.backward(table, theta, network.forward(table, theta, x), d_outputs)[0]
+
+
 def gradient_pass(table: Table, theta: Array, data: TaskSet) -> Pass:
     """Forward and backward; theta (T, P) or (1, P)."""
     xs = network.forward(table, theta, data.x)
