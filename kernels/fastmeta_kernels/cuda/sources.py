@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-FILES = (
-    "base", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "prototypes", "inner_loop", "mlp_loss", "mlp",
-    "persistent_mlp",
-)  # fmt: skip
+FILES = ("base", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "prototypes", "inner_loop")
+FILES += ("mlp_loss", "mlp", "persistent_mlp")
 
 _INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
 _STRUCT = r"struct {name} \{{\n(.*?)\n\}};"
