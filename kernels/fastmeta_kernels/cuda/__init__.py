@@ -38,7 +38,8 @@ def predict(table: Table, theta: Array, x: Array) -> Array:
     """Outputs (T, N, O); see the contract."""
     request = Request("predict", table.tobytes(), theta.dtype, len(x), SetShape(x.shape[1], True, False))
     request = request._replace(thetas=_count(theta))
-    return execution.run(request, {"theta": theta, "query.x": x}, ("outputs",))[0]
+    outputs = execution.run(request, {"theta": theta, "query.x": x}, ("outputs",))[0]
+    return outputs.reshape(*x.shape[:2], -1)
 
 
 def loss(table: Table, theta: Array, data: TaskSet) -> Array:
@@ -113,6 +114,7 @@ def prototype_loss(
     inputs = {"support": support, "y_support": y_support, "query": query, "y_query": y_query}
     names = ("losses", "logits", "d_support", "d_query")
     losses, logits, d_support, d_query = execution.run(request, inputs, names)
+    logits = logits.reshape(tasks, queries, head.ways)
     return PrototypeLoss(losses.reshape(-1), logits, d_support.reshape(support.shape), d_query.reshape(query.shape))
 
 

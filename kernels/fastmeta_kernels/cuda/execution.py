@@ -5,6 +5,7 @@ A program runs launch by launch the first time and as a CUDA graph from the seco
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -26,35 +27,41 @@ class Execution:
     """A program and its arena on the current device."""
 
     def __init__(self, request: Request) -> None:
-        size = Program(request).recording
-        self._arena = machine.allocate(size.size + ALIGNMENT)
-        base = -(-self._arena.data.ptr // ALIGNMENT) * ALIGNMENT
-        self._shift = base - self._arena.data.ptr
-        self.program = Program(request, base, base + size.used)
+        recording = Program(request).recording
+        memory = machine.allocate(recording.size + ALIGNMENT)
+        base = -(-memory.data.ptr // ALIGNMENT) * ALIGNMENT
+        self._arena = memory[base - memory.data.ptr :]
+        self.program = Program(request, base, recording.sizes)
+        self._inputs, self._results = recording.sizes["inputs"], recording.sizes["results"]
+        self._staging = np.frombuffer(machine.pinned(self._inputs), np.uint8, self._inputs)
         self._runs = 0
         self._graph: Any = None
 
     def __call__(self, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
         """Fill the named inputs, run, and give copies of the named results."""
+        on_device = {}
         for name, value in inputs.items():
-            slot = self._view(name)
-            value = value.reshape(slot.shape)
             if isinstance(value, np.ndarray):
-                slot.set(np.ascontiguousarray(value, slot.dtype))
+                view = self._view(self._staging, name)
+                view[...] = value.reshape(view.shape)
             else:
-                slot[...] = value
+                on_device[name] = value
+        self._arena[: self._inputs].set(self._staging)
+        for name, value in on_device.items():
+            view = self._view(self._arena, name)
+            view[...] = value.reshape(view.shape)
         self.replay()
-        return [self._read(name) for name in results]
+        out = self._arena[self._inputs : self._inputs + self._results].get()
+        return [self._view(out, name, self._inputs) for name in results]
 
-    def _read(self, name: str) -> NDArray[Any]:
+    def _view(self, memory: Any, name: str, start: int = 0) -> Any:
+        """A slot in memory that begins `start` bytes behind the arena's beginning."""
         slot = self.program.slots[name]
-        return np.empty(slot.shape, slot.dtype) if 0 in slot.shape else np.asarray(self._view(name).get())
-
-    def _view(self, name: str) -> Any:
-        slot = self.program.slots[name]
-        start = self._shift + slot.offset
-        size = int(np.prod(slot.shape, dtype=np.int64)) * slot.dtype.itemsize
-        return self._arena[start : start + size].view(slot.dtype).reshape(slot.shape)
+        if 0 in slot.shape:
+            return np.empty(slot.shape, slot.dtype)
+        first = slot.offset - start
+        size = math.prod(slot.shape) * slot.dtype.itemsize
+        return memory[first : first + size].view(slot.dtype).reshape(slot.shape)
 
     def replay(self) -> None:
         """Compute once more on what the arena holds, in the current stream; returns before it is done."""

@@ -78,6 +78,11 @@ def allocate(size: int) -> Any:
         raise MemoryError(str(error)) from error
 
 
+def pinned(size: int) -> Any:
+    """A buffer of host memory that copies to the device at full speed."""
+    return cupy().cuda.alloc_pinned_memory(max(size, 1))
+
+
 def free_bytes() -> int:
     """Device memory that nobody uses, that of CuPy's pool included."""
     cp = cupy()

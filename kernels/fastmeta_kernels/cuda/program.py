@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ from fastmeta_kernels.cuda.request import Request, SetShape, Slot
 class Program:
     """A request recorded at an arena's address: launches, and the slots of its inputs and results by name."""
 
-    def __init__(self, request: Request, base: int = ALIGNMENT, scratch: int = 0) -> None:
+    def __init__(self, request: Request, base: int = ALIGNMENT, sizes: Mapping[str, int] | None = None) -> None:
         self.request = request
-        self.recording = Recording(request.dtype, base, scratch)
+        self.recording = Recording(request.dtype, base, sizes)
         self.slots: dict[str, Slot] = {}
         if request.table:
             self.network: Layout = layout(request.table)
-            self.theta = self._batched("theta", request.thetas, self.network.parameters)
+            self.theta = self._input("theta", request.thetas, self.network.parameters)
             self.query = self._set("query", request.query)
         getattr(self, "_" + request.kind)()
 
@@ -34,27 +35,26 @@ class Program:
 
     def _predict(self) -> None:
         passes, run = self._passes(self.query)
+        run.values[-1] = self._result("outputs", self.request.tasks, self.query.samples * self.network.outputs)
         passes.forward(self.theta, run)
-        shape = (self.request.tasks, self.query.samples, self.network.outputs)
-        self._name("outputs", run.values[-1].address, shape)
 
     def _loss(self) -> None:
         passes, run = self._passes(self.query)
         passes.forward(self.theta, run)
-        passes.loss(run, self._batched("losses", self.request.tasks), False)
+        passes.loss(run, self._result("losses", self.request.tasks), False)
 
     def _gradient(self) -> None:
         passes, run = self._passes(self.query)
         tasks = self.request.tasks
-        gradient = self._batched("gradients", tasks, self.network.parameters)
-        passes.gradient(self.theta, run, self._batched("losses", tasks), gradient)
+        gradient = self._result("gradients", tasks, self.network.parameters)
+        passes.gradient(self.theta, run, self._result("losses", tasks), gradient)
 
     def _pullback(self) -> None:
         passes, run = self._passes(self.query)
         tasks, size = self.request.tasks, self.query.samples * self.network.outputs
-        self._name("d_outputs", run.deltas[-1].address, (tasks, size))
+        run.deltas[-1] = self._input("d_outputs", tasks, size)
         passes.forward(self.theta, run)
-        passes.backward(self.theta, run, self._batched("gradients", tasks, self.network.parameters))
+        passes.backward(self.theta, run, self._result("gradients", tasks, self.network.parameters))
 
     def _prototype_gradient(self) -> None:
         request = self.request
@@ -76,8 +76,8 @@ class Program:
             width=width,
         )
         passes.forward(self.theta, run)
-        prototypes.record(self.recording, tasks, embeddings, request.head, self._batched("losses", tasks))
-        passes.backward(self.theta, run, self._batched("gradients", tasks, self.network.parameters))
+        prototypes.record(self.recording, tasks, embeddings, request.head, self._result("losses", tasks))
+        passes.backward(self.theta, run, self._result("gradients", tasks, self.network.parameters))
 
     def _prototype_loss(self) -> None:
         request = self.request
@@ -85,33 +85,33 @@ class Program:
         assert request.head is not None
         tasks, n, m, width = request.tasks, request.support.samples, request.query.samples, request.width
         embeddings = Embeddings(
-            support=self._batched("support", tasks, n * width),
-            query=self._batched("query", tasks, m * width),
-            support_labels=self._batched("y_support", tasks, n, np.int64),
-            query_labels=self._batched("y_query", tasks, m, np.int64),
-            d_support=self._batched("d_support", tasks, n * width),
-            d_query=self._batched("d_query", tasks, m * width),
+            support=self._input("support", tasks, n * width),
+            query=self._input("query", tasks, m * width),
+            support_labels=self._input("y_support", tasks, n, np.int64),
+            query_labels=self._input("y_query", tasks, m, np.int64),
+            d_support=self._result("d_support", tasks, n * width),
+            d_query=self._result("d_query", tasks, m * width),
             samples=n,
             queries=m,
             width=width,
         )
-        losses = self._batched("losses", tasks)
-        logits = prototypes.record(self.recording, tasks, embeddings, request.head, losses)
-        self._name("logits", logits.address, (tasks, m, request.head.ways))
+        losses = self._result("losses", tasks)
+        logits = self._result("logits", tasks, m * request.head.ways)
+        prototypes.record(self.recording, tasks, embeddings, request.head, losses, logits)
 
     def _hvp(self) -> None:
         tasks, parameters = self.request.tasks, self.network.parameters
-        v = self._batched("v", self.request.directions, parameters)
+        v = self._input("v", self.request.directions, parameters)
         passes, run = self._passes(self.query)
-        product = self._batched("products", tasks, parameters)
-        passes.gradient(self.theta, run, self._batched("losses", tasks), self.recording.array(tasks, parameters))
+        product = self._result("products", tasks, parameters)
+        passes.gradient(self.theta, run, self._result("losses", tasks), self.recording.array(tasks, parameters))
         passes.hvp(self.theta, v, run, self._tangents(self.query), product)
 
     def _adapt(self) -> None:
         request, parameters = self.request, self.network.parameters
         self._inner_loop_inputs()
-        losses = self._batched("losses", request.tasks, request.steps)
-        phi = self._batched("phi", request.tasks, parameters)
+        losses = self._result("losses", request.tasks, request.steps)
+        phi = self._result("phi", request.tasks, parameters)
         if self._persistent(None, losses, NONE, phi):
             return
         gradient = self.recording.array(request.tasks, parameters)
@@ -128,8 +128,8 @@ class Program:
         keeps = request.stash or not exact
         support = self._set("support", request.support)
         self._inner_loop_inputs()
-        support_losses = self._batched("support_losses", tasks, steps)
-        query_losses = self._batched("query_losses", tasks)
+        support_losses = self._result("support_losses", tasks, steps)
+        query_losses = self._result("query_losses", tasks)
         if self._persistent(support, support_losses, query_losses, NONE):
             return
         v = self.recording.array(tasks, parameters)
@@ -196,31 +196,33 @@ class Program:
     def _tangents(self, data: TaskData) -> ActivationSet:
         return activation_set(self.recording, self.network, self.request.tasks, data.samples, tangents=True)
 
-    def _name(self, name: str, address: int, shape: tuple[int, ...], dtype: Any = None) -> None:
-        self.slots[name] = Slot(address - self.recording.base, shape, np.dtype(dtype or self.request.dtype))
+    def _input(self, name: str, tasks: int, values: int, dtype: Any = None) -> Array:
+        return self._named("inputs", name, tasks, values, np.dtype(dtype or self.request.dtype))
 
-    def _batched(self, name: str, tasks: int, values: int = 1, dtype: Any = None) -> Array:
-        kind = np.dtype(dtype or self.request.dtype)
-        address = self.recording.take(tasks * values, kind.itemsize)
-        self._name(name, address, (tasks, values), kind)
+    def _result(self, name: str, tasks: int, values: int = 1) -> Array:
+        return self._named("results", name, tasks, values, self.request.dtype)
+
+    def _named(self, region: str, name: str, tasks: int, values: int, dtype: np.dtype[Any]) -> Array:
+        address = self.recording.take(tasks * values, dtype.itemsize, region)
+        self.slots[name] = Slot(address - self.recording.base, (tasks, values), dtype)
         return Array(address, values if tasks > 1 else 0)
 
     def _set(self, name: str, shape: SetShape) -> TaskData:
         tasks, n = self.request.tasks, shape.samples
         features, outputs = self.network.layers[0].inputs, self.network.outputs
-        x = self._batched(f"{name}.x", tasks, n * features)
-        labels = self._batched(f"{name}.y", tasks, n, np.int64) if shape.labelled else NONE
-        targets = NONE if shape.labelled else self._batched(f"{name}.y", tasks, n * outputs)
-        weights = self._batched(f"{name}.weights", tasks, n) if shape.weighted else NONE
+        x = self._input(f"{name}.x", tasks, n * features)
+        labels = self._input(f"{name}.y", tasks, n, np.int64) if shape.labelled else NONE
+        targets = NONE if shape.labelled else self._input(f"{name}.y", tasks, n * outputs)
+        weights = self._input(f"{name}.weights", tasks, n) if shape.weighted else NONE
         return TaskData(x, labels, targets, weights, n)
 
     def _inner_loop_inputs(self) -> None:
         rows, rates = self.request.rates
-        self.rates = self._batched("rates", 1, rows * rates).address
-        self.edges = self._batched("edges", 1, len(self.network.edges), np.int64).address
+        self.rates = self._input("rates", 1, rows * rates).address
+        self.edges = self._input("edges", 1, len(self.network.edges), np.int64).address
         self.dalpha = self.recording.take(self.network.parameters)
         if self.request.kind == "meta_gradient":
-            self.rates_gradient = self._batched("rates_gradient", 1, rows * rates).address
+            self.rates_gradient = self._result("rates_gradient", 1, rows * rates).address
 
     def _row(self, address: int, k: int) -> int:
         rows, rates = self.request.rates
@@ -266,7 +268,7 @@ class Program:
     def _mean(self, name: str, values: Array, terms: int) -> None:
         """A result: the sum of (terms, P) values over the number of tasks."""
         parameters, tasks = self.network.parameters, self.request.tasks
-        result = self._batched(name, 1, parameters).address
+        result = self._result(name, 1, parameters).address
         sizes = {"terms": terms, "tasks": tasks, "parameters": parameters, "stop": parameters}
         job = struct("TaskMean", a=values, result=result, **sizes)
         self.recording.launch("mean_over_tasks", -(-parameters // 32), job)

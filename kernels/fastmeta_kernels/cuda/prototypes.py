@@ -25,10 +25,13 @@ class Embeddings:
     width: int
 
 
-def record(recording: Recording, tasks: int, data: Embeddings, head: PrototypeHead, losses: Array) -> Array:
-    """Record losses (T,) and both gradients of the embeddings; the logits (T, M, K)."""
+def record(
+    recording: Recording, tasks: int, data: Embeddings, head: PrototypeHead, losses: Array, logits: Array | None = None
+) -> None:
+    """Record losses (T,), logits (T, M, K) and both gradients of the embeddings."""
     ways, queries = head.ways, data.queries
-    logits, dz = (recording.array(tasks, queries * ways) for _ in range(2))
+    logits = logits or recording.array(tasks, queries * ways)
+    dz = recording.array(tasks, queries * ways)
     job = struct(
         "Prototype",
         support=data.support,
@@ -57,4 +60,3 @@ def record(recording: Recording, tasks: int, data: Embeddings, head: PrototypeHe
     recording.launch("cross_entropy", tasks, loss)
     recording.launch("prototype_query_gradient", tasks * queries, job)
     recording.launch("prototype_support_gradient", tasks * ways, job)
-    return logits

@@ -5,6 +5,8 @@ Nothing in it depends on data, so that it runs again and again on new contents o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from fastmeta_kernels.cuda.sources import struct_dtype
 
 ALIGNMENT = 256
+REGIONS = ("inputs", "results", "kept", "scratch")
 
 
 class Array(NamedTuple):
@@ -39,27 +42,29 @@ class Launch(NamedTuple):
 
 
 class Recording:
-    """Launches of kernels of one dtype, and the arena that they use: `size` bytes from address `base`.
+    """Launches of kernels of one dtype, and the arena that they use, from address `base`.
 
-    Recorded once at any address it tells its size; recorded again in memory of that size it can run. Scratch memory
-    lies behind everything else and belongs to one launch, or to one launch and the next, at a time.
+    The arena is four regions behind each other: inputs, results, what else is kept, and scratch memory, which belongs
+    to one launch, or to one launch and the next, at a time. Recorded once it tells their `sizes`; recorded again with
+    these at the address of so much memory it can run.
     """
 
-    def __init__(self, dtype: np.dtype[Any], base: int = ALIGNMENT, scratch: int = 0) -> None:
+    def __init__(self, dtype: np.dtype[Any], base: int = ALIGNMENT, sizes: Mapping[str, int] | None = None) -> None:
         self.dtype, self.base = dtype, base
         self.launches: list[Launch] = []
-        self.used = self.scratch_size = 0
-        self._scratch = scratch
+        self.sizes = dict.fromkeys(REGIONS, 0)
+        given = sizes or self.sizes
+        self.starts = dict(zip(REGIONS, accumulate((given[r] for r in REGIONS), initial=0), strict=False))
 
     @property
     def size(self) -> int:
         """Bytes of the arena."""
-        return self.used + self.scratch_size
+        return sum(self.sizes.values())
 
-    def take(self, values: int, itemsize: int | None = None) -> int:
+    def take(self, values: int, itemsize: int | None = None, region: str = "kept") -> int:
         """The address of new memory."""
-        address = self.base + self.used
-        self.used += -(-values * (itemsize or self.dtype.itemsize) // ALIGNMENT) * ALIGNMENT
+        address = self.base + self.starts[region] + self.sizes[region]
+        self.sizes[region] += _aligned(values * (itemsize or self.dtype.itemsize))
         return address
 
     def array(self, tasks: int, values: int) -> Array:
@@ -68,8 +73,8 @@ class Recording:
 
     def scratch(self, values: int) -> int:
         """The address of scratch memory."""
-        self.scratch_size = max(self.scratch_size, -(-values * self.dtype.itemsize // ALIGNMENT) * ALIGNMENT)
-        return self._scratch
+        self.sizes["scratch"] = max(self.sizes["scratch"], _aligned(values * self.dtype.itemsize))
+        return self.base + self.starts["scratch"]
 
     def launch(self, kernel: str, blocks: int, *arguments: Any, threads: int = 0, shared: int = 0) -> None:
         """Record `kernel`, a name expression without its <T ...> or with what follows T, as in "convolve, 4, 4"."""
@@ -77,6 +82,10 @@ class Recording:
         scalar = "float" if self.dtype.itemsize == 4 else "double"
         full = f"{name}<{scalar},{rest}>" if rest else f"{name}<{scalar}>"
         self.launches.append(Launch(full, blocks, arguments, threads, shared))
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def struct(name: str, **members: Any) -> Any:

@@ -132,7 +132,9 @@ class CuPy(types.ModuleType):
             memGetInfo=lambda: (outer.memory, outer.memory),
         )
         memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-        self.cuda = types.SimpleNamespace(runtime=runtime, memory=memory, Device=Device, Stream=Stream)
+        self.cuda = types.SimpleNamespace(
+            runtime=runtime, memory=memory, Device=Device, Stream=Stream, alloc_pinned_memory=bytearray
+        )
 
     def RawModule(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...]) -> RawModule:
         return RawModule(code, options, name_expressions, self)

@@ -24,11 +24,12 @@ taken: list[tuple[int, int]] = []
 take = Recording.take
 
 
-def take_with_gap(self: Recording, values: int, itemsize: int | None = None) -> int:
-    address = take(self, values, itemsize)
+def take_with_gap(self: Recording, values: int, itemsize: int | None = None, region: str = "kept") -> int:
+    address = take(self, values, itemsize, region)
     size = values * (itemsize or self.dtype.itemsize)
-    self.used += ALIGNMENT
-    taken.append((address + size, self.base + self.used - address - size))
+    self.sizes[region] += ALIGNMENT
+    end = self.base + self.starts[region] + self.sizes[region]
+    taken.append((address + size, end - address - size))
     return address
 
 
