@@ -14,12 +14,12 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 "$python" -c "import cupy; cupy.show_config()" | head -n 20
 
 echo "== the CUDA backend against the reference"
-timeout 240 "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_cuda.py -k on_device || failed=1
+timeout 180 "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_cuda.py -k on_device || failed=1
 
 echo "== memory and race checks on small rows"
 for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
-        timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m benchmarks.gpu --check || failed=1
+        timeout 80 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m benchmarks.gpu --check || failed=1
     else
         echo "compute-sanitizer is not installed: $tool was not run"
     fi

@@ -13,18 +13,8 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-_LAYERED = (
-    "base",
-    "product",
-    "patches",
-    "convolution",
-    "batch_norm",
-    "elementwise",
-    "losses",
-    "prototypes",
-    "inner_loop",
-)
-FILES = (*_LAYERED, "mlp_loss", "mlp", "persistent_mlp")
+_LAYERED = ("product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
+FILES = ("base", *_LAYERED, "prototypes", "mlp_loss", "mlp", "persistent_mlp")
 
 _INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
 _STRUCT = r"struct {name} \{{\n(.*?)\n\}};"

@@ -29,7 +29,8 @@ def take_with_gap(self: Recording, values: int, itemsize: int | None = None, reg
     size = values * (itemsize or self.dtype.itemsize)
     self.sizes[region] += ALIGNMENT
     end = self.base + self.starts[region] + self.sizes[region]
-    taken.append((address + size, end - address - size))
+    if region == "kept":  # the others are copied as a whole
+        taken.append((address + size, end - address - size))
     return address
 
 
