@@ -12,14 +12,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def describe() -> dict[str, Any]:
-    """Processor, usable cores, memory, system, and fastmeta's commit where this is a clone."""
+def describe(device: str) -> dict[str, Any]:
+    """Processor, usable cores, memory, system, the GPU where it is used, fastmeta's commit where this is a clone."""
     return {
         "processor": _processor(),
         "usable_cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.release()}",
         "commit": _commit(),
+        "gpu": _gpu() if device == "cuda" else "",
     }
 
 
@@ -54,6 +55,15 @@ def _processor() -> str:
     model = known.get("model name", platform.machine())
     family = f"family {known['cpu family']} model {known['model']}" if "cpu family" in known else ""
     return ", ".join(part for part in (model, family, widest) if part)
+
+
+def _gpu() -> str:
+    """Name, memory and driver of the first GPU."""
+    query = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown GPU"
 
 
 def _commit() -> str:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine
+from benchmarks.inputs import inputs
 from benchmarks.peers import FASTMETA, REFERENCE, VARIANTS
 from benchmarks.program import Program, ProgramError
-from benchmarks.workloads import Workload, inputs
+from benchmarks.workloads import Workload
 
 ROUNDS = 5
 GATE = 1e-9  # float64, relative; a program beyond it is not timed
@@ -35,10 +36,17 @@ class Settings:
     threads: int
     seconds: float  # timed, for each program and row
     folder: Path  # inputs, results and caches of this run
+    device: str = "cpu"
+    variants: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=lambda: VARIANTS)
 
     def start(self, name: str, variant: str, dtype: str) -> Program:
         """A program in a process of its own."""
-        return Program(self.python[name], name, variant, dtype, self.threads, self.folder)
+        return Program(self.python[name], name, variant, dtype, self.threads, self.device, self.folder)
+
+    def entries(self, workload: Workload) -> list[Entry]:
+        """fastmeta and the peers in all variants for this kind of workload, to be filled in."""
+        names = (FASTMETA, *self.peers)
+        return [Entry(name, v) for name in names for v in self.variants[name].get(workload.kind, ())]
 
 
 @dataclass
@@ -58,26 +66,28 @@ class Entry:
     median_ms: dict[str, float] = field(default_factory=dict)
     quartiles_ms: dict[str, tuple[float, float]] = field(default_factory=dict)
     rounds_ms: dict[str, list[float]] = field(default_factory=dict)  # median of each round
+    event_ms: dict[str, float] = field(default_factory=dict)  # median by the GPU's clock
+    device_mb: float = 0.0  # highest use of GPU memory
 
 
 def row(workload: Workload, settings: Settings) -> dict[str, Any]:
     """All programs on one workload."""
     _write_inputs(workload, settings)
-    entries = [Entry(name, v) for name in (FASTMETA, *settings.peers) for v in VARIANTS[name][workload.kind]]
-    _progress(workload, None, "the reference in float64")
+    entries = settings.entries(workload)
+    progress(workload, None, "the reference in float64")
     truth = _float64_results(workload, settings, REFERENCE, VARIANTS[REFERENCE][workload.kind][0])
     for entry in entries:
-        _progress(workload, entry, "float64")
-        with _recorded(entry):
+        progress(workload, entry, "float64")
+        with recorded(entry):
             _check(workload, settings, entry, truth)
     running: list[tuple[Entry, Program]] = []
     try:
         for entry in entries:
             if entry.status == "timed":
-                _progress(workload, entry, "float32")
-                with _recorded(entry):
+                progress(workload, entry, "float32")
+                with recorded(entry):
                     running.append((entry, _ready(workload, settings, entry, truth)))
-        _progress(workload, None, "timing")
+        progress(workload, None, "timing")
         busy = [machine.busy_cores()]
         _rounds(workload, settings, running)
         busy.append(machine.busy_cores())
@@ -90,6 +100,7 @@ def row(workload: Workload, settings: Settings) -> dict[str, Any]:
         "title": workload.title,
         "parts": workload.parts,
         "flops": {part: workload.flops(part) for part in workload.parts},
+        "bytes": {part: workload.bytes(part) for part in workload.parts},
         "others_busy_cores": busy,
         "programs": [asdict(entry) for entry in entries],
     }
@@ -108,9 +119,9 @@ def compile_time(workload: Workload, settings: Settings) -> float:
 
 
 def peak(program: Program, seconds: float = 0.3) -> dict[str, float]:
-    """Best GFLOP/s of each of the peak program's parts."""
+    """Best GFLOP/s ("fma", "matmul") and GB/s ("triad") of the machine."""
     rates = {}
-    for part in ("fma", "matmul"):
+    for part in ("fma", "matmul", "triad"):
         file = program.folder / "operations.npy"
         program.ask("result", part=part, file=str(file))
         operations = float(np.load(file)[0])
@@ -132,7 +143,12 @@ def _check(workload: Workload, settings: Settings, entry: Entry, truth: dict[str
     results = truth
     if entry.program != REFERENCE:
         results = _float64_results(workload, settings, entry.program, entry.variant)
-    entry.float64_error = {part: _error(results[part], truth[part]) for part in workload.parts}
+    compare(entry, results, truth)
+
+
+def compare(entry: Entry, results: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[Any]]) -> None:
+    """ProgramError where float64 results differ from the reference's."""
+    entry.float64_error = {part: relative_error(results[part], truth[part]) for part in truth}
     wrong = [f"{part} by {error:.0e}" for part, error in entry.float64_error.items() if not error <= GATE]
     if wrong:
         raise ProgramError(f"differs from the reference in float64: {', '.join(wrong)}")
@@ -145,7 +161,7 @@ def _ready(workload: Workload, settings: Settings, entry: Entry, truth: dict[str
         entry.start_s, entry.versions = program.start, program.versions
         file = str(_inputs_file(workload, settings))
         entry.first_call_s = program.ask("build", workload=workload.name, inputs=file)["first_call"]
-        entry.float32_error = {part: _error(_result(program, part), truth[part]) for part in workload.parts}
+        entry.float32_error = {part: relative_error(_result(program, part), truth[part]) for part in workload.parts}
     except BaseException:
         program.close()
         raise
@@ -155,36 +171,46 @@ def _ready(workload: Workload, settings: Settings, entry: Entry, truth: dict[str
 def _rounds(workload: Workload, settings: Settings, running: list[tuple[Entry, Program]]) -> None:
     """Times of all, A B C, then C B A, and so on; slow variants leave early."""
     times: dict[tuple[str, str, str], list[list[float]]] = {}
+    events: dict[tuple[str, str, str], list[float]] = {}
     seconds = settings.seconds / ROUNDS / len(workload.parts)
     for turn in range(ROUNDS):
         for entry, program in list(running[:: -1 if turn % 2 else 1]):
-            with _recorded(entry):
+            with recorded(entry):
                 for part in workload.parts:
                     time.sleep(PAUSE)
                     key = (entry.program, entry.variant, part)
-                    times.setdefault(key, []).append(program.ask("time", part=part, seconds=seconds)["times"])
-                entry.peak_rss_mb = program.ask("memory")["peak_rss_mb"]
-                _summarise(entry, workload, times)
+                    answer = program.ask("time", part=part, seconds=seconds)
+                    times.setdefault(key, []).append(answer["times"])
+                    events.setdefault(key, []).extend(answer["events"])
+                    if events[key]:
+                        entry.event_ms[part] = 1e3 * statistics.median(events[key])
+                memory = program.ask("memory")
+                entry.peak_rss_mb, entry.device_mb = memory["peak_rss_mb"], memory["device_mb"]
+                summarise(entry, {p: times[entry.program, entry.variant, p] for p in workload.parts})
             if entry.status != "timed":
                 running.remove((entry, program))
         if turn == 0:
-            _drop_slow_variants(workload.parts[0], running)
+            slow = slow_variants(workload.parts[0], [entry for entry, _ in running])
+            for entry, program in list(running):
+                if entry in slow:
+                    program.close()
+                    running.remove((entry, program))
 
 
-def _drop_slow_variants(part: str, running: list[tuple[Entry, Program]]) -> None:
+def slow_variants(part: str, entries: list[Entry]) -> list[Entry]:
+    """Those that are SLOWER times slower than their program's best; their status says so."""
     best: dict[str, float] = {}
-    for entry, _ in running:
+    for entry in entries:
         best[entry.program] = min(best.get(entry.program, float("inf")), entry.median_ms[part])
-    for entry, program in list(running):
-        if entry.median_ms[part] > SLOWER * best[entry.program]:
-            entry.status = "slower variant, one round"
-            program.close()
-            running.remove((entry, program))
+    slow = [entry for entry in entries if entry.median_ms[part] > SLOWER * best[entry.program]]
+    for entry in slow:
+        entry.status = "slower variant, one round"
+    return slow
 
 
-def _summarise(entry: Entry, workload: Workload, times: dict[tuple[str, str, str], list[list[float]]]) -> None:
-    for part in workload.parts:
-        rounds = times[entry.program, entry.variant, part]
+def summarise(entry: Entry, times: Mapping[str, list[list[float]]]) -> None:
+    """Medians and quartiles of the seconds of each part, round by round."""
+    for part, rounds in times.items():
         every = [1e3 * t for one in rounds for t in one]
         low, high = np.percentile(every, (25, 75)).tolist()
         entry.calls[part], entry.median_ms[part] = len(every), statistics.median(every)
@@ -193,7 +219,7 @@ def _summarise(entry: Entry, workload: Workload, times: dict[tuple[str, str, str
 
 
 @contextmanager
-def _recorded(entry: Entry) -> Iterator[None]:
+def recorded(entry: Entry) -> Iterator[None]:
     """A program that is missing, fails or is wrong stays in the table and says so."""
     try:
         yield
@@ -218,10 +244,12 @@ def _result(program: Program, part: str) -> NDArray[Any]:
     return value
 
 
-def _error(value: NDArray[Any], truth: NDArray[Any]) -> float:
+def relative_error(value: NDArray[Any], truth: NDArray[Any]) -> float:
+    """Of the whole vector, in its 2-norm."""
     return float(np.linalg.norm(value - truth) / np.linalg.norm(truth))
 
 
-def _progress(workload: Workload, entry: Entry | None, what: str) -> None:
+def progress(workload: Workload, entry: Entry | None, what: str) -> None:
+    """One line for whoever waits."""
     who = f", {entry.program} {entry.variant}".rstrip() if entry else ""
     print(f"{workload.name}: {what}{who}", file=sys.stderr, flush=True)

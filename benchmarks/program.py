@@ -22,33 +22,53 @@ _THREAD_VARIABLES = (
 )
 
 
+def environment(threads: int, device: str, folder: Path) -> dict[str, str]:
+    """Variables of every program: its threads, where it computes, caches that belong to this run."""
+    variables = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return variables | {
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))),
+        "JAX_PLATFORMS": device,
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "CUPY_CACHE_DIR": str(folder / "cupy"),
+    }
+
+
 class ProgramError(RuntimeError):
     """A program is not installed, failed or took too long; the message says which."""
 
 
 class Program:
-    """One variant of fastmeta or of a peer, started in `python` with `threads` threads and one dtype.
+    """One variant of fastmeta or of a peer, started in `python` with `threads` threads and one dtype, on a device.
 
     `start` is the time from nothing to the framework imported. Raises ProgramError where that fails.
     """
 
     def __init__(
-        self, python: str, name: str, variant: str, dtype: str, threads: int, folder: Path, limit: float = 300.0
+        self,
+        python: str,
+        name: str,
+        variant: str,
+        dtype: str,
+        threads: int,
+        device: str,
+        folder: Path,
+        limit: float = 600.0,
     ) -> None:
         self.folder, self.limit = folder, limit
-        environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
-        environment |= {
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))),
-            "JAX_PLATFORMS": "cpu",
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-            "NUMBA_CACHE_DIR": str(folder / "numba"),
-        }
-        command: Sequence[str] = (python, "-m", "benchmarks.worker", name, variant, dtype, str(threads))
+        command: Sequence[str] = (python, "-m", "benchmarks.worker", name, variant, dtype, str(threads), device)
         self._errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `close`)
         begin = time.perf_counter()
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment, bufsize=0
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=ROOT,
+                env=environment(threads, device, folder),
+                bufsize=0,
             )
         except OSError as error:
             self._errors.close()

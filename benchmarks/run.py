@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
 import json
 import os
 import sys
@@ -13,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, measure
+from benchmarks import fresh, machine, measure, plots
 from benchmarks.measure import Settings
 from benchmarks.peers import FASTMETA, PEERS
-from benchmarks.program import ProgramError
+from benchmarks.program import Program, ProgramError
 from benchmarks.table import text
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -31,40 +32,54 @@ def main(arguments: list[str] | None = None) -> None:
         workloads = _selected(options.workloads)
     except ValueError as error:
         parser.error(str(error))
-    own = dict.fromkeys((FASTMETA, "numpy", "peak"), sys.executable)
-    out = options.out or RESULTS / f"times-{datetime.now(UTC):%Y%m%d-%H%M}.json"
+    out = options.out
     with tempfile.TemporaryDirectory() as folder:
-        python = dict.fromkeys(PEERS, options.peers_python) | own
-        settings = Settings(python, options.peers, options.threads, options.seconds, Path(folder))
         try:
-            results = _run(workloads, settings, out)
+            results = _run(workloads, settings(options, Path(folder)), out)
         except (ProgramError, KeyboardInterrupt) as error:
             sys.exit(f"stopped: {error or 'interrupted'}. Finished rows: {os.path.relpath(out)}")
     print(text(results))
     print(f"\nwritten: {os.path.relpath(out)}")
+    if importlib.util.find_spec("matplotlib"):
+        print(f"written: {os.path.relpath(plots.roofline(out))}")
+
+
+def settings(options: argparse.Namespace, folder: Path) -> Settings:
+    """Of the options that `add_options` adds."""
+    python = dict.fromkeys(PEERS, _absolute(options.peers_python))
+    python |= dict.fromkeys((FASTMETA, "numpy", "peak"), sys.executable)
+    python["learn2learn"] = _absolute(options.learn2learn_python)
+    return Settings(python, options.peers, options.threads, options.seconds, folder, options.device)
+
+
+def _absolute(python: str) -> str:
+    """A path from here, because programs start in the clone; a bare name is looked for as the shell does."""
+    return os.path.abspath(python) if os.sep in python else python
 
 
 def _run(workloads: list[Workload], settings: Settings, out: Path) -> dict[str, Any]:
     start = time.monotonic()
     results: dict[str, Any] = {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "machine": machine.describe(),
+        "machine": machine.describe(settings.device),
+        "device": settings.device,
         "threads": settings.threads,
         "seconds": settings.seconds,
         "versions": {},
         "peak_gflops": [],
+        "bandwidth_gbs": [],
         "compile_s": measure.compile_time(workloads[0], settings),
         "rows": [],
     }
     peak = settings.start("peak", "", "float32")
     try:
         peak.ask("build")
-        results["peak_gflops"].append(measure.peak(peak))
+        _add_peak(results, peak)
         for workload in workloads:
-            row = measure.row(workload, settings)
+            row = (fresh if workload.kind == "process" else measure).row(workload, settings)
             results["rows"].append(row)
-            results["peak_gflops"].append(measure.peak(peak))
-            _add_versions(results["versions"], row)
+            _add_peak(results, peak)
+            add_versions(results["versions"], row)
             results["minutes"] = round((time.monotonic() - start) / 60, 1)
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -73,7 +88,13 @@ def _run(workloads: list[Workload], settings: Settings, out: Path) -> dict[str, 
     return results
 
 
-def _add_versions(versions: dict[str, str], row: dict[str, Any]) -> None:
+def _add_peak(results: dict[str, Any], program: Program) -> None:
+    rates = measure.peak(program)
+    results["bandwidth_gbs"].append(rates.pop("triad"))
+    results["peak_gflops"].append(rates)
+
+
+def add_versions(versions: dict[str, str], row: dict[str, Any]) -> None:
     """Move them from the row's programs; a package in two versions shows both."""
     for entry in row["programs"]:
         for package, version in entry.pop("versions").items():
@@ -121,8 +142,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "workloads", nargs="*", metavar="workload", help=f"beginnings of: {', '.join(WORKLOADS)} (default: all)"
     )
+    add_options(parser, PEERS, seconds=5.0, name="times")
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, peers: tuple[str, ...], seconds: float, name: str) -> None:
+    """What `run` and `curves` share, with their defaults."""
     parser.add_argument(
-        "--peers", type=_peers, default=PEERS, help='which of numpy,jax,torch; "" for none (default: all)'
+        "--peers",
+        type=_peers,
+        default=peers,
+        help=f'which of {",".join(PEERS)}; "" for none (default: {",".join(peers)})',
     )
     parser.add_argument(
         "--peers-python",
@@ -130,13 +160,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="the interpreter that has JAX and PyTorch (default: FASTMETA_PEERS_PYTHON, else this one)",
     )
+    parser.add_argument(
+        "--learn2learn-python",
+        default=os.environ.get("FASTMETA_LEARN2LEARN_PYTHON", sys.executable),
+        metavar="PATH",
+        help="the interpreter that has learn2learn (default: FASTMETA_LEARN2LEARN_PYTHON, else this one)",
+    )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=_threads, default=cores, help="of every program (default: all usable cores)")
     parser.add_argument(
-        "--seconds", type=_seconds, default=5.0, help="of timing for each program and row (default: %(default)g)"
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where fastmeta, JAX and PyTorch compute; numpy stays on the CPU (default: %(default)s)",
     )
-    parser.add_argument("--out", type=Path, help="JSON file (default: benchmarks/results/times-DATE-TIME.json)")
-    return parser
+    parser.add_argument(
+        "--seconds", type=_seconds, default=seconds, help="of timing for each program and row (default: %(default)g)"
+    )
+    file = RESULTS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M}.json"
+    parser.add_argument(
+        "--out", type=Path, default=file, help=f"JSON file (default: benchmarks/results/{name}-DATE-TIME.json)"
+    )
 
 
 if __name__ == "__main__":

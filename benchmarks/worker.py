@@ -1,12 +1,12 @@
-"""One program in a process of its own: `python -m benchmarks.worker PROGRAM VARIANT DTYPE THREADS`.
+"""One program in a process of its own: `python -m benchmarks.worker PROGRAM VARIANT DTYPE THREADS DEVICE`.
 
 It reads one JSON request a line and answers each with one line:
 
     (start)                                            -> {"versions": {...}} or {"missing": "package"}
     {"do": "build", "workload": name, "inputs": file}  -> {"first_call": seconds}, building and compiling included
     {"do": "result", "part": part, "file": file}       -> {}, and the vector in `file`
-    {"do": "time", "part": part, "seconds": s}         -> {"times": [...]}
-    {"do": "memory"}                                   -> {"peak_rss_mb": ...}
+    {"do": "time", "part": part, "seconds": s}         -> {"times": [...]}, on a GPU also "events"
+    {"do": "memory"}                                   -> {"peak_rss_mb": ...}, on a GPU also "device_mb"
 
 What a framework prints goes to standard error.
 """
@@ -24,25 +24,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import Workload, find
 
 
 class Worker:
     """What is built, and the answers to requests."""
 
-    def __init__(self, peer: Any, variant: str, dtype: str) -> None:
-        self.peer, self.variant, self.dtype = peer, variant, dtype
+    def __init__(self, peer: Any, variant: str, dtype: str, device: str) -> None:
+        self.peer, self.variant, self.dtype, self.device = peer, variant, dtype, device
         self.workload: Workload | None = None
         self.parts: dict[str, Callable[[], Any]] = {}
 
     def build(self, workload: str = "", inputs: str = "") -> dict[str, Any]:
-        self.workload = WORKLOADS.get(workload)
+        self.workload = find(workload)
         arrays = {}
         if inputs:
             with np.load(inputs) as file:
                 arrays = {name: a.astype(self.dtype) if a.dtype.kind == "f" else a for name, a in file.items()}
         start = time.perf_counter()
-        self.parts = self.peer.build(self.workload, arrays, self.dtype, self.variant)
+        self.parts = self.peer.build(self.workload, arrays, self.dtype, self.variant, self.device)
         next(iter(self.parts.values()))()
         return {"first_call": time.perf_counter() - start}
 
@@ -51,25 +51,36 @@ class Worker:
         return {}
 
     def time(self, part: str, seconds: float) -> dict[str, Any]:
-        """Calls until `seconds` are over; the first warms the caches and counts only where there are no three."""
+        """Calls until `seconds` are over; the first warms the caches and counts only where there are no three.
+
+        A call is timed from its start to its complete result; `events` are the GPU's own times of the same calls.
+        """
         call = self.parts[part]
+        on_gpu = getattr(self.peer, "event_seconds", None) if self.device == "cuda" else None
         times: list[float] = []
+        events: list[float] = []
         end = time.perf_counter() + seconds
         while not times or time.perf_counter() < end:
             start = time.perf_counter()
-            call()
+            if on_gpu:
+                events.append(on_gpu(call))
+            else:
+                call()
             times.append(time.perf_counter() - start)
-        return {"times": times[1:] if len(times) > 3 else times}
+        first = 1 if len(times) > 3 else 0
+        return {"times": times[first:], "events": events[first:]}
 
     def memory(self) -> dict[str, Any]:
-        return {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        device = getattr(self.peer, "device_mb", None) if self.device == "cuda" else None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {"peak_rss_mb": peak, "device_mb": device() if device else 0.0}
 
 
 def main() -> None:
     """Answer until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    program, variant, dtype, threads = sys.argv[1:]
+    program, variant, dtype, threads, device = sys.argv[1:]
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     try:
         peer = importlib.import_module(f"benchmarks.peers.{program}_peer")
@@ -77,7 +88,7 @@ def main() -> None:
         print(json.dumps({"missing": error.name}), file=answers)
         return
     print(json.dumps({"versions": {"python": sys.version.split()[0]} | peer.versions()}), file=answers)
-    worker = Worker(peer, variant, dtype)
+    worker = Worker(peer, variant, dtype, device)
     for line in sys.stdin:
         request = json.loads(line)
         answer = getattr(worker, request.pop("do"))(**request)

@@ -1,91 +1,23 @@
-"""What is timed: the networks, sizes and inputs of every row, and how many floating-point operations it takes.
+"""What is timed: the network and sizes of every row and curve, how many operations it takes, and what it should reach.
 
-Needs NumPy only, because peers read it in environments without fastmeta. Layouts are fastmeta's: images (H, W, C),
-convolution kernels (3, 3, I, O), linear weights (I, O), all parameters in one flat theta.
+Peers read it in environments without fastmeta.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-Shape = tuple[int, ...]
+from benchmarks.networks import MLP, Conv4, Embeddings, Network
 
 
 @dataclass(frozen=True)
-class MLP:
-    """Linear layers with ReLU between them."""
+class Target:
+    """What fastmeta should reach in a row: `times` as fast as its best peer, or a time, and an HVP's gradients."""
 
-    sizes: Shape
-
-    @property
-    def input_shape(self) -> Shape:
-        return self.sizes[:1]
-
-    @property
-    def parameter_shapes(self) -> list[Shape]:
-        """W (I, O) and b (O,) of each layer."""
-        return [shape for i, o in zip(self.sizes, self.sizes[1:], strict=False) for shape in ((i, o), (o,))]
-
-    @property
-    def forward_flops(self) -> list[int]:
-        """Of each layer, for one sample."""
-        return [2 * i * o for i, o in zip(self.sizes, self.sizes[1:], strict=False)]
-
-
-@dataclass(frozen=True)
-class Conv4:
-    """Four blocks of 3x3 convolution without bias, batch norm (biased variance, eps 1e-5), ReLU; then a linear head.
-
-    downsample="stride": stride 2, and the mean over H and W before the head. "pool": stride 1 and a 2x2 max-pool
-    behind each block, flattened in H, W, C order.
-    """
-
-    image: Shape
-    channels: int
-    outputs: int
-    downsample: str
-
-    @property
-    def input_shape(self) -> Shape:
-        return self.image
-
-    @property
-    def pooled(self) -> bool:
-        return self.downsample == "pool"
-
-    @property
-    def sides(self) -> list[Shape]:
-        """(H, W) of the input and behind each block."""
-        sides = [self.image[:2]]
-        for _ in range(4):
-            sides.append(tuple(n // 2 if self.pooled else (n + 1) // 2 for n in sides[-1]))
-        return sides
-
-    @property
-    def features(self) -> int:
-        return self.channels * (math.prod(self.sides[-1]) if self.pooled else 1)
-
-    @property
-    def parameter_shapes(self) -> list[Shape]:
-        """Kernel (3, 3, I, O), scale (O,), shift (O,) of each block; W (I, O) and b (O,) of the head."""
-        shapes: list[Shape] = []
-        for inputs in (self.image[2], *[self.channels] * 3):
-            shapes += [(3, 3, inputs, self.channels), (self.channels,), (self.channels,)]
-        return [*shapes, (self.features, self.outputs), (self.outputs,)]
-
-    @property
-    def forward_flops(self) -> list[int]:
-        """Of each convolution and of the head, for one sample; direct convolution."""
-        sides = self.sides[:4] if self.pooled else self.sides[1:]
-        inputs = (self.image[2], *[self.channels] * 3)
-        products = [2 * math.prod(side) * 9 * i * self.channels for side, i in zip(sides, inputs, strict=True)]
-        return [*products, 2 * self.features * self.outputs]
+    times: float = 0.0
+    ms: float = 0.0
+    gradients: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +26,7 @@ class Workload:
 
     name: str
     title: str
-    network: MLP | Conv4
+    network: Network
     parts: tuple[str, ...] = ("meta_gradient",)
     tasks: int = 1
     support: int = 0  # samples of one task
@@ -102,110 +34,116 @@ class Workload:
     steps: int = 0
     inner_lr: float = 0.0
     order: int = 2
+    adapt: str = "all"  # or "head", the last linear layer only (ANIL)
+    ways: int = 0  # classes of a prototype head; 0 where the network's outputs are the logits
+    target: Target = Target()
 
     @property
     def labelled(self) -> bool:
         """Cross-entropy of labels, or else mean squared error."""
-        return self.outputs > 1
+        return self.classes > 1
 
     @property
-    def outputs(self) -> int:
-        return self.network.parameter_shapes[-1][0]
+    def classes(self) -> int:
+        return self.ways or self.network.outputs
 
     @property
     def kind(self) -> str:
-        """What decides which variants of a peer are worth trying: "mlp", "conv", "hvp-mlp", "hvp-conv"."""
+        """What decides which variants of a peer are worth trying; the keys of `peers.VARIANTS`."""
+        if self.parts[0] == "process":
+            return "process"
+        if self.ways:
+            return "head" if isinstance(self.network, Embeddings) else "protonet"
         network = "mlp" if isinstance(self.network, MLP) else "conv"
-        return f"hvp-{network}" if self.parts[0] == "hvp" else network
+        if self.parts[0] == "hvp":
+            return f"hvp-{network}"
+        return "anil" if self.adapt == "head" else network
 
     def flops(self, part: str) -> int:
         """Multiply-adds, counted as two, of the matrix products that any program has to do; nothing else is counted.
 
         With F for one forward pass: a gradient is 3F, its tangent passes 6F; a Hessian-vector product alone needs
-        no dW, 2F + 6F. The first layer has neither dx nor x_dot.
+        no dW, 2F + 6F. The first layer has neither dx nor x_dot. A prototype head is one product of queries and
+        prototypes, and two backward. With ANIL the body is passed once, and only the head is unrolled.
         """
-        first, all_layers = self.network.forward_flops[0], sum(self.network.forward_flops)
+        if part == "process":
+            return 0
+        layers = self.network.forward_flops
+        if self.ways:
+            head = self.tasks * 6 * self.query * self.ways * _features(self.network)
+            samples = self.tasks * (self.support + self.query)
+            return head + (samples * (3 * sum(layers) - layers[0]) if layers else 0)
+        first, all_layers = layers[0], sum(layers)
         gradient, tangents = 3 * all_layers - first, 6 * all_layers - 4 * first
         if part == "gradient":
             return self.query * gradient
         if part == "hvp":
             return self.query * (2 * all_layers - first + tangents)
+        if self.adapt == "head":
+            body, head = 3 * sum(layers[:-1]) - first, layers[-1]
+            step = 2 * head + (4 * head if self.order == 2 else 0)
+            samples = self.support + self.query
+            return self.tasks * (samples * body + self.steps * self.support * step + self.query * 3 * head)
         step = gradient + (tangents if self.order == 2 else 0)
         return self.tasks * (self.steps * self.support * step + self.query * gradient)
 
-
-def inputs(workload: Workload, seed: int = 0) -> dict[str, Array]:
-    """theta (P,) and the data in float32; float64 runs cast them, so that every program sees the same numbers."""
-    rng = np.random.default_rng(seed)
-    arrays = {"theta": _parameters(workload, rng)}
-    if workload.parts[0] == "hvp":
-        arrays["x"], arrays["y"] = _images(workload, 1, workload.query, rng)
-        arrays["v"] = rng.standard_normal(arrays["theta"].size)
-        arrays["x"], arrays["y"] = arrays["x"][0], arrays["y"][0]
-    else:
-        samples = workload.support + workload.query
-        x, y = (_images if workload.labelled else _sinusoids)(workload, workload.tasks, samples, rng)
-        n = workload.support
-        arrays |= {"x_support": x[:, :n], "y_support": y[:, :n], "x_query": x[:, n:], "y_query": y[:, n:]}
-    return {
-        name: np.ascontiguousarray(a, np.float32 if a.dtype.kind == "f" else np.int64) for name, a in arrays.items()
-    }
+    def bytes(self, part: str) -> int:
+        """The least that any program moves in float32: parameters and data in, and the result out, once each."""
+        parameters = sum(math.prod(shape) for shape in self.network.parameter_shapes)
+        samples = self.tasks * (self.support + self.query)
+        values = samples * math.prod(self.network.input_shape)
+        targets = samples * (1 if self.labelled else max(self.network.outputs, 1))
+        vectors = 3 if part == "hvp" else 2
+        result = values if self.kind == "head" else 0
+        return 4 * (vectors * parameters + values + targets + result)
 
 
-def _parameters(workload: Workload, rng: np.random.Generator) -> Array:
-    """Weights as in He et al. 2015; biases and shifts around 0, scales around 1, none exactly."""
-    blocks = []
-    shapes = workload.network.parameter_shapes
-    for i, shape in enumerate(shapes):
-        values = rng.standard_normal(shape)
-        if len(shape) > 1:
-            values *= math.sqrt(2 / math.prod(shape[:-1]))
-        else:
-            is_scale = len(shapes[i - 1]) == 4
-            values = 0.1 * values + is_scale
-        blocks.append(values.ravel())
-    return np.concatenate(blocks)
+def _features(network: Network) -> int:
+    assert not isinstance(network, MLP)
+    return network.features
 
 
-def _sinusoids(workload: Workload, tasks: int, samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """The MAML paper's: y = A sin(x - b), A in [0.1, 5], b in [0, pi], x in [-5, 5]."""
-    amplitude, phase = rng.uniform(0.1, 5, (tasks, 1, 1)), rng.uniform(0, np.pi, (tasks, 1, 1))
-    x = rng.uniform(-5, 5, (tasks, samples, 1))
-    return x, amplitude * np.sin(x - phase)
+def _sinusoid(
+    name: str, title: str, tasks: int, steps: int, order: int = 2, width: int = 40, target: Target = Target()
+) -> Workload:
+    network = MLP((1, width, width, 1))
+    return Workload(
+        name,
+        title,
+        network,
+        tasks=tasks,
+        support=10,
+        query=10,
+        steps=steps,
+        inner_lr=0.01,
+        order=order,
+        target=target,
+    )
 
 
-def _images(workload: Workload, tasks: int, samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Noise around one mean a class; labels 0, 1, ... in turn, so that any multiple of the classes is balanced."""
-    shape, classes = workload.network.input_shape, workload.outputs
-    y = np.broadcast_to(np.arange(samples) % classes, (tasks, samples))
-    means = rng.standard_normal((tasks, classes, *shape))
-    x = np.stack([mean[labels] for mean, labels in zip(means, y, strict=True)])
-    return (x + rng.standard_normal(x.shape)) * math.sqrt(0.5), y
+_OMNIGLOT = Conv4((28, 28, 1), 64, 5, "stride")
+_EMBEDDING = Conv4((28, 28, 1), 64, 0, "pool")
 
 
-def _sinusoid(name: str, title: str, tasks: int, steps: int, order: int = 2) -> Workload:
-    network = MLP((1, 40, 40, 1))
-    return Workload(name, title, network, tasks=tasks, support=10, query=10, steps=steps, inner_lr=0.01, order=order)
-
-
-def _omniglot(query: int, steps: int) -> Workload:
+def _omniglot(query: int, steps: int, times: float) -> Workload:
     title = f"Omniglot Conv4-64, 32 tasks, {query} queries, {steps} step{'s' * (steps > 1)}"
-    network = Conv4((28, 28, 1), 64, 5, "stride")
     name = f"omniglot-q{query}-s{steps}"
-    return Workload(name, title, network, tasks=32, support=5, query=query, steps=steps, inner_lr=0.4)
+    return Workload(
+        name, title, _OMNIGLOT, tasks=32, support=5, query=query, steps=steps, inner_lr=0.4, target=Target(times)
+    )
 
 
 _HVP = ("hvp", "gradient")
-_ALL = (
-    _sinusoid("sinusoid-25x1", "sinusoid, 25 tasks x 1 step", 25, 1),
-    _sinusoid("sinusoid-25x5", "sinusoid, 25 tasks x 5 steps", 25, 5),
-    _sinusoid("sinusoid-1000x1", "sinusoid, 1000 tasks x 1 step", 1000, 1),
-    _sinusoid("sinusoid-1000x5", "sinusoid, 1000 tasks x 5 steps", 1000, 5),
-    _sinusoid("sinusoid-1000x1-first-order", "same, 1000 x 1, first order", 1000, 1, order=1),
-    _omniglot(5, 1),
-    _omniglot(5, 5),
-    _omniglot(75, 1),
-    _omniglot(75, 5),
+_ROWS = (
+    _sinusoid("sinusoid-25x1", "sinusoid, 25 tasks x 1 step", 25, 1, target=Target(5)),
+    _sinusoid("sinusoid-25x5", "sinusoid, 25 tasks x 5 steps", 25, 5, target=Target(5)),
+    _sinusoid("sinusoid-1000x1", "sinusoid, 1000 tasks x 1 step", 1000, 1, target=Target(3.5)),
+    _sinusoid("sinusoid-1000x5", "sinusoid, 1000 tasks x 5 steps", 1000, 5, target=Target(5)),
+    _sinusoid("sinusoid-1000x1-first-order", "sinusoid, 1000 x 1, first order", 1000, 1, order=1, target=Target(3.5)),
+    _omniglot(5, 1, 3.5),
+    _omniglot(5, 5, 3.5),
+    _omniglot(75, 1, 3),
+    _omniglot(75, 5, 3.5),
     Workload(
         "miniimagenet-s5",
         "miniImageNet Conv4-32 pool, 2 tasks, 75 queries, 5 steps",
@@ -215,8 +153,103 @@ _ALL = (
         query=75,
         steps=5,
         inner_lr=0.01,
+        target=Target(5),
     ),
-    Workload("hvp-mlp", "HVP of MLP 784-256-256-10, batch 100", MLP((784, 256, 256, 10)), _HVP, query=100),
-    Workload("hvp-omniglot", "HVP of Omniglot Conv4-64, batch 25", Conv4((28, 28, 1), 64, 5, "stride"), _HVP, query=25),
+    Workload(
+        "anil-omniglot",
+        "ANIL, Omniglot Conv4-64, 32 tasks, 75 queries, 5 steps",
+        _OMNIGLOT,
+        tasks=32,
+        support=5,
+        query=75,
+        steps=5,
+        inner_lr=0.4,
+        adapt="head",
+        target=Target(3),
+    ),
+    Workload(
+        "protonet-60way-5shot",
+        "ProtoNet Conv4-64 pool, 60-way 5-shot, 5 queries",
+        _EMBEDDING,
+        ("gradient",),
+        support=300,
+        query=300,
+        ways=60,
+        target=Target(4),
+    ),
+    Workload(
+        "protonet-20way-1shot",
+        "ProtoNet Conv4-64 pool, 20-way 1-shot, 15 queries",
+        _EMBEDDING,
+        ("gradient",),
+        support=20,
+        query=300,
+        ways=20,
+        target=Target(4),
+    ),
+    Workload(
+        "prototypes-60way",
+        "prototype head, D=64, 60-way 5-shot, 5 queries",
+        Embeddings(64),
+        ("gradient",),
+        support=300,
+        query=300,
+        ways=60,
+        target=Target(3),
+    ),
+    Workload(
+        "prototypes-100-episodes",
+        "prototype head, D=1600, 100 x 5-way 5-shot, 75 queries",
+        Embeddings(1600),
+        ("gradient",),
+        tasks=100,
+        support=25,
+        query=75,
+        ways=5,
+        target=Target(6),
+    ),
+    Workload(
+        "hvp-mlp",
+        "HVP of MLP 784-256-256-10, batch 100",
+        MLP((784, 256, 256, 10)),
+        _HVP,
+        query=100,
+        target=Target(1.5, gradients=2),
+    ),
+    Workload(
+        "hvp-omniglot", "HVP of Omniglot Conv4-64, batch 25", _OMNIGLOT, _HVP, query=25, target=Target(3, gradients=2)
+    ),
+    Workload(
+        "fresh-process",
+        "fresh process: import, load, adapt 5 steps, predict",
+        MLP((1, 40, 40, 1)),
+        ("process",),
+        support=10,
+        query=100,
+        steps=5,
+        inner_lr=0.01,
+        target=Target(ms=150),
+    ),
 )
-WORKLOADS = {workload.name: workload for workload in _ALL}
+WORKLOADS = {workload.name: workload for workload in _ROWS}
+
+_FEW_IMAGES = replace(WORKLOADS["omniglot-q5-s1"], tasks=4, title="Omniglot Conv4-64, 4 tasks, 5 queries")
+
+# curve -> its value -> workload; the curve "threads" changes the number of threads of the same workloads
+CURVES: dict[str, dict[int, Workload]] = {
+    "tasks": {
+        n: _sinusoid(f"curve-tasks-{n}", "sinusoid, 1 step", n, 1) for n in (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
+    },
+    "steps": {n: _sinusoid(f"curve-steps-{n}", "sinusoid, 25 tasks", 25, n) for n in (1, 3, 10, 30, 100)},
+    "image-steps": {n: replace(_FEW_IMAGES, name=f"curve-image-steps-{n}", steps=n) for n in (1, 3, 10, 30, 100)},
+    "width": {
+        n: _sinusoid(f"curve-width-{n}", "MLP 1-w-w-1, 100 tasks, 1 step", 100, 1, width=n)
+        for n in (10, 20, 40, 80, 160, 320, 640)
+    },
+}
+
+
+def find(name: str) -> Workload | None:
+    """The workload of a row or of a curve's point."""
+    points = {workload.name: workload for curve in CURVES.values() for workload in curve.values()}
+    return (WORKLOADS | points).get(name)

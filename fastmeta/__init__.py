@@ -3,6 +3,9 @@
 import fastmeta_kernels as kernels
 from fastmeta import tasks
 from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.protonet import ProtoNet
+from fastmeta.algorithms.side_information import SideInformation
+from fastmeta.algorithms.zero_shot import ZeroShot
 from fastmeta.checks import DivergenceError
 from fastmeta.gradients import (
     MetaGradient,
@@ -28,6 +31,7 @@ from fastmeta.layers import (
 from fastmeta.learner import load
 from fastmeta.networks import MLP, Conv4, Network
 from fastmeta.optimizers import SGD, Adam, CosineSchedule, StepSchedule
+from fastmeta.prototypes import prototype_loss
 from fastmeta.score import Score
 from fastmeta.tasks import Batch
 
@@ -51,11 +55,14 @@ __all__ = [
     "MaxPool2d",
     "MetaGradient",
     "Network",
+    "ProtoNet",
     "ReLU",
     "Score",
+    "SideInformation",
     "Softplus",
     "StepSchedule",
     "Tanh",
+    "ZeroShot",
     "adapt",
     "check_meta_gradient",
     "gradient",
@@ -65,5 +72,6 @@ __all__ = [
     "loss",
     "meta_gradient",
     "predict",
+    "prototype_loss",
     "tasks",
 ]

@@ -6,16 +6,15 @@ import inspect
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastmeta import checkpoint as checkpoints
-from fastmeta import checks, evaluation, gradients, inputs, training
-from fastmeta.adapted_model import AdaptedModel
+from fastmeta import checks, evaluation, inputs, training
 from fastmeta.checkpoint import Checkpoint
 from fastmeta.device import DEVICES
 from fastmeta.layers import BatchNorm
@@ -29,11 +28,11 @@ Array = NDArray[Any]
 
 
 class Learner(ABC):
-    """An algorithm that learns `parameters`, "theta" (P,) at least, from which a task takes gradient steps.
+    """An algorithm that learns `parameters`, "theta" (P,) at least, with which a few samples make a model of a task.
 
     Batch norm is transductive in training, adaptation and evaluation: the statistics of the batch at hand.
-    A subclass gives `meta_gradients`; its constructor keeps every argument under the argument's name.
-    A number as inner_lr is positive; rates in an array may be negative or 0, as learned ones become.
+    A subclass gives `meta_gradients`, `adapt` and `query_outputs`; its constructor takes the network first and
+    the device last, and keeps every argument under the argument's name.
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
@@ -42,34 +41,45 @@ class Learner(ABC):
         super().__init_subclass__(**arguments)
         Learner.algorithms[cls.__name__] = cls
 
-    def __init__(self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str) -> None:
+    def __init__(self, net: Network, device: str) -> None:
         if not isinstance(net, Network):
             raise TypeError(f"net={net!r} must be a Network, such as MLP((1, 40, 40, 1)).")
         self.net = net
-        self.inner_lr = inputs.initial_rates(inner_lr)
-        self.inner_steps = inputs.inner_steps(inner_steps, 1)
         self.device = checks.choice("device", device, DEVICES)
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
         self._history: dict[str, Array] = {}
 
     def __repr__(self) -> str:
-        shown = ", ".join([str(self.net), *(f"{n}={v}" for n, v in self.hyper_parameters().items())])
+        named = {n: getattr(self, n) if isinstance(v, dict) else v for n, v in self.hyper_parameters().items()}
+        shown = ", ".join([str(self.net), *(f"{n}={v}" for n, v in named.items())])
         return f"{type(self).__name__}({shown})" + (f", {self.batch_norm} batch norm" if self.batch_norm else "")
 
     @abstractmethod
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean loss over the tasks of `batch`, and its gradient by each of `parameters`."""
 
+    @abstractmethod
+    def adapt(self, *data: Any, **options: Any) -> Any:
+        """A model of the task whose support set is given."""
+
+    @abstractmethod
+    def query_outputs(self, batch: Batch) -> Array:
+        """Outputs (T, M, O) of the query sets of `batch`, by models of its support sets."""
+
+    def first_theta(self, seed: int, theta: Any) -> Array:
+        """theta (P,) or by default net.init(seed); raises where the settings do not fit it, before any work."""
+        return self.net.init(seed) if theta is None else inputs.parameters(self.net, theta).copy()
+
     def initial_parameters(self, theta: Array) -> dict[str, Array]:
         """What is learned, as it is before the first iteration."""
         return {"theta": theta}
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """The constructor's arguments but for net and device, as plain JSON values."""
+        """The constructor's arguments but for net and device, as plain JSON values; other networks as dicts."""
         names = [n for n in inspect.signature(type(self)).parameters if n not in ("net", "device")]
         values = {name: getattr(self, name) for name in names}
-        return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in values.items()}
+        return {n: _plain(value) for n, value in values.items()}
 
     @property
     def batch_norm(self) -> str:
@@ -85,18 +95,13 @@ class Learner(ABC):
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """What was learned: "theta" (P,), and "inner_lr" where the inner rates are learned."""
+        """What was learned, by name: "theta" (P,) and whatever else the algorithm learns."""
         return self.training.parameters
 
     @property
     def theta(self) -> Array:
-        """The network's parameters (P,) before adaptation."""
+        """The network's parameters (P,), before adaptation where there is one."""
         return self.parameters["theta"]
-
-    @property
-    def rates(self) -> float | Array:
-        """The inner learning rates in use: the learned ones, otherwise the constructor's inner_lr."""
-        return self.parameters.get("inner_lr", self.inner_lr)
 
     @property
     def history(self) -> dict[str, Array]:
@@ -141,9 +146,7 @@ class Learner(ABC):
             "seed": checks.integer("seed", seed, 0),
             "optimizer": optimizer.to_dict(),
         }
-        first = self.net.init(seed) if theta is None else inputs.parameters(self.net, theta).copy()
-        inputs.inner_loop(self.net, self.inner_lr, self.inner_steps, "all", first.dtype)  # or raise before any work
-        state = training.begin(self.initial_parameters(first), optimizer)
+        state = training.begin(self.initial_parameters(self.first_theta(seed, theta)), optimizer)
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self._restore(checkpoints.continued(start, checkpoint, resume))
         room = np.zeros(max(0, iterations - self.training.step))
@@ -169,68 +172,19 @@ class Learner(ABC):
             raise
         return self
 
-    def adapt(
-        self,
-        x_support: ArrayLike,
-        y_support: ArrayLike,
-        inner_steps: int | None = None,
-        weights: ArrayLike | None = None,
-    ) -> AdaptedModel:
-        """A model of the task of which x (N, ...) and y, labels (N,) or targets (N, O), are samples.
-
-        inner_steps: by default those of training; there may be more (rates of each step then repeat the last
-        step's), and 0 leaves theta as it is. weights (N,) multiply each sample's loss. (T, N, ...) data adapt
-        to T tasks at once. Raises DivergenceError, naming the inner step.
-        """
-        steps = self.inner_steps if inner_steps is None else inputs.inner_steps(inner_steps)
-        x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)
-        phi = self._descend(self.theta, x, y, weights, 0, steps)
-        return AdaptedModel(self.net, phi, y.dtype.kind != "f", self.device)
-
-    @overload
-    def evaluate(
-        self,
-        tasks: TaskSource,
-        episodes: int = ...,
-        inner_steps: int | None = ...,
-        seed: int = ...,
-        tasks_per_step: int = ...,
-    ) -> Score: ...
-    @overload
-    def evaluate(
-        self,
-        tasks: TaskSource,
-        episodes: int = ...,
-        inner_steps: Sequence[int] | Array = ...,
-        seed: int = ...,
-        tasks_per_step: int = ...,
-    ) -> dict[int, Score]: ...
-    def evaluate(
-        self,
-        tasks: TaskSource,
-        episodes: int = 600,
-        inner_steps: int | Sequence[int] | Array | None = None,
-        seed: int = 1,
-        tasks_per_step: int = 25,
-    ) -> Score | dict[int, Score]:
-        """Adapt to each episode's support set and score its query set: accuracy, or mean squared error.
+    def evaluate(self, tasks: TaskSource, episodes: int = 600, *, seed: int = 1, tasks_per_step: int = 25) -> Score:
+        """Learn each episode's support set and score its query set: accuracy, or mean squared error.
 
         Episode i is tasks.sample(1, seed=seed, step=i), the same for every algorithm; use another seed than
         in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more.
-        Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
-        Raises DivergenceError, naming the episodes.
         """
-        checks.integer("episodes", episodes, 1)
-        checks.integer("tasks_per_step", tasks_per_step, 1)
-        _check_tasks(tasks)
-        inner_steps = inner_steps.tolist() if isinstance(inner_steps, np.ndarray) else inner_steps
-        asked = inner_steps if isinstance(inner_steps, Sequence) else [inner_steps]
-        steps = [self.inner_steps if n is None else inputs.inner_steps(n) for n in asked]
-        if not steps:
-            raise ValueError(f"inner_steps={inner_steps} must not be empty. Name at least one number of steps.")
-        values, measure = evaluation.episode_values(self._query_outputs, tasks, episodes, steps, seed, tasks_per_step)
-        scores = {n: Score(values[n], measure, self.batch_norm) for n in steps}
-        return scores if asked is inner_steps else scores[steps[0]]
+
+        def outputs(batch: Batch, steps: Any) -> list[Array]:
+            return [self.query_outputs(batch)]
+
+        check_evaluation(tasks, episodes, tasks_per_step)
+        values, measure = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
+        return Score(values[0], measure, self.batch_norm)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""
@@ -253,25 +207,6 @@ class Learner(ABC):
         self._training = after
         return loss
 
-    def _descend(self, theta: Array, x: Array, y: Array, weights: Any, begin: int, end: int) -> Array:
-        """Parameters after inner step `end` from those after step `begin`."""
-        if begin == end:
-            return theta
-        rates = self.rates
-        if isinstance(rates, np.ndarray) and rates.ndim == 2:
-            rates = rates[np.minimum(np.arange(begin, end), len(rates) - 1)]
-        steps = end - begin
-        return gradients.adapt(self.net, theta, x, y, rates, steps, weights=weights, device=self.device)
-
-    def _query_outputs(self, batch: Batch, steps: Sequence[int]) -> list[Array]:
-        """Outputs (T, M, O) of the query sets after each of the ascending inner steps."""
-        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
-        phi, outputs = self.theta, []
-        for begin, end in zip([0, *steps], steps, strict=False):
-            phi = self._descend(phi, *support, begin, end)
-            outputs.append(gradients.predict(self.net, phi, query.x, device=self.device))
-        return outputs
-
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Learner:
     """The learner that `save` or a checkpoint wrote, of its own class, ready to adapt and evaluate.
@@ -283,10 +218,24 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Learner:
     saved = checkpoints.read(path)
     with checkpoints.refused(path):
         kind = checks.choice("algorithm", saved.algorithm, Learner.algorithms)
-        learner = Learner.algorithms[kind](saved.net, **saved.hyper_parameters, device=device)
+        arguments = {n: Network.from_dict(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
+        learner = Learner.algorithms[kind](saved.net, **arguments, device=device)
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
     learner._restore(saved)
     return learner
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Network):
+        return value.to_dict()
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def check_evaluation(tasks: Any, episodes: int, tasks_per_step: int) -> None:
+    """Raise where `evaluate` cannot begin."""
+    checks.integer("episodes", episodes, 1)
+    checks.integer("tasks_per_step", tasks_per_step, 1)
+    _check_tasks(tasks)
 
 
 def _check_tasks(tasks: Any) -> None:

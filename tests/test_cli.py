@@ -242,6 +242,25 @@ def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, optio
     assert row["text"] in succeed("evaluate", tmp_path / "run", "--device", "numpy")
 
 
+def test_omniglot_trains_prototypes_with_more_ways_than_it_is_scored_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
+    small = ["--channels", 2, "--iterations", 2, "--episodes", 3, "--device", "numpy", "--data", tmp_path]
+    options = ["--algorithm", "protonet", "--train-ways", 11, "--metric", "cosine"]
+    output = succeed("train", "omniglot", *small, *options, "--out", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    wanted = {"ways": 5, "train_ways": 11, "queries": 5, "tasks_per_step": 1, "metric": "cosine", "learning_rate": 1e-3}
+    assert {key: config[key] for key in wanted} == wanted
+    assert "metric=cosine" in output
+    learner = fm.load(tmp_path / "run" / "checkpoint.safetensors", device="numpy")
+    assert learner.net.outputs == 2  # 28 x 28 pixels are pooled to one
+    (row,) = json.loads((tmp_path / "run" / "score.json").read_text())["scores"]
+    assert (row["inner_steps"], row["measure"]) == (None, "accuracy")
+    assert row["text"] in succeed("evaluate", tmp_path / "run", "--device", "numpy")
+    failed = invoke("train", "omniglot", "--algorithm", "protonet", "--inner-lr", "0.1")
+    assert failed.exit_code != 0
+    assert 'inner_lr=0.1 must be left out with algorithm="protonet".' in failed.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,6 +12,7 @@ import pytest
 
 import fastmeta as fm
 from fastmeta.adapted_model import AdaptedModel
+from fastmeta.gradient_learner import GradientLearner
 from fastmeta.learner import Learner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -218,7 +219,7 @@ def test_divergence_within_the_inner_loop_names_the_inner_step():
         maml(inner_lr=1e6, inner_steps=20).fit(fm.tasks.Sinusoid(amplitude=(1e5, 1e6)), 3)
 
 
-class Slope(Learner):
+class Slope(GradientLearner):
     """A learner with a meta-gradient of choice."""
 
     slope: float = 1.0

@@ -3,35 +3,58 @@
 A program is a module `<name>_peer.py` with
 
     versions() -> {"package": "version"}
-    build(workload, arrays, dtype, variant) -> {part: call}      call() returns when its result is complete
-    vector(workload, result) -> (P,)                             the gradient (or H v) in the order of theta
+    build(workload, arrays, dtype, variant, device) -> {part: call}   call() returns when its result is complete
+    vector(workload, result) -> (P,)                                  the gradient (or H v) in the order of theta
+    event_seconds(call) -> seconds                                    of the GPU's clock, where there is one
+    device_mb() -> MB                                                 highest use of GPU memory, likewise
 
 It is imported by `benchmarks.worker` alone, in a process of its own: a missing package is a line that says so.
+A prototype head has no theta; its result is the gradients by x_support and then x_query, each episode by its own loss.
+A program without variants for a kind of workload has no such row. Of a fresh process a variant is a script of
+`benchmarks.fresh`.
 """
 
 FASTMETA = "fastmeta"
 REFERENCE = "numpy"  # what the others are compared with, in float64
 
-_JAX_HVP = ("forward-over-reverse", "reverse-over-reverse")
-_TORCH_HVP = (*_JAX_HVP, "inductor")
-
-_KINDS = ("mlp", "conv", "hvp-mlp", "hvp-conv")
+_KINDS = ("mlp", "conv", "anil", "protonet", "head", "hvp-mlp", "hvp-conv")
+_ORDERS = ("forward-over-reverse", "reverse-over-reverse")
+_CONVOLUTIONS = ("patches", "convolution")
+_EAGER_CONVOLUTIONS = ("eager", "eager-native-norm", "eager-channels-last")
 
 # peer -> kind of workload -> variants
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
-    FASTMETA: dict.fromkeys(_KINDS, ("",)),
-    "numpy": dict.fromkeys(_KINDS, ("reference",)),
+    FASTMETA: dict.fromkeys(_KINDS, ("",)) | {"process": ("", "numba")},
     "jax": {
         "mlp": ("vmap", "vmap-of-gradients"),
         "conv": ("map-patches", "map-convolution", "vmap-patches"),
-        "hvp-mlp": _JAX_HVP,
-        "hvp-conv": tuple(f"{order}-{how}" for order in _JAX_HVP for how in ("patches", "convolution")),
+        "anil": ("map-patches", "map-convolution", "vmap-patches"),
+        "protonet": _CONVOLUTIONS,
+        "head": ("jit",),
+        "hvp-mlp": _ORDERS,
+        "hvp-conv": tuple(f"{order}-{how}" for order in _ORDERS for how in _CONVOLUTIONS),
+        "process": ("disk-cache", "jit", "eager"),
+    },
+    "inductor": {
+        "mlp": ("vmap",),
+        "conv": ("loop", "loop-patches", "loop-channels-last"),
+        "anil": ("loop", "loop-patches", "loop-channels-last"),
+        "protonet": ("convolution", "channels-last"),
+        "head": ("compiled",),
+        "hvp-mlp": _ORDERS,
+        "hvp-conv": _ORDERS,
     },
     "torch": {
-        "mlp": ("inductor", "func", "eager"),
-        "conv": ("eager", "func"),
-        "hvp-mlp": _TORCH_HVP,
-        "hvp-conv": _TORCH_HVP,
+        "mlp": ("func", "eager"),
+        "conv": (*_EAGER_CONVOLUTIONS, "func"),
+        "anil": _EAGER_CONVOLUTIONS,
+        "protonet": _EAGER_CONVOLUTIONS,
+        "head": ("eager",),
+        "hvp-mlp": _ORDERS,
+        "hvp-conv": (*_ORDERS, "reverse-over-reverse-native-norm"),
+        "process": ("eager",),
     },
+    "learn2learn": {"mlp": ("MAML",), "conv": ("MAML",), "anil": ("MAML of the head",), "process": ("MAML",)},
+    "numpy": dict.fromkeys(_KINDS, ("reference",)) | {"process": ("by-hand",)},
 }
 PEERS = tuple(name for name in VARIANTS if name != FASTMETA)

@@ -1,8 +1,9 @@
-"""fastmeta through its public functions, input checks included, on the device of the program's name."""
+"""fastmeta through its public functions, input checks included, from NumPy arrays to NumPy arrays."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastmeta as fm
-from benchmarks import workloads
+from benchmarks.networks import MLP, Conv4
 from benchmarks.workloads import Workload
 
 Array = NDArray[Any]
@@ -23,34 +24,75 @@ def versions() -> dict[str, str]:
 
 
 def build(
-    workload: Workload, arrays: dict[str, Array], dtype: str, variant: str, device: str = "cpu"
+    workload: Workload, arrays: dict[str, Array], dtype: str, variant: str, device: str
 ) -> dict[str, Callable[[], Any]]:
     """The calls of a workload."""
     theta = arrays["theta"]
-    net = _network(workload)
     if workload.parts[0] == "hvp":
-        x, y, v = arrays["x"], arrays["y"], arrays["v"]
+        net, x, y, v = _network(workload), arrays["x"], arrays["y"], arrays["v"]
         return {
             "hvp": lambda: fm.hvp(net, theta, v, x, y, device=device),
             "gradient": lambda: fm.gradient(net, theta, x, y, device=device)[1],
         }
-    batch = fm.Batch(*(arrays[name] for name in ("x_support", "y_support", "x_query", "y_query")))
+    data = tuple(arrays[name] for name in ("x_support", "y_support", "x_query", "y_query"))
+    if workload.kind == "head":
+        support, y_support, query, y_query = data
+        return {"gradient": lambda: fm.prototype_loss(support, y_support, query, y_query, device=device)[1:]}
+    net, batch = _network(workload), fm.Batch(*data)
+    if workload.kind == "protonet":
+        return {"gradient": _prototype_gradient(net, theta, batch, device)}
     options: dict[str, Any] = {
         "inner_lr": workload.inner_lr,
         "inner_steps": workload.steps,
         "order": workload.order,
+        "adapt": workload.adapt,
         "device": device,
     }
     return {"meta_gradient": lambda: fm.meta_gradient(net, theta, batch, **options).gradient}
 
 
+def _prototype_gradient(net: fm.Network, theta: Array, batch: fm.Batch, device: str) -> Callable[[], Any]:
+    """A ProtoNet's training gradient at theta."""
+    learner = fm.ProtoNet(net, device=device)
+    learner.fit(_OneBatch(batch), iterations=1, tasks_per_step=1, optimizer=fm.SGD(1e-30), theta=theta)  # moves nothing
+    return lambda: learner.meta_gradients(batch)[1]["theta"]
+
+
+class _OneBatch:
+    """A source of tasks that has one batch."""
+
+    def __init__(self, batch: fm.Batch) -> None:
+        self.batch = batch
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> fm.Batch:
+        return self.batch
+
+
 def vector(workload: Workload, result: Any) -> Array:
-    """(P,): fastmeta's own order."""
-    return np.asarray(result)
+    """The flat result in fastmeta's own order."""
+    return np.concatenate([np.asarray(part).ravel() for part in (result if isinstance(result, tuple) else (result,))])
+
+
+def event_seconds(call: Callable[[], Any]) -> float:
+    """One call by the GPU's clock."""
+    import cupy
+
+    start, stop = cupy.cuda.Event(), cupy.cuda.Event()
+    start.record()
+    call()
+    stop.record()
+    stop.synchronize()
+    return float(cupy.cuda.get_elapsed_time(start, stop)) / 1e3
+
+
+def device_mb() -> float:
+    """Memory that CuPy has taken from the GPU and holds."""
+    return float(sys.modules["cupy"].get_default_memory_pool().total_bytes()) / 2**20
 
 
 def _network(workload: Workload) -> fm.Network:
     network = workload.network
-    if isinstance(network, workloads.MLP):
+    if isinstance(network, MLP):
         return fm.MLP(network.sizes)
-    return fm.Conv4(network.image, network.channels, network.outputs, network.downsample)
+    assert isinstance(network, Conv4)
+    return fm.Conv4(network.image, network.channels, network.outputs or None, network.downsample)

@@ -1,4 +1,4 @@
-"""What this machine's processor can do: fused multiply-adds in registers, and a large product through NumPy's BLAS."""
+"""What this machine can do: fused multiply-adds in registers, a large product, a triad through main memory."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ REPEATS = 4_000_000
 CHAINS = 12  # independent accumulators: more than latency x units, fewer than registers
 VECTOR_BYTES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
 LANES = VECTOR_BYTES // 4
+TRIAD = 32 * 2**20  # elements of each array, far beyond the caches
 cgutils: Any = numba_cgutils  # its functions have no types
 
 
@@ -29,8 +30,12 @@ def versions() -> dict[str, str]:
     return {"numpy": importlib.metadata.version("numpy"), "numba": numba.__version__}
 
 
-def build(workload: Any, arrays: dict[str, NDArray[Any]], dtype: str, variant: str) -> dict[str, Callable[[], Any]]:
-    """The calls; each returns its number of float32 operations."""
+def build(
+    workload: Any, arrays: dict[str, NDArray[Any]], dtype: str, variant: str, device: str
+) -> dict[str, Callable[[], Any]]:
+    """The calls; each returns its number of float32 operations, the triad its number of bytes read and written."""
+    if device == "cuda":
+        return _on_gpu()
     threads = int(os.environ["NUMBA_NUM_THREADS"])
     registers = np.ones((threads, CHAINS * LANES), np.float32)
     a = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
@@ -44,7 +49,43 @@ def build(workload: Any, arrays: dict[str, NDArray[Any]], dtype: str, variant: s
         np.matmul(a, b, out=c)
         return 2 * SIDE**3
 
-    return {"fma": fma, "matmul": matmul}
+    x, y, z = (np.ones(TRIAD, np.float32) for _ in range(3))
+
+    def triad() -> int:
+        _triad(x, y, z)
+        return 3 * x.nbytes
+
+    return {"fma": fma, "matmul": matmul, "triad": triad}
+
+
+def _on_gpu() -> dict[str, Callable[[], Any]]:
+    """The same three through CuPy."""
+    import cupy
+
+    side, steps = 8192, 4096
+    x, y, z = (cupy.ones(TRIAD, cupy.float32) for _ in range(3))
+    a, b, c = (cupy.ones((side, side), cupy.float32) for _ in range(3))
+    chains = "; ".join(f"v{i} = fmaf(v{i}, 0.75f, 0.25f)" for i in range(8))
+    start = " ".join(f"float v{i} = x + {i};" for i in range(8))
+    total = " + ".join(f"v{i}" for i in range(8))
+    body = f"{start} for (int k = 0; k < {steps}; ++k) {{ {chains}; }} y = {total};"
+    multiply_add = cupy.ElementwiseKernel("float32 x", "float32 y", body, "fma_chains")
+    add_scaled = cupy.ElementwiseKernel("float32 x, float32 y", "float32 z", "z = x + 0.5f * y", "triad")
+
+    def finished(call: Callable[[], Any], count: int) -> Callable[[], int]:
+        def run() -> int:
+            call()
+            cupy.cuda.get_current_stream().synchronize()
+            return count
+
+        return run
+
+    few = x[: 2**20]
+    return {
+        "fma": finished(lambda: multiply_add(few, y[: 2**20]), 2 * 8 * steps * few.size),
+        "matmul": finished(lambda: cupy.matmul(a, b, out=c), 2 * side**3),
+        "triad": finished(lambda: add_scaled(x, y, z), 3 * x.nbytes),
+    }
 
 
 def vector(workload: Any, result: Any) -> NDArray[Any]:
@@ -75,6 +116,12 @@ def _emit_chains(context: Any, values: Any, count: Any) -> Any:
 
 
 _chains: Any = intrinsic(_emit_chains)
+
+
+@numba.njit(parallel=True)
+def _triad(x: Any, y: Any, z: Any) -> None:
+    for i in numba.prange(len(x)):
+        x[i] = y[i] + np.float32(0.5) * z[i]
 
 
 @numba.njit(parallel=True)

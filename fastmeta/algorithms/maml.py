@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastmeta.gradient_learner import Array, GradientLearner
 from fastmeta.gradients import meta_gradient
-from fastmeta.learner import Array, Learner
 from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
 
 
-class MAML(Learner):
+class MAML(GradientLearner):
     """Model-agnostic meta-learning with the exact second-order meta-gradient (arXiv 1703.03400, algorithm 1).
 
     net: the network. inner_steps: gradient steps on the support set. inner_lr: their learning rate, a number

@@ -13,6 +13,7 @@ from fastmeta.cli.options import Whole, Wholes, Word, use_threads
 from fastmeta.cli.problems import EVALUATION_SEED, PARTS, PROBLEMS, Problem
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.device import DEVICES
+from fastmeta.gradient_learner import GradientLearner
 from fastmeta.learner import Learner
 
 Row = dict[str, Any]
@@ -45,7 +46,11 @@ def scores(
     """One row a number of shots and inner steps, as plain JSON values and the score in words."""
     rows = []
     for shots, tasks in problem.evaluations(part):
-        for count, score in learner.evaluate(tasks, episodes, inner_steps=steps, seed=seed).items():
+        if isinstance(learner, GradientLearner):
+            found: dict[Any, fm.Score] = {**learner.evaluate(tasks, episodes, inner_steps=steps, seed=seed)}
+        else:
+            found = {None: learner.evaluate(tasks, episodes, seed=seed)}
+        for count, score in found.items():
             row = {"shots": shots, "inner_steps": count, "mean": score.mean, "ci95": score.ci95, "part": part}
             row |= {"median": score.median, "diverged": score.diverged}
             rows.append(row | {"measure": score.measure, "batch_norm": score.batch_norm, "text": str(score)})
@@ -54,10 +59,11 @@ def scores(
 
 def print_scores(rows: Sequence[Row], problem: Problem, episodes: int) -> None:
     """A table: a line a number of shots, a column a number of inner steps."""
-    click.echo(f"\n{problem.metric} on {episodes:,} new tasks ± 95 % interval ({problem.note}), after inner steps")
     steps = list(dict.fromkeys(row["inner_steps"] for row in rows))
+    after = "" if steps == [None] else ", after inner steps"
+    click.echo(f"\n{problem.metric} on {episodes:,} new tasks ± 95 % interval ({problem.note}){after}")
     width = 2 + max(len(row["text"]) for row in rows)
-    click.echo("shots" + "".join(f"{count:>{width}}" for count in steps))
+    click.echo("shots" + "".join(f"{'' if count is None else count:>{width}}" for count in steps))
     for shots in dict.fromkeys(row["shots"] for row in rows):
         cells = [row["text"] for row in rows if row["shots"] == shots]
         click.echo(f"{shots:>5}" + "".join(f"{cell:>{width}}" for cell in cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,21 @@ Settings = dict[str, Any]
 PARTS = ("train", "validation", "test")
 EVALUATION_SEED = 1_000_003  # every run is evaluated on the same tasks, whatever its own seed
 ALGORITHMS: dict[str, type[fm.MAML]] = {"maml": fm.MAML, "fomaml": fm.FOMAML}
+CLASSIFIERS = (*ALGORITHMS, "protonet")  # algorithms for tasks with classes
+
+
+def make_learner(network: fm.Network, settings: Settings) -> Learner:
+    """The learner that the settings of a run name."""
+    if settings["algorithm"] == "protonet":
+        return fm.ProtoNet(network, settings.get("metric") or "euclidean", device=settings["device"])
+    kind = ALGORITHMS[settings["algorithm"]]
+    return kind(network, settings["inner_lr"], settings["inner_steps"], device=settings["device"])
+
+
+def make_optimizer(settings: Settings) -> fm.Adam:
+    """Adam; for prototypes with a rate that is halved after each 2,000 episodes (arXiv 1703.05175)."""
+    rate = settings["learning_rate"]
+    return fm.Adam(fm.StepSchedule(rate, 0.5, 2000) if settings["algorithm"] == "protonet" else rate)
 
 
 class Sinusoids:
@@ -68,12 +84,15 @@ class Characters:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.network = fm.Conv4((28, 28, 1), settings["channels"], settings["ways"], downsample="stride")
+        embeds = settings["algorithm"] == "protonet"
+        outputs, downsample = (None, "pool") if embeds else (settings["ways"], "stride")
+        self.network = fm.Conv4((28, 28, 1), settings["channels"], outputs, downsample)
         self.title = f"Omniglot, {settings['ways']}-way {settings['shots']}-shot"
 
     def training_tasks(self) -> TaskSource:
         """The characters for training."""
-        return self._omniglot(self.settings["queries"]).train
+        tasks = self._omniglot(self.settings["queries"]).train
+        return replace(tasks, ways=self.settings.get("train_ways") or self.settings["ways"])
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks) of the characters of `part`."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import fastmeta as fm
 from fastmeta.cli.evaluate import print_scores, scores
 from fastmeta.cli.options import use_threads
-from fastmeta.cli.problems import ALGORITHMS, EVALUATION_SEED, PROBLEMS, Problem, Settings
+from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, make_learner, make_optimizer
 from fastmeta.cli.progress import Progress
 from fastmeta.cli.run_folder import Log, RunFolder
 from fastmeta.device import backend
@@ -33,8 +33,7 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     settings = resumed(ctx, folder, stored) if resume else stored
     problem = PROBLEMS[settings["problem"]](settings)
     tasks = problem.training_tasks()
-    algorithm = ALGORITHMS[settings["algorithm"]]
-    learner = algorithm(problem.network, settings["inner_lr"], settings["inner_steps"], device=settings["device"])
+    learner = make_learner(problem.network, settings)
     losses = losses_so_far(folder, settings) if resume else None
     folder.start(settings, resume)
     click.echo(f"{learner}\non {problem.title}, in {folder.path}")
@@ -94,7 +93,7 @@ def fit(learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder
             tasks,
             iterations=settings["iterations"],
             tasks_per_step=settings["tasks_per_step"],
-            optimizer=fm.Adam(settings["learning_rate"]),
+            optimizer=make_optimizer(settings),
             seed=settings["seed"],
             checkpoint=folder.checkpoint,
             checkpoint_every=CHECKPOINT_EVERY[settings["problem"]],

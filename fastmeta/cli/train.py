@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fastmeta.cli.options import Rate, Whole, Wholes, Word
-from fastmeta.cli.problems import ALGORITHMS
+from fastmeta.cli.problems import ALGORITHMS, CLASSIFIERS
 from fastmeta.cli.run import run
 from fastmeta.device import DEVICES
+from fastmeta.prototypes import METRICS
 
 
-def training_options(recipe: dict[str, str | int | float | None], notes: dict[str, str]) -> Callable[..., Any]:
+def training_options(
+    recipe: dict[str, str | int | float | None], notes: dict[str, str], algorithms: Iterable[str] = ALGORITHMS
+) -> Callable[..., Any]:
     """The options that all problems have, with a problem's own defaults and notes on them."""
     rows: list[tuple[str, click.ParamType[Any], str]] = [
-        ("algorithm", Word(ALGORITHMS), "maml: exact second order. fomaml: first order, faster, not exact."),
+        (
+            "algorithm",
+            Word(algorithms),
+            "maml: exact second order. fomaml: first order. protonet (omniglot): class means.",
+        ),
         ("shots", Whole(), "Samples that a task is learned from; of each class, where there are classes."),
         ("queries", Whole(), "Other samples, on which its loss is taken; likewise."),
         ("iterations", Whole(), "Meta-updates."),
@@ -78,6 +85,8 @@ def sinusoid(ctx: click.Context, /, **options: Any) -> None:
 
 @train.command()
 @click.option("--ways", type=Whole(2), default=5, show_default=True, help="Classes in a task.")
+@click.option("--train-ways", type=Whole(2), help="Classes in a training task.  [default: ways; protonet: 60]")
+@click.option("--metric", type=Word(METRICS), help="Similarity to a prototype (protonet).  [default: euclidean]")
 @click.option("--channels", type=Whole(), default=64, show_default=True, help="Channels of the four convolutions.")
 @click.option(
     "--split",
@@ -94,20 +103,26 @@ def sinusoid(ctx: click.Context, /, **options: Any) -> None:
 @training_options(
     {"shots": 1, "iterations": 20_000, "episodes": 1000},
     {
-        "queries": "shots",
-        "tasks-per-step": "32; 16 from 20 ways on",
+        "queries": "shots; protonet: 5",
+        "tasks-per-step": "32; 16 from 20 ways on; protonet: 1",
         "inner-lr": "0.4; 0.1 from 20 ways on",
         "inner-steps": "1; 5 from 20 ways on",
         "evaluation-steps": "3; 5 from 20 ways on",
     },
+    CLASSIFIERS,
 )
 @click.pass_context
 def omniglot(ctx: click.Context, /, **options: Any) -> None:
     """Learn handwritten characters from a few drawings: Conv4 with strides, transductive batch norm.
 
-    The paper ran 60,000 iterations: --iterations 60000.
+    The paper ran 60,000 iterations: --iterations 60000. With --algorithm protonet: Conv4 with pools, Adam's rate
+    halved after each 2,000 episodes (arXiv 1703.05175).
     """
-    few = options["ways"] < 20
+    embeds, few = options["algorithm"] == "protonet", options["ways"] < 20
+    pointless = ("inner_lr", "inner_steps", "evaluation_steps") if embeds else ("metric", "train_ways")
+    for name in pointless:
+        if options[name] is not None:
+            raise ValueError(f'{name}={options[name]} must be left out with algorithm="{options["algorithm"]}".')
     recipe = {
         "queries": options["shots"],
         "tasks_per_step": 32 if few else 16,
@@ -115,6 +130,8 @@ def omniglot(ctx: click.Context, /, **options: Any) -> None:
         "inner_steps": 1 if few else 5,
         "evaluation_steps": (3,) if few else (5,),
     }
+    if embeds:
+        recipe = {"queries": 5, "tasks_per_step": 1, "train_ways": 60, "metric": "euclidean", "evaluation_steps": ()}
     settings = {"problem": "omniglot"} | {k: recipe.get(k) if v is None else v for k, v in options.items()}
     if settings["data"] is not None:
         settings["data"] = str(Path(settings["data"]).resolve())

@@ -20,6 +20,7 @@ class Batch:
     x_support (T, N, ...), x_query (T, M, ...): floats. y_support (T, N), y_query (T, M): integer labels
     0 .. ways-1, which mean cross-entropy; or y_support (T, N, O), y_query (T, M, O): float targets, which
     mean mean squared error. `support_weights` (T, N) and `query_weights` (T, M) multiply each sample's loss.
+    `attributes` (T, K, A) describe the classes of each task, where something is known of them beside samples.
 
     Raises ValueError or TypeError where the shapes or kinds do not fit together.
     """
@@ -30,9 +31,10 @@ class Batch:
     y_query: NDArray[Any]
     support_weights: NDArray[Any] | None = None
     query_weights: NDArray[Any] | None = None
+    attributes: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("x_support", "y_support", "x_query", "y_query", "support_weights", "query_weights"):
+        for name in ("x_support", "y_support", "x_query", "y_query", "support_weights", "query_weights", "attributes"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, np.asarray(value))
@@ -41,6 +43,12 @@ class Batch:
             ("x_query", "y_query", "query_weights"),
         ):
             _check_set(x, getattr(self, x), y, getattr(self, y), w, getattr(self, w))
+        given = self.attributes
+        if given is not None and (given.ndim != 3 or given.dtype.kind != "f" or len(given) != len(self.x_query)):
+            raise ValueError(
+                f"attributes of shape {given.shape} and dtype {given.dtype} must be floats of shape "
+                f"({len(self.x_query)}, ways, attributes)."
+            )
         if self.x_support.shape[0] != self.x_query.shape[0]:
             raise ValueError(
                 f"x_support has {self.x_support.shape[0]} tasks but x_query has {self.x_query.shape[0]}. "

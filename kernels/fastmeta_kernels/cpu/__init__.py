@@ -5,22 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
-from fastmeta_kernels.cpu import job
+from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
+from fastmeta_kernels.cpu import job, prototype_layout
 from fastmeta_kernels.cpu._jit import compile_linked
 from fastmeta_kernels.cpu.batch import run, run_alone, run_shared
+from fastmeta_kernels.cpu.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
 from fastmeta_kernels.cpu.plan import O
 from fastmeta_kernels.cpu.product import compile_product
-from fastmeta_kernels.cpu.program import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Program, Request, program
+from fastmeta_kernels.cpu.program import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request, program
+from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.layer_table import Table
 
-__all__ = ["adapt", "gradient", "hvp", "loss", "meta_gradient", "predict", "thread_count"]
+__all__ = [
+    "adapt",
+    "gradient",
+    "hvp",
+    "loss",
+    "meta_gradient",
+    "predict",
+    "prototype_gradient",
+    "prototype_loss",
+    "pullback",
+    "thread_count",
+]
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 MOST_STEPS = 1000  # of one program: `adapt` runs it again for more
@@ -58,6 +72,20 @@ def gradient(table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
     return results.query_losses, results.parameters
 
 
+def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
+    """Vector-Jacobian products (T, P)."""
+    data = TaskSet(x, d_outputs)
+    return _run(GRADIENT, table, theta, data, data, loss_kind=LINEAR).parameters
+
+
+def prototype_gradient(
+    table: Table, theta: Array, data: TaskSet, support: int, head: PrototypeHead
+) -> tuple[Array, Array]:
+    """Losses (T,) and gradients (T, P) of embeddings, with the fused head; see the contract."""
+    results = _run(GRADIENT, table, theta, data, data, loss_kind=PROTOTYPES, head=(support, head))
+    return results.query_losses, results.parameters
+
+
 def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
     """Hessian-vector products (T, P)."""
     return _run(HVP, table, theta, data, data, direction=v).parameters
@@ -89,6 +117,32 @@ def meta_gradient(
     return MetaGradient(results.query_losses, results.support_losses, results.gradient, results.rates_gradient)
 
 
+def prototype_loss(
+    support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
+) -> PrototypeLoss:
+    """Losses (T,), logits (T, M, K) and both gradients of embeddings (T, N, D) and (T, M, D); see the contract."""
+    (tasks, n, d), m, dtype = support.shape, query.shape[1], support.dtype
+    plan = prototype_layout.layout(head, n, m, d, dtype)
+    losses, logits = np.empty(tasks, dtype), np.empty((tasks, m, head.ways), dtype)
+    d_support, d_query = np.empty_like(support), np.empty_like(query)
+    threads = _threads()
+    by_blocks = tasks < threads
+    fields = plan.fields.copy()
+    fields[[prototype_layout.TASKS, prototype_layout.BY_BLOCKS, prototype_layout.EXTERNAL]] = tasks, by_blocks, 1
+    held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
+    fields[prototype_layout.SUPPORT : prototype_layout.LOGITS + 1] = [array.ctypes.data for array in held]
+    used = min(threads, int(fields[prototype_layout.BLOCKS]) if by_blocks else tasks)
+    workspaces = job.workspace(
+        (head, n, m, d, dtype, used, by_blocks), 1 if by_blocks else used, plan.size, dtype, "prototypes"
+    )
+    _compile(dtype, "phase")
+    if used == 1:
+        run_heads_alone(workspaces, fields.reshape(1, -1))
+    else:
+        _in_threads(used, run_heads, workspaces, fields.reshape(1, -1))
+    return PrototypeLoss(losses, logits, d_support, d_query)
+
+
 class _Results(NamedTuple):
     query_losses: Array
     support_losses: Array
@@ -107,12 +161,16 @@ def _run(
     order: int = 2,
     memory: str = "auto",
     direction: Array | None = None,
+    loss_kind: int | None = None,
+    head: tuple[int, PrototypeHead] | None = None,
 ) -> _Results:
     dtype, tasks, size = theta.dtype, query.x.shape[0], theta.shape[-1]
+    if loss_kind is None:
+        loss_kind = SQUARED_ERROR if query.y.dtype.kind == "f" else CROSS_ENTROPY
     request = Request(
-        kind, table.tobytes(), dtype.itemsize, support.x.shape[1], query.x.shape[1], query.y.dtype.kind != "f",
+        kind, table.tobytes(), dtype.itemsize, support.x.shape[1], query.x.shape[1], loss_kind,
         support.weights is not None, query.weights is not None, inner.steps, order, memory, inner.rates.shape,
-        inner.adapted,
+        inner.adapted, head,
     )  # fmt: skip
     plan = program(request)
     chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
@@ -131,12 +189,14 @@ def _run(
         streams += [(_plain(array, kind_of), True, False) for array, kind_of in arrays]
     streams += [(rates, False, False), (plan.query.edges, False, False)]
     streams += [(support_losses, True, False), (query_losses, True, False), (results, True, False)]
-    streams += [(gradients, False, True), (rates_gradients, False, True)]
+    head_fields, *held = _head(plan.head, head, query.y, dtype)
+    streams += [(gradients, False, True), (rates_gradients, False, True), (head_fields, False, False)]
     fields = [tasks, chunks, plan.workspace, plan.code.ctypes.data, len(plan.code)]
     fields += [plan.schedule.ctypes.data, len(plan.schedule)]
     for array, a_task, a_chunk in streams:
         fields += [array.ctypes.data, array.strides[0] * a_task, array.strides[0] * a_chunk]
-    _launch(request, plan, np.array([fields], np.int64), tasks, chunks, dtype)
+    _launch(request, plan.workspace, plan.work, np.array([fields], np.int64), dtype)
+    del held  # what the head points at lived until here
 
     if kind == META:
         share = dtype.type(1.0 / tasks)
@@ -144,27 +204,52 @@ def _run(
     return _Results(query_losses, support_losses, results, gradients, rates_gradients)
 
 
-def _launch(request: Request, plan: Program, jobs: NDArray[np.int64], tasks: int, chunks: int, dtype: Any) -> None:
+def _launch(request: Request, size: int, work: int, jobs: NDArray[np.int64], dtype: Any) -> None:
+    """Tasks over threads; threads share the instructions of a task where there are more of them than tasks."""
+    _compile(dtype)
+    threads, tasks = _threads(), int(jobs[0, job.TASKS])
+    shared = tasks < threads and work >= SHARED_WORK
+    used = threads if shared else min(threads, int(jobs[0, job.CHUNKS]))
+    copies = 1 if shared else used
+    workspaces = job.workspace((request, copies), copies, size, dtype)
+    if used == 1:
+        run_alone(workspaces, jobs)
+    elif shared:
+        _in_threads(used, run_shared, workspaces, jobs, used)
+    else:
+        _in_threads(used, run, workspaces, jobs)
+
+
+def _compile(dtype: Any, *kernels: str) -> None:
     lane = numba.from_dtype(dtype)
     compile_product(lane)
-    compile_linked(lane)
-    threads = 1 if os.getpid() != _PROCESS else thread_count()  # OpenMP does not survive a fork
-    shared = tasks < threads and plan.work >= SHARED_WORK
-    used = 1 if shared else max(1, min(threads, chunks))
-    workspaces = job.workspace((request, used), used, plan.workspace, dtype)
-    if threads == 1 or (used == 1 and not shared):
-        run_alone(workspaces, jobs)
-        return
+    compile_linked(lane, *kernels)
+
+
+def _threads() -> int:
+    return 1 if os.getpid() != _PROCESS else thread_count()  # OpenMP does not survive a fork
+
+
+def _in_threads(threads: int, entry: Callable[..., None], *arguments: Any) -> None:
     before = numba.get_num_threads()
-    numba.set_num_threads(threads if shared else used)
+    numba.set_num_threads(threads)
     try:
         with _one_at_a_time():
-            if shared:
-                run_shared(workspaces, jobs, threads)
-            else:
-                run(workspaces, jobs)
+            entry(*arguments)
     finally:
         numba.set_num_threads(before)
+
+
+def _head(
+    template: NDArray[np.int64] | None, head: tuple[int, PrototypeHead] | None, y: Array, dtype: Any
+) -> tuple[Array, ...]:
+    """The fields of a prototype head, and what they point at."""
+    if template is None or head is None:
+        return (np.zeros(1, np.int64),)
+    labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, : head[0]], y[:, head[0] :])]
+    fields, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
+    fields[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [array.ctypes.data for array in held]
+    return fields, *held
 
 
 def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:

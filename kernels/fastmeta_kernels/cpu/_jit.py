@@ -22,6 +22,8 @@ from numba.core import cgutils, config
 from numba.core.caching import CacheImpl, UserWideCacheLocator
 from numba.extending import intrinsic
 
+from fastmeta_kernels.cpu._inline import InlineCompiler
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # No nnan, ninf: a NaN must survive to the loss, where it is named.
@@ -31,13 +33,14 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "nsz"},
 }
 PACKAGE = Path(__file__).resolve().parent.parent
-_linked: list[Callable[[Any], None]] = []
+_linked: dict[str, Callable[[Any], None]] = {}
 _kept: list[Any] = []  # compiled symbols live as long as the process
 
 
 def kernel(function: F) -> F:
     """Compile a helper; it is cached as a part of the entry points that call it."""
-    compiled: Any = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
+    compiled: Any = numba.njit(**options, **OPTIONS)(function)
     return cast(F, compiled)
 
 
@@ -107,16 +110,16 @@ def linked(function: F) -> F:
     def call_five(context: Any, ws: Any, plan: Any, i: Any, j: Any, k: Any, m: Any, n: Any) -> Any:
         return types.void(ws, plan, *[types.int64] * 5), emit
 
-    _linked.append(compile_for)
+    _linked[function.__name__] = lru_cache(compile_for)
     wrapped: Any = call_three if count == 3 else call_five
     return cast(F, wrapped)
 
 
 @lru_cache
-def compile_linked(lane: Any) -> None:
-    """Compile, or load from the cache, every linked kernel for float32 or float64."""
-    for compile_for in _linked:
-        compile_for(lane)
+def compile_linked(lane: Any, *names: str) -> None:
+    """Compile, or load from the cache, the linked kernels of these names, or every one, for float32 or float64."""
+    for name in names or _linked:
+        _linked[name](lane)
 
 
 def _source_stamp() -> str:

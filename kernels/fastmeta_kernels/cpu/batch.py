@@ -1,7 +1,7 @@
-"""The entry points: a job over a batch of tasks, tasks dealt to threads, or each instruction of one task to all.
+"""The entry points: a job over a batch of tasks, whole tasks dealt to threads or each instruction of one task.
 
-Tasks are dealt to a fixed number of chunks, each with its own sums, and threads share an instruction by what they write:
-the bits do not depend on the threads.
+Tasks are dealt to a fixed number of chunks, each with its own sums, and threads share an instruction by what they
+write: the bits do not depend on the threads.
 """
 
 from __future__ import annotations

@@ -97,7 +97,9 @@ def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
 
 
 @kernel
-def forward_tangent(ws, code, l, n, first, last, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot):
+def forward_tangent(
+    ws, code, l, n, first, last, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot
+):
     """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
@@ -137,7 +139,9 @@ def forward_tangent(ws, code, l, n, first, last, x, x_dot, scale, scale_dot, shi
 
 
 @kernel
-def backward_tangent(ws, code, l, n, first, last, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot):
+def backward_tangent(
+    ws, code, l, n, first, last, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
+):
     """dscale_dot = sum (dy_dot xh + dy xh_dot), dshift_dot = sum dy_dot; with u = dy - dshift / M - xh dscale / M:
 
     dx_dot = (scale_dot r + scale r_dot) u + scale r (dy_dot - dshift_dot / M - (xh_dot dscale + xh dscale_dot) / M),

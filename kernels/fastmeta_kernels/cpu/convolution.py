@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from fastmeta_kernels.cpu.instruction import OWN, TRANSPOSE, Code
 from fastmeta_kernels.cpu.linear import Row, backward_bias
-from fastmeta_kernels.cpu.plan import CP, KERNEL, N, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, W
+from fastmeta_kernels.cpu.plan import CP, KERNEL, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, N, W
 from fastmeta_kernels.cpu.products import ADD, BY_ROWS, SIGNED, SUM, multiply
 
 __all__ = ["backward", "backward_bias", "backward_weight", "forward", "transpose_weight"]

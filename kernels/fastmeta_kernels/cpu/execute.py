@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu import activation, batch_norm, losses, narrow, parameters, pooling, samples
+from fastmeta_kernels.cpu import activation, batch_norm, losses, narrow, parameters, pooling, prototypes, samples
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu._jit import kernel, linked
 from fastmeta_kernels.cpu.instruction import ARGUMENTS, CHANNELS, OP, OWN, SAMPLES, SIGN, SPLIT, place, share
 from fastmeta_kernels.cpu.job import code_of, schedule_of
-from fastmeta_kernels.cpu.plan import CP, N, OCP, X_N, Y_N
+from fastmeta_kernels.cpu.plan import CP, OCP, X_N, Y_N, N
 from fastmeta_kernels.cpu.products import run_product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, transpose
 
@@ -95,6 +95,8 @@ def instruct(ws, jobs, r, l, t, part, parts):
             run_transpose(ws, code, l, schedule, r, part, parts)
         elif kind == op.PARAMETERS:
             parameters.run_move(ws, job, code, l, schedule, r, t, part, parts)
+        elif kind == op.HEAD_BLOCKS:
+            prototypes.run_blocks(ws, job, t, part, parts)
         else:
             parameters.run_descend(ws, job, code, l, schedule, r, t, part, parts)
         return
@@ -132,6 +134,8 @@ def instruct(ws, jobs, r, l, t, part, parts):
         losses.run_tangent(ws, job, code, l, schedule, r, t)
     elif kind == op.OUTPUT:
         samples.write(ws, job, code, l, t, b)
+    elif kind == op.HEAD:
+        prototypes.run_phase(ws, job, code, l, t)
     elif kind == op.RATES:
         parameters.run_rates_gradient(ws, job, code, l, schedule, r, t)
     else:

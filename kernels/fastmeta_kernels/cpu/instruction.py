@@ -1,4 +1,4 @@
-"""Instructions: rows of int64 that say what to do with offsets into a workspace. A pass through a network is a list of them.
+"""Instructions: rows of int64 that say what to do with offsets into a workspace; a pass through a network is a list.
 
 An operand is an offset behind a register: `at(S, n)` is n scalars behind the start of the set at hand. A step of a
 schedule sets the registers, so that one list serves every inner step.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastmeta_kernels.cpu._jit import kernel
 from fastmeta_kernels.cpu.plan import GEOMETRY, KIND, N
 
-# Registers: nothing, parameters, set, direction, tangent set, where a gradient goes, the next parameters, inputs of a head.
+# Registers: nothing, parameters, set, direction, tangent set, where a gradient goes, next parameters, inputs of a head.
 ZERO, P, S, U, R, G, NEXT, X = range(8)
 # Further columns of a schedule: inner step, row of the rates, sign of what is added, instructions [BEGIN, END).
 STEP, RATE_ROW, SIGN, BEGIN, END = range(8, 13)
@@ -31,8 +31,8 @@ SERIAL, SAMPLES, CHANNELS, OWN = range(4)
     PRODUCT, TRANSPOSE, DOTS, BIAS, NARROW_BIAS, NORM_FORWARD, NORM_BACKWARD, NORM_FORWARD_TANGENT,
     NORM_BACKWARD_TANGENT, NORM_GRADIENT, MASK, ACTIVATE, ACTIVATE_BACKWARD, ACTIVATE_TANGENT,
     ACTIVATE_BACKWARD_TANGENT, MAX_FORWARD, MAX_SELECT, MAX_BACKWARD, MEAN_FORWARD, MEAN_BACKWARD, FLATTEN_FORWARD,
-    FLATTEN_BACKWARD, MOVE, LOSS, LOSS_TANGENT, INPUT, PARAMETERS, OUTPUT, DESCEND, SCALE, RATES, MULTIPLY,
-) = range(32)  # fmt: skip
+    FLATTEN_BACKWARD, MOVE, LOSS, LOSS_TANGENT, INPUT, PARAMETERS, OUTPUT, DESCEND, RATES, MULTIPLY, HEAD, HEAD_BLOCKS,
+) = range(33)  # fmt: skip
 
 
 def at(register: int, offset: int = 0) -> int:

@@ -23,9 +23,9 @@ STREAMS = 7  # behind it, of each stream: address, bytes from task to task, byte
 # Arrays outside the workspace.
 (
     THETA, DIRECTION, SUPPORT_X, SUPPORT_Y, SUPPORT_W, QUERY_X, QUERY_Y, QUERY_W, RATES, EDGES,
-    SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS,
-) = range(15)  # fmt: skip
-FIELDS = STREAMS + 3 * 15
+    SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, HEAD,
+) = range(16)  # fmt: skip
+FIELDS = STREAMS + 3 * 16
 
 _local = threading.local()
 
@@ -39,6 +39,12 @@ def _address(context: Any, like: Any, address: Any) -> Any:
         return builder.inttoptr(args[1], context.get_value_type(signature.return_type))
 
     return pointer(like, types.int64), emit
+
+
+@kernel
+def array_at(like, address, offset, size):
+    """`size` scalars of the dtype of `like`, `offset` scalars behind an address."""
+    return carray(_address(like, address + offset * like.itemsize), size)
 
 
 @kernel
@@ -61,17 +67,19 @@ def schedule_of(job):
     return carray(_address(job, job[A_SCHEDULE]), (job[SCHEDULE_ROWS], instruction.SCHEDULE_FIELDS))
 
 
-def workspace(key: Any, threads: int, size: int, dtype: Any) -> NDArray[Any]:
+def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network") -> NDArray[Any]:
     """(threads * size,) zeros aligned to cache lines; the last one of this Python thread is reused for the same key.
 
-    Borders and padding stay zero from use to use, so a workspace serves one key only.
+    Borders and padding stay zero from time to time, so a workspace serves one key only; one is kept for each `use`.
     """
-    if getattr(_local, "key", None) != key:
-        _local.key, _local.array = None, None  # let go before asking for more
+    kept: tuple[Any, Any] = getattr(_local, use, (None, None))
+    if kept[0] != key:
+        setattr(_local, use, (None, None))  # let go before asking for more
+        del kept
         line = CACHE_LINE // np.dtype(dtype).itemsize
         raw = np.zeros(threads * size + line, dtype)
         start = (-raw.ctypes.data % CACHE_LINE) // raw.itemsize
-        _local.array = raw[start : start + threads * size]
-        _local.key = key
-    kept: NDArray[Any] = _local.array
-    return kept
+        kept = key, raw[start : start + threads * size]
+        setattr(_local, use, kept)
+    array: NDArray[Any] = kept[1]
+    return array

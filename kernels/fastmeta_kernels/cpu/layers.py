@@ -1,8 +1,8 @@
-"""Passes through a network, row by row, as instructions: forward, backward, both tangents and the weight gradients.
+"""Passes through a network, row by row, as instructions: forward, backward, both tangents, weight gradients.
 
-Parameters lie behind register P, a set behind S, a direction behind U, the tangent set behind R and a gradient behind G.
-A set holds values and deltas of every position; the tangent set holds theirs at the same places. `begin` and `end` cut a
-network in two: the body of ANIL and its head, which reads the body's features behind register X.
+Parameters lie behind register P, a set behind S, a direction behind U, the tangent set behind R, a gradient behind G.
+A set holds values and deltas of every position; the tangent set holds theirs at the same places. `begin` and `end` cut
+a network in two: the body of ANIL and its head, which reads the body's features behind register X.
 """
 
 from __future__ import annotations
@@ -14,8 +14,21 @@ from fastmeta_kernels.cpu import convolution, linear, narrow
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu.instruction import CHANNELS, SAMPLES, SERIAL, Code, G, P, R, S, U, at
 from fastmeta_kernels.cpu.plan import (
-    BIAS, DX, DY, FIRST, KIND, NARROW, OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, RELU, STATS, TRANSPOSED, WEIGHT, O, Plan,
-    X, Y,
+    BIAS,
+    DX,
+    DY,
+    FIRST,
+    KIND,
+    NARROW,
+    OUTPUT_DELTAS,
+    OUTPUTS,
+    RELU,
+    STATS,
+    TRANSPOSED,
+    WEIGHT,
+    Plan,
+    X,
+    Y,
 )  # fmt: skip
 from fastmeta_kernels.cpu.products import ADD, SIGNED
 

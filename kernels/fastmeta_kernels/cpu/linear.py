@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.instruction import BIAS, CHANNELS, OWN, TRANSPOSE, Code
-from fastmeta_kernels.cpu.plan import CP, N, OC, OCP, X_N, X_R, Y_N, C, H, W
+from fastmeta_kernels.cpu.plan import CP, OC, OCP, X_N, X_R, Y_N, C, H, N, W
 from fastmeta_kernels.cpu.products import ADD, BY_ROWS, PAIR, SIGNED, multiply
 
 Row = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Mean squared error and softmax cross-entropy over dense outputs z (N, O) in a workspace, with sample weights.
+"""Mean squared error, softmax cross-entropy and a linear loss over dense outputs z (N, O), with sample weights.
 
 dz and, at z + p, the softmax probabilities stay for the second derivative.
 """
@@ -12,7 +12,7 @@ from fastmeta_kernels.cpu.instruction import ARGUMENTS, STEP, place
 from fastmeta_kernels.cpu.job import stream
 from fastmeta_kernels.cpu.plan import N
 
-SQUARED_ERROR, CROSS_ENTROPY = 0, 1
+SQUARED_ERROR, CROSS_ENTROPY, LINEAR, PROTOTYPES = range(4)  # the last one: see `prototypes`
 
 
 @kernel
@@ -37,6 +37,16 @@ def squared_error_tangent(ws, n, o, z_dot, weights, dz_dot):
         w = weights[i] * share if weights.size > 0 else share
         for j in range(i * o, i * o + o):
             ws[dz_dot + j] = w * ws[z_dot + j]
+
+
+@kernel
+def linear(ws, n, o, z, targets, dz):
+    """L = sum z d, dz = d: the gradient of a network is then the pullback of d; targets d (N * O,)."""
+    loss = 0.0
+    for i in range(n * o):
+        loss += ws[z + i] * targets[i]
+        ws[dz + i] = targets[i]
+    return loss
 
 
 @kernel
@@ -82,12 +92,18 @@ def cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p):
 def run(ws, job, code, l, schedule, r, t):
     """LOSS: the loss of a set to its stream, and the deltas of the outputs."""
     a, n = ARGUMENTS, code[l, N]
-    z, dz, p = place(schedule, r, code[l, a + 2]), place(schedule, r, code[l, a + 3]), place(schedule, r, code[l, a + 4])
+    z, dz, p = (
+        place(schedule, r, code[l, a + 2]),
+        place(schedule, r, code[l, a + 3]),
+        place(schedule, r, code[l, a + 4]),
+    )
     kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
     weights = stream(ws, job, code[l, a + 1], t, n * weighted)
     k = schedule[r, STEP]
     out = stream(ws, job, code[l, a + 5], t, k + 1)
-    if kind == CROSS_ENTROPY:
+    if kind == LINEAR:
+        out[k] = linear(ws, n, o, z, stream(ws, job, code[l, a], t, n * o), dz)
+    elif kind == CROSS_ENTROPY:
         out[k] = cross_entropy(ws, n, o, z, stream(job, job, code[l, a], t, n), weights, dz, p)
     else:
         out[k] = squared_error(ws, n, o, z, stream(ws, job, code[l, a], t, n * o), weights, dz)

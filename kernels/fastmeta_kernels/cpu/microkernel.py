@@ -62,9 +62,7 @@ def tile(module: ir.Module, lane: Any, rows: int, vectors: int) -> ir.Function:
     integer = lambda n: ir.Constant(INT64, n)  # noqa: E731
 
     # one pointer a group of rows, opaque; offsets within a group
-    groups = [a] + [
-        _opaque(builder, builder.gep(a, [builder.mul(ars, integer(i))])) for i in range(GROUP, rows, GROUP)
-    ]
+    groups = [a] + [_opaque(builder, builder.gep(a, [builder.mul(ars, integer(i))])) for i in range(GROUP, rows, GROUP)]
     within = [integer(0), ars, builder.mul(ars, integer(2)), _opaque(builder, builder.mul(ars, integer(3)))]
 
     entry = builder.block

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastmeta_kernels.cpu._jit import kernel
 from fastmeta_kernels.cpu.instruction import ARGUMENTS, DOTS, NARROW_BIAS, SAMPLES, SERIAL, Code
 from fastmeta_kernels.cpu.linear import Row
-from fastmeta_kernels.cpu.plan import CP, N, OC, X_N, X_R, H, W
+from fastmeta_kernels.cpu.plan import CP, OC, X_N, X_R, H, N, W
 from fastmeta_kernels.cpu.products import ADD, BY_ROWS, PAIR, SIGNED, multiply
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, total
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from fastmeta_kernels.cpu._jit import kernel
 from fastmeta_kernels.cpu.instruction import (
-    ARGUMENTS, OWN, PARAMETERS, RATE_ROW, SERIAL, SIGN, Code, place, share,
+    ARGUMENTS,
+    DESCEND,
+    MULTIPLY,
+    OWN,
+    PARAMETERS,
+    RATE_ROW,
+    SERIAL,
+    SIGN,
+    Code,
+    place,
+    share,
 )  # fmt: skip
-from fastmeta_kernels.cpu.instruction import DESCEND, MULTIPLY
 from fastmeta_kernels.cpu.instruction import RATES as RATES_OP
 from fastmeta_kernels.cpu.job import EDGES, RATES, RATES_GRADIENTS, stream
 from fastmeta_kernels.cpu.plan import Plan
@@ -27,7 +36,9 @@ def move(code: Code, plan: Plan, which: int, operand: int, direction: int, a_ste
         code.add(PARAMETERS, OWN, *arguments)
 
 
-def descend(code: Code, plan: Plan, rates: int, adapted: tuple[int, int], base: int, source: int, target: int, packed_rates: int) -> None:
+def descend(
+    code: Code, plan: Plan, rates: int, adapted: tuple[int, int], base: int, source: int, target: int, packed_rates: int
+) -> None:
     """Emit target = base + sign * m * alpha * source; base -1 stands for zeros. packed_rates: where they lie, or -1."""
     code.add(DESCEND, OWN, base, source, target, *adapted, plan.packed, rates, packed_rates, len(plan.edges))
 
@@ -139,7 +150,11 @@ def run_multiply(ws, code, l, schedule, r):
     """MULTIPLY."""
     width = VECTOR_BYTES // ws.itemsize
     a = ARGUMENTS
-    g, v, target = (place(schedule, r, code[l, a]), place(schedule, r, code[l, a + 1]), place(schedule, r, code[l, a + 2]))
+    g, v, target = (
+        place(schedule, r, code[l, a]),
+        place(schedule, r, code[l, a + 1]),
+        place(schedule, r, code[l, a + 2]),
+    )
     zero = splat(ws.dtype.type(0.0))
     for i in range(0, code[l, a + 5], width):
         inside = code[l, a + 3] <= i < code[l, a + 4]

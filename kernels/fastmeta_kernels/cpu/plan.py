@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES
 
-# Fields of a plan row. First its geometry, which instructions copy (behind two columns of their own): N samples, strides
-# X_N, X_R, Y_N, Y_R of a sample and of an image row of input and output. X and Y are the input's and output's value, DX
-# and DY their deltas, in a set; WEIGHT and BIAS are offsets into the packed parameters. The same in every row: FIRST, the
-# first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax.
+# Fields of a plan row. First its geometry, which instructions copy (behind two columns of their own): N samples, the
+# strides X_N, X_R, Y_N, Y_R of a sample and of an image row of input and output. X and Y are the input's and output's
+# value, DX and DY their deltas, in a set; WEIGHT and BIAS are offsets into the packed parameters. The same in every
+# row: FIRST, the first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax.
 N, KIND, H, W, C, CP, OH, OW, OC, OCP, KERNEL, X_N, X_R, Y_N, Y_R = range(2, 17)
 GEOMETRY = 17
 (
-    RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST, OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O,
+    RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST,
+    OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O,
 ) = range(GEOMETRY, GEOMETRY + 16)  # fmt: skip
 FIELDS = GEOMETRY + 16
 NARROW = 9  # a last linear layer of few outputs, a kind of its own here

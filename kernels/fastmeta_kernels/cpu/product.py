@@ -83,9 +83,7 @@ def _panel(module: ir.Module, lane: Any, vectors: int) -> ir.Function:
     moving = {name: builder.phi(values[name].type) for name in MOVES_BY_ROW}
     for name, phi in moving.items():
         phi.add_incoming(values[name], entry)
-    known = builder.select(
-        builder.icmp_signed("<", left, integer(len(table))), left, integer(len(table) - 1)
-    )
+    known = builder.select(builder.icmp_signed("<", left, integer(len(table))), left, integer(len(table) - 1))
     height = builder.load(builder.gep(choices, [integer(0), known]))
     cases = builder.switch(height, end)
     for rows, function_tile in tiles.items():
@@ -116,6 +114,8 @@ def compile_product(lane: Any) -> None:
 
 def _name(lane: Any) -> str:
     return f"fastmeta_product_{SUFFIX[lane]}"
+
+
 @intrinsic
 def product(
     context: Any, ws: Any, m: Any, n: Any, K1: Any, K: Any, a: Any, ars: Any, acs: Any, a1: Any, b: Any, ldb: Any,

@@ -15,7 +15,7 @@ from fastmeta_kernels.cpu.product import product
     I, A_I, B_I, C_I, J, A_J, B_J, C_J,
 ) = range(2, 26)  # fmt: skip
 
-# D = C, times the schedule's sign; sum over I; K1 steps from A, B to the operands A1, B1; threads share rows, not the grid.
+# D = C; times the schedule's sign; a sum over I; K1 steps from A, B to the operands A1, B1; threads share rows.
 ADD, SIGNED, SUM, PAIR, BY_ROWS = 1, 2, 4, 8, 16
 
 

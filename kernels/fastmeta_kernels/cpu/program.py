@@ -8,19 +8,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import PrototypeHead
 from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu import job, parameters
+from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prototypes
 from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, Code, G, at
 from fastmeta_kernels.cpu.layers import Passes
 from fastmeta_kernels.cpu.plan import (
-    CACHE_LINE, CP, DX, FIRST, KIND, NARROW, OCP, OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, Plan, TRANSPOSED, WEIGHT, DY, O,
-    H, N, W, X, Y, Y_N, plan,
+    CACHE_LINE,
+    CP,
+    DX,
+    DY,
+    FIRST,
+    KIND,
+    NARROW,
+    OCP,
+    OUTPUT_DELTAS,
+    OUTPUTS,
+    PROBABILITIES,
+    TRANSPOSED,
+    WEIGHT,
+    Y_N,
+    H,
+    N,
+    O,
+    Plan,
+    W,
+    X,
+    Y,
+    plan,
 )  # fmt: skip
 
 PREDICT, LOSS, GRADIENT, HVP, ADAPT, META = range(6)
@@ -35,7 +56,7 @@ class Request(NamedTuple):
     itemsize: int
     support: int  # samples
     query: int
-    labelled: bool
+    loss: int  # SQUARED_ERROR, CROSS_ENTROPY, LINEAR or PROTOTYPES
     support_weighted: bool
     query_weighted: bool
     steps: int = 0
@@ -43,6 +64,7 @@ class Request(NamedTuple):
     memory: str = "auto"
     rates: tuple[int, int] = (1, 1)  # rows, and rates in each
     adapted: tuple[int, int] = (0, 0)
+    head: tuple[int, PrototypeHead] | None = None  # and its support samples
 
 
 class Program(NamedTuple):
@@ -53,6 +75,7 @@ class Program(NamedTuple):
     workspace: int  # scalars
     query: Plan
     work: int  # multiply-adds of a task, about
+    head: NDArray[np.int64] | None  # fields of a prototype head, but for the data's
 
 
 @lru_cache(maxsize=256)
@@ -72,6 +95,7 @@ class _Writer:
         self.size = self._up(max(int(max(r[OCP], r[W] * r[CP])) for r in self.query.rows))  # zeros: "no bias"
         places = {b.start: b.packed_start for b in self.query.blocks}
         start, stop = request.adapted
+        self.prototypes: NDArray[np.int64] | None = None
         self.adapted = places.get(start, self.query.packed), places.get(stop, self.query.packed)
         self.per_parameter = request.rates[1] > len(self.query.blocks) or request.rates[1] == self.parameters > 1
         row = self.query.rows[-1]
@@ -96,21 +120,20 @@ class _Writer:
             self._store(phi)
             return self._done()
         s, v = self._room(query.set_size), self._room(query.packed)
-        passes = Passes(self.code, query)
+        passes, self.prototypes = Passes(self.code, query), self._prototypes(s)
         self._segment("query", lambda: self._input(query, job.QUERY_X))
         self._run("query", S=s)
         if kind == PREDICT:
             size = self.request.query * int(query.rows[0, O])
-            self._segment("outputs", passes.forward)
-            self._extend("outputs", lambda: self.code.add(
-                op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size))  # fmt: skip
+            outputs = op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size
+            self._segment("outputs", passes.forward, lambda: self.code.add(*outputs))
             self._run("outputs", P=phi, S=s)
             return self._done()
-        self._segment("query loss", lambda: (passes.forward(), self._loss(query, False)))
+        self._segment("query loss", passes.forward, lambda: self._loss(query, False))
         self._run("query loss", P=phi, S=s)
         if kind != LOSS:
             backward = [passes.backward] if kind == HVP else [passes.backward, passes.weight_gradient]
-            self._segment("query gradient", lambda: [emit() for emit in backward])
+            self._segment("query gradient", *backward)
             self._run("query gradient", P=phi, S=s, G=v)
         if kind == HVP:
             u, r = self._room(query.packed), self._room(query.set_size)
@@ -142,8 +165,9 @@ class _Writer:
         self.stash = self.head_only or request.memory == "stash" or (request.memory == "auto" and stashed)
         keep_g = request.kind == META and (request.order == 1 or self.stash)
         self.phi_step = self.query.packed if self._exact else 0
-        self.g_step, self.g = (self.query.packed if keep_g else 0), self._room(
-            self.query.packed * (max(request.steps, 1) if keep_g else 1)
+        self.g_step, self.g = (
+            (self.query.packed if keep_g else 0),
+            self._room(self.query.packed * (max(request.steps, 1) if keep_g else 1)),
         )
         self.packed_rates = self._room(self.query.packed) if self.per_parameter else -1
         self._segment("support", lambda: self._input(support, job.SUPPORT_X))
@@ -219,7 +243,7 @@ class _Writer:
                     name = "first features" if k == request.steps - 1 else "features"
                     self._run(name, SIGN=-1, U=u, R=r, **here)
         if request.order == 2 and self.head_only:
-            self._segment("body gradient", lambda: (self.body.backward(), self.body.weight_gradient(add=True)))
+            self._segment("body gradient", self.body.backward, lambda: self.body.weight_gradient(add=True))
             self._run("body gradient", P=self.theta, S=self.features, G=v)
 
     def _tangents(self, passes: Passes, of: Plan, support: bool, add: bool) -> None:
@@ -234,9 +258,25 @@ class _Writer:
         streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
         weighted = request.support_weighted if support else request.query_weighted
         register, out = op.R if tangent else op.S, job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
+        if request.loss == losses.PROTOTYPES:
+            prototypes.emit(self.code)
+            return
         places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
-        which, choices = op.LOSS_TANGENT if tangent else op.LOSS, (request.labelled, int(row[O]), weighted)
+        which, choices = op.LOSS_TANGENT if tangent else op.LOSS, (request.loss, int(row[O]), weighted)
         self.code.add(which, SERIAL, *streams, *places, out, *choices, row=row)
+
+    def _prototypes(self, s: int) -> NDArray[np.int64] | None:
+        """The head's fields over the outputs of set s."""
+        if self.request.head is None:
+            return None
+        n, head = self.request.head
+        outputs, deltas, o = (int(k) for k in self.query.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
+        dtype = np.dtype(f"f{self.request.itemsize}")
+        layout = prototype_layout.layout(head, n, self.request.query - n, o, dtype, self.size)
+        self.size, fields = self._up(layout.size), layout.fields.copy()
+        fields[[prototype_layout.SUPPORT, prototype_layout.QUERY]] = s + outputs, s + outputs + n * o
+        fields[[prototype_layout.D_SUPPORT, prototype_layout.D_QUERY]] = s + deltas, s + deltas + n * o
+        return fields
 
     def _input(self, of: Plan, stream: int) -> None:
         row = of.rows[0]
@@ -244,7 +284,9 @@ class _Writer:
 
     def _load_rates(self) -> None:
         if self.per_parameter:
-            parameters.move(self.code, self.query, job.RATES, at(0, self.packed_rates), parameters.LOAD, self.parameters)
+            parameters.move(
+                self.code, self.query, job.RATES, at(0, self.packed_rates), parameters.LOAD, self.parameters
+            )
 
     def _descend(self, base: int, source: int, target: int) -> None:
         packed_rates = at(0, self.packed_rates) if self.per_parameter else -1
@@ -270,14 +312,11 @@ class _Writer:
         start, self.size = self.size, self.size + self._up(count)
         return start
 
-    def _segment(self, name: str, emit: Callable[[], Any]) -> None:
+    def _segment(self, name: str, *emit: Callable[[], None]) -> None:
         begin = len(self.code)
-        emit()
+        for part in emit:
+            part()
         self.segments[name] = begin, len(self.code)
-
-    def _extend(self, name: str, emit: Callable[[], Any]) -> None:
-        emit()
-        self.segments[name] = self.segments[name][0], len(self.code)
 
     def _run(self, name: str, **columns: int) -> None:
         begin, end = self.segments[name]
@@ -290,7 +329,7 @@ class _Writer:
     def _done(self) -> Program:
         schedule = np.array(self.rows, np.int64)
         work = self.query.packed * self.request.query
-        return Program(self.code.array(), schedule, self.size, self.query, work)
+        return Program(self.code.array(), schedule, self.size, self.query, work, self.prototypes)
 
 
 def _head(of: Plan, line: int) -> Plan:

@@ -1,0 +1,121 @@
+"""ProtoNet: a class is the mean embedding of its samples (Snell, Swersky & Zemel 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmeta import checks, gradients, inputs, prototypes
+from fastmeta import device as devices
+from fastmeta.adapted_model import AdaptedModel
+from fastmeta.layers import BatchNorm
+from fastmeta.learner import Learner
+from fastmeta.networks import Network
+from fastmeta.tasks.episode import Batch
+from fastmeta_kernels.contract import PrototypeHead, TaskSet
+
+Array = NDArray[Any]
+
+
+class ProtoNet(Learner):
+    """Prototypical networks (arXiv 1703.05175, algorithm 1): learn an embedding in which classes are their means.
+
+    net: the embedding, such as Conv4(..., outputs=None) or an MLP. A query belongs to the class of the most
+    similar prototype: metric="euclidean" is minus the squared distance, "cosine" is scale * cosine. Nothing
+    depends on the number of classes: train with more of them than you evaluate with, on tasks of their own.
+    Batch norm is transductive: support and query samples pass together, as in the authors' training code.
+    device: "cpu" (Numba) or "numpy".
+
+    Raises ValueError or TypeError where an argument is out of range, where labels are not whole numbers or a class
+    has no support sample; DivergenceError where training diverges.
+
+    >>> from fastmeta import MLP, tasks
+    >>> x, y = np.random.default_rng(0).random((60, 8)), np.repeat(np.arange(6), 10)
+    >>> protonet = ProtoNet(MLP((8, 16, 4)), device="numpy")
+    >>> protonet.fit(tasks.from_arrays(x, y, ways=6, shots=2, queries=5), iterations=2, tasks_per_step=1)
+    ProtoNet(MLP(sizes=(8, 16, 4)), metric=euclidean, scale=10.0)
+    >>> protonet.evaluate(tasks.from_arrays(x, y, ways=3), episodes=4).measure
+    'accuracy'
+    """
+
+    def __init__(self, net: Network, metric: str = "euclidean", scale: float = 10.0, device: str = "cpu") -> None:
+        super().__init__(net, device)
+        self.metric, self.scale = prototypes.similarity(metric, scale)
+
+    def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """The mean query loss over the tasks, and its gradient by theta."""
+        y_support, head = self._labels(batch)
+        prototypes.check_queries(batch.y_query, head.ways)
+        y = np.concatenate([y_support, batch.y_query], axis=1, dtype=np.int64)
+        data = TaskSet(inputs.samples(self.net, _together(batch), self.theta.dtype), y)
+        backend = devices.backend(self.device)
+        losses, slopes = backend.prototype_gradient(self.net.table, self.theta, data, y_support.shape[1], head)
+        if not np.isfinite(losses).all():
+            raise checks.DivergenceError(
+                "the loss is not finite: theta or the data are too large. Lower the optimizer's rate or scale the data."
+            )
+        return float(losses.mean(dtype=np.float64)), {"theta": slopes.mean(axis=0)}
+
+    def adapt(self, x_support: ArrayLike, y_support: ArrayLike) -> PrototypeModel:
+        """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1, are samples; or of (T, N, ...)."""
+        x = inputs.array("x_support", x_support)
+        single = inputs.is_single(self.net, x)
+        labels = prototypes.labels(y_support, "y_support", x.shape[: 1 if single else 2])
+        labels = labels[None] if single else labels
+        head = PrototypeHead(prototypes.ways(labels), self.metric, self.scale)
+        x = inputs.samples(self.net, x, self.theta.dtype, "x_support")
+        return PrototypeModel(self.net, self.theta, True, self.device, x_support=x, y_support=labels, head=head)
+
+    def query_outputs(self, batch: Batch) -> Array:
+        """Logits (T, M, K) of the query sets, embedded together with the support sets."""
+        y_support, head = self._labels(batch)
+        z = gradients.predict(self.net, self.theta, _together(batch), device=self.device)
+        n = y_support.shape[1]
+        return prototypes.logits(z[:, :n], y_support, z[:, n:], head, self.device)
+
+    def _labels(self, batch: Batch) -> tuple[Array, PrototypeHead]:
+        if batch.y_support.dtype.kind == "f" or batch.support_weights is not None or batch.query_weights is not None:
+            raise ValueError("ProtoNet needs tasks with integer labels and without weights; these have others.")
+        y = np.require(batch.y_support, np.int64, ("C", "A"))
+        return y, PrototypeHead(prototypes.ways(y), self.metric, self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class PrototypeModel(AdaptedModel):
+    """A support set, embedded: `outputs` are the similarities of samples to its `prototypes`.
+
+    Batch norm is transductive: what is handed in passes through the network together with the support set.
+    """
+
+    x_support: Array = field(kw_only=True, repr=False)  # (T, N, ...)
+    y_support: Array = field(kw_only=True, repr=False)  # (T, N)
+    head: PrototypeHead = field(kw_only=True)
+
+    @property
+    def prototypes(self) -> Array:
+        """Class means (T, K, D) of the support set, embedded by itself."""
+        z = gradients.predict(self.net, self.theta, self.x_support, device=self.device)
+        return np.asarray(prototypes.averaging(self.y_support, self.head.ways, z.dtype) @ z)
+
+    def outputs(self, x: ArrayLike) -> Array:
+        """Logits (M, K) of x (M, ...), or (T, M, K) of x (T, M, ...) where T support sets were given."""
+        given = inputs.array("x", x)
+        x = inputs.samples(self.net, given, self.theta.dtype)
+        if len(x) != len(self.x_support):
+            raise ValueError(f"x has {len(x)} tasks but the model was adapted to {len(self.x_support)}.")
+        if any(isinstance(layer, BatchNorm) for layer in self.net.layers):
+            z = gradients.predict(self.net, self.theta, np.concatenate([self.x_support, x], axis=1), device=self.device)
+            n = self.x_support.shape[1]
+            found = prototypes.logits(z[:, :n], self.y_support, z[:, n:], self.head, self.device)
+        else:
+            z = gradients.predict(self.net, self.theta, x, device=self.device)
+            classes = np.tile(np.arange(self.head.ways), (len(x), 1))
+            found = prototypes.logits(self.prototypes, classes, z, self.head, self.device)
+        return found[0] if inputs.is_single(self.net, given) else found
+
+
+def _together(batch: Batch) -> Array:
+    return np.concatenate([batch.x_support, batch.x_query], axis=1)

@@ -1,0 +1,208 @@
+"""The prototype head of a task, fused: class means, similarities, softmax, loss and both gradients in one pass.
+
+With prototypes c_k = m + c'_k (m their mean, or 0 for the cosine) a logit is z = h_q f_k q . c'_k - b_k, but for what
+all classes share: h = 1, f = 2, b = |c'|^2 + 2 m . c' for -|q - c|^2; h = 1 / |q|, f = scale / |c|, b = 0 for the
+cosine. With a = (p - e) h f / M the gradients are products with the same matrices, dq = a c' and dc = a^T q, and a
+multiple of q and c. Queries are split into blocks by size alone: threads can share a task without changing a bit.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from fastmeta_kernels.cpu._jit import entry, kernel, linked
+from fastmeta_kernels.cpu.instruction import ARGUMENTS, HEAD, HEAD_BLOCKS, OWN, SERIAL, Code, share
+from fastmeta_kernels.cpu.job import HEAD as HEAD_STREAM
+from fastmeta_kernels.cpu.job import QUERY_LOSSES, array_at, stream
+from fastmeta_kernels.cpu.prototype_layout import (
+    BLOCKS,
+    BY_BLOCKS,
+    COSINE,
+    CT,
+    D_SUPPORT,
+    DC,
+    DP,
+    EXTERNAL,
+    FIELDS,
+    KP,
+    LOSS,
+    LOSSES,
+    MEAN,
+    SCALE,
+    SHARE,
+    SIZE,
+    SUMS,
+    SUPPORT,
+    TASKS,
+    WEIGHT,
+    Y_SUPPORT,
+    B,
+    C,
+    D,
+    F,
+    K,
+    M,
+    N,
+)  # fmt: skip
+from fastmeta_kernels.cpu.prototype_queries import embeddings, inverse_root, queries
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store, total, transpose
+
+PREPARE, BLOCK, FINISH, ALL = range(4)
+
+
+@kernel
+def _prepare(ws, head, t):
+    """Prototypes, centred, also transposed, with their norms: all that the queries need of the support set."""
+    n, k, d, kp, dp = head[0, N], head[0, K], head[0, D], head[0, KP], head[0, DP]
+    c, mean, share, width = head[0, C], head[0, MEAN], head[0, SHARE], VECTOR_BYTES // ws.itemsize
+    one, zero = ws.dtype.type(1.0), ws.dtype.type(0.0)
+    whole = d - d % width
+    support = embeddings(ws, head, SUPPORT, t, n)
+    labels = array_at(head, head[0, Y_SUPPORT], t * n, n)
+    for i in range(0, k * dp, width):
+        store(ws, c + i, splat(zero))
+    for i in range(k):
+        ws[share + i] = zero
+    for i in range(n):
+        row = c + labels[i] * dp
+        ws[share + labels[i]] += one
+        for j in range(0, whole, width):
+            store(ws, row + j, load(ws, row + j) + load(support, i * d + j))
+        for j in range(whole, d):
+            ws[row + j] += support[i * d + j]
+    for i in range(k):
+        ws[share + i] = one / ws[share + i]
+        for j in range(0, dp, width):
+            store(ws, c + i * dp + j, load(ws, c + i * dp + j) * splat(ws[share + i]))
+    if not head[0, COSINE]:
+        part = splat(one / ws.dtype.type(k))
+        for j in range(0, dp, width):
+            s = splat(zero)
+            for i in range(k):
+                s = s + load(ws, c + i * dp + j)
+            s = s * part
+            store(ws, mean + j, s)
+            for i in range(k):
+                store(ws, c + i * dp + j, load(ws, c + i * dp + j) - s)
+    for i in range(0, kp, width):
+        for j in range(0, dp, width):
+            transpose(ws, c + i * dp + j, dp, head[0, CT] + j * kp + i, kp)
+    _scale_prototypes(ws, head)
+
+
+@kernel
+def _scale_prototypes(ws, head):
+    """f, b and the weight of c in dc; padding classes have a logit that no softmax sees."""
+    k, kp, dp, width = head[0, K], head[0, KP], head[0, DP], VECTOR_BYTES // ws.itemsize
+    f, b, weight, cosine = head[0, F], head[0, B], head[0, WEIGHT], head[0, COSINE] == 1
+    scale = array_at(ws, head[0, SCALE], 0, 1)[0]
+    two = splat(ws.dtype.type(2.0))
+    for i in range(k):
+        s = splat(ws.dtype.type(0.0))
+        for j in range(0, dp, width):
+            x = load(ws, head[0, C] + i * dp + j)
+            s = s + x * (x + two * load(ws, head[0, MEAN] + j))
+        square = total(s)
+        inverse = inverse_root(ws, square) if cosine else ws.dtype.type(1.0)
+        ws[f + i] = scale * inverse if cosine else ws.dtype.type(2.0)
+        ws[b + i] = ws.dtype.type(0.0) if cosine else square
+        ws[weight + i] = inverse * inverse
+    for i in range(k, kp):
+        ws[b + i] = ws.dtype.type(1e30 if cosine else np.inf)
+
+
+@kernel
+def _finish(ws, head, t):
+    """The loss, and the gradients of the prototypes from those of the blocks, dealt out to the support set."""
+    n, k, d, kp, dp = head[0, N], head[0, K], head[0, D], head[0, KP], head[0, DP]
+    dc, sums, width = head[0, DC], head[0, SUMS], VECTOR_BYTES // ws.itemsize
+    whole = d - d % width
+    loss = 0.0
+    for block in range(head[0, BLOCKS]):
+        loss += ws[head[0, LOSS] + 1 + block]
+    ws[head[0, LOSS]] = loss / head[0, M]
+    if head[0, EXTERNAL]:
+        array_at(ws, head[0, LOSSES], t, 1)[0] = ws[head[0, LOSS]]
+    for i in range(k):
+        weight = ws.dtype.type(0.0)
+        for block in range(head[0, BLOCKS]):
+            weight -= ws[sums + block * kp + i]
+        multiple, share = splat(weight * ws[head[0, WEIGHT] + i]), splat(ws[head[0, SHARE] + i])
+        for j in range(0, dp, width):
+            s = multiple * (load(ws, head[0, C] + i * dp + j) + load(ws, head[0, MEAN] + j))
+            for block in range(head[0, BLOCKS]):
+                s = s + load(ws, dc + (block * kp + i) * dp + j)
+            store(ws, dc + i * dp + j, share * s)
+    gradient = embeddings(ws, head, D_SUPPORT, t, n)
+    labels = array_at(head, head[0, Y_SUPPORT], t * n, n)
+    for i in range(n):
+        row = dc + labels[i] * dp
+        for j in range(0, whole, width):
+            store(gradient, i * d + j, load(ws, row + j))
+        for j in range(whole, d):
+            gradient[i * d + j] = ws[row + j]
+
+
+@linked
+def phase(ws, head, t, which, block):
+    """One phase of the head of task t: before, within or behind the blocks of queries; or ALL of it."""
+    if which == PREPARE or which == ALL:
+        _prepare(ws, head, t)
+    if which == BLOCK:
+        queries(ws, head, t, block)
+    elif which == ALL:
+        for i in range(head[0, BLOCKS]):
+            queries(ws, head, t, i)
+    if which == FINISH or which == ALL:
+        _finish(ws, head, t)
+
+
+@entry(parallel=True)
+def run_heads(workspaces, head):
+    """Every task, one a thread; or, BY_BLOCKS, one after the other with their blocks over the threads."""
+    tasks, blocks, size = head[0, TASKS], head[0, BLOCKS], head[0, SIZE]
+    if head[0, BY_BLOCKS]:
+        for t in range(tasks):
+            phase(workspaces, head, t, PREPARE, 0)
+            for block in numba.prange(blocks):
+                phase(workspaces, head, t, BLOCK, block)
+            phase(workspaces, head, t, FINISH, 0)
+        return
+    for t in numba.prange(tasks):
+        start = numba.get_thread_id() * size
+        phase(workspaces[start : start + size], head, t, ALL, 0)
+
+
+@entry(parallel=False)
+def run_heads_alone(workspaces, head):
+    """`run_heads` in the calling thread, to the same bits."""
+    for t in range(head[0, TASKS]):
+        phase(workspaces, head, t, ALL, 0)
+
+
+def emit(code: Code) -> None:
+    """The head as instructions, over outputs in a workspace; its fields lie in a stream of their own."""
+    code.add(HEAD, SERIAL, PREPARE)
+    code.add(HEAD_BLOCKS, OWN)
+    code.add(HEAD, SERIAL, FINISH)
+
+
+@kernel
+def run_blocks(ws, job, t, part, parts):
+    """One part of HEAD_BLOCKS."""
+    head = stream(job, job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
+    first, last = share(head[0, BLOCKS], part, parts)
+    for block in range(first, last):
+        phase(ws, head, t, BLOCK, block)
+
+
+@kernel
+def run_phase(ws, job, code, l, t):
+    """HEAD: before or behind the blocks; then the loss goes to its stream."""
+    head = stream(job, job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
+    which = code[l, ARGUMENTS]
+    phase(ws, head, t, which, 0)
+    if which == FINISH:
+        out = stream(ws, job, QUERY_LOSSES, t, 1)
+        out[0] = ws[head[0, LOSS]]

@@ -1,0 +1,79 @@
+"""What the benchmarks say of themselves: README's table, the rows, and the gate in front of every time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import measure, table
+from benchmarks.inputs import inputs
+from benchmarks.measure import Entry
+from benchmarks.peers import PEERS, VARIANTS
+from benchmarks.program import ProgramError
+from benchmarks.workloads import CURVES, WORKLOADS, find
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = [*WORKLOADS.values(), *(workload for curve in CURVES.values() for workload in curve.values())]
+
+
+def test_readme_shows_the_table_of_its_results():
+    (found,) = table.REGION.finditer((ROOT / "README.md").read_text("utf-8"))
+    results = json.loads((ROOT / found["file"]).read_text("utf-8"))
+    assert found[0] == table.readme_table(results, found["file"]), "run python -m benchmarks.table FILE --readme"
+
+
+@pytest.mark.parametrize("workload", ROWS, ids=lambda workload: workload.name)
+def test_every_row_is_found_has_operations_and_a_program(workload):
+    assert find(workload.name) is workload or find(workload.name) == workload
+    assert VARIANTS["fastmeta"][workload.kind]
+    assert VARIANTS["numpy"][workload.kind]
+    if workload.kind != "process":
+        assert all(workload.flops(part) > 0 and workload.bytes(part) > 0 for part in workload.parts)
+
+
+@pytest.mark.parametrize("name", ["sinusoid-25x1", "hvp-omniglot", "prototypes-60way", "fresh-process"])
+def test_inputs_have_the_sizes_of_the_row(name):
+    workload, arrays = WORKLOADS[name], inputs(WORKLOADS[name])
+    assert all(a.dtype in (np.float32, np.int64) for a in arrays.values())
+    if workload.parts[0] == "hvp":
+        assert arrays["x"].shape == (workload.query, *workload.network.input_shape)
+    else:
+        assert arrays["x_support"].shape == (workload.tasks, workload.support, *workload.network.input_shape)
+        assert arrays["y_query"].shape[:2] == (workload.tasks, workload.query)
+    np.testing.assert_array_equal(arrays["theta"], inputs(workload)["theta"])
+
+
+def test_floors_of_the_large_rows():
+    """At 430 GFLOP/s, in ms, as they were worked out by hand."""
+    floors = {"omniglot-q75-s1": 105, "omniglot-q75-s5": 175, "miniimagenet-s5": 103, "protonet-60way-5shot": 81}
+    for name, floor in floors.items():
+        workload = WORKLOADS[name]
+        assert workload.flops(workload.parts[0]) / 430e6 == pytest.approx(floor, rel=0.01)
+
+
+def test_a_wrong_gradient_is_not_timed():
+    truth = {"gradient": np.ones(3)}
+    measure.compare(Entry("jax", "right"), {"gradient": np.ones(3)}, truth)
+    for wrong in (np.array([1, 1, 1 + 1e-8]), np.full(3, np.nan)):
+        entry = Entry("jax", "wrong")
+        with measure.recorded(entry):
+            measure.compare(entry, {"gradient": wrong}, truth)
+        assert entry.status.startswith("differs from the reference in float64")
+    with pytest.raises(ProgramError):
+        measure.compare(Entry("jax", "zero"), {"gradient": np.zeros(3)}, truth)
+
+
+def test_a_slow_variant_leaves_and_its_peer_stays():
+    entries = [Entry(program, variant) for program, variant in (("jax", "a"), ("jax", "b"), ("torch", "c"))]
+    for entry, ms in zip(entries, (1.0, 1.6, 9.0), strict=True):
+        entry.median_ms["hvp"] = ms
+    assert measure.slow_variants("hvp", entries) == [entries[1]]
+    assert [entry.status for entry in entries] == ["timed", "slower variant, one round", "timed"]
+
+
+def test_every_peer_has_a_module():
+    for name in PEERS:
+        assert (ROOT / "benchmarks" / "peers" / f"{name}_peer.py").exists()
