@@ -1,16 +1,15 @@
 """Meta-gradients on an NVIDIA GPU: `python -m benchmarks.gpu [row ...]`, best through `benchmarks/on_gpu.sh`.
 
-For each row: the gradient against the NumPy reference in float64 on its first tasks; launches of a meta-step; the time
-on the device, by device events around a graph's replay; the time of a whole call from NumPy to NumPy; the share of the
-measured float32 rate. JAX, where it is installed with CUDA, computes the same in float32 ("highest" precision), timed
-with its data on the device.
+For each row: the gradient against the NumPy reference in float64 on its first tasks; the same bits from call to call;
+launches of a meta-step; the time on the device, by device events around a graph's replay, without copies; the time of a
+whole call from NumPy to NumPy; the share of the measured float32 rate. Against other programs:
+`python -m benchmarks.run --device cuda`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import workloads
+from benchmarks.inputs import inputs
 from benchmarks.peers import fastmeta_peer
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -91,36 +90,14 @@ def machine_rates(cp: Any) -> dict[str, float]:
 def check(workload: Workload) -> float:
     """Relative error of the float64 gradient of the first tasks against the NumPy reference."""
     small = replace(workload, tasks=min(workload.tasks, CHECKED_TASKS))
-    arrays = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in workloads.inputs(small).items()}
+    arrays = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in inputs(small).items()}
     ours, expected = (
         fastmeta_peer.build(small, arrays, "float64", "", device)["meta_gradient"]() for device in ("cuda", "numpy")
     )
     return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
 
 
-def jax_time(workload: Workload, arrays: dict[str, Any], seconds: float) -> str | float:
-    """Milliseconds of JAX's best variant, or why there is none."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    try:
-        import jax
-
-        jax.config.update("jax_default_matmul_precision", "highest")
-        if jax.default_backend() != "gpu":
-            return "JAX sees no GPU"
-        from benchmarks.peers import VARIANTS, jax_peer
-
-        times = []
-        for variant in VARIANTS["jax"][workload.kind]:
-            if not variant.startswith("map") or workload.tasks <= 64:
-                call = jax_peer.build(workload, arrays, "float32", variant)["meta_gradient"]
-                call()
-                times.append(wall_time(call, seconds))
-        return min(times)
-    except Exception as error:  # a peer that fails is a line that says so
-        return f"{type(error).__name__}: {str(error)[:80]}"
-
-
-def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float, peers: bool) -> dict[str, Any]:
+def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float) -> dict[str, Any]:
     """One line of the table."""
     from fastmeta_kernels.cuda import execution
 
@@ -128,7 +105,7 @@ def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float, pe
     if result["float64_error"] > GATE:
         return result | {"status": "wrong: not timed"}
     execution.clear()
-    arrays = workloads.inputs(workload)
+    arrays = inputs(workload)
     call = fastmeta_peer.build(workload, arrays, "float32", "", "cuda")["meta_gradient"]
     first = call()
     for _ in range(3):
@@ -142,8 +119,6 @@ def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float, pe
     result["floor_ms"] = flops / rates["tflops"] / 1e9
     result["of_rate"] = result["floor_ms"] / result["device_ms"]
     execution.clear()
-    if peers:
-        result["jax_ms"] = jax_time(workload, arrays, seconds)
     return result | {"status": "timed"}
 
 
@@ -153,7 +128,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("rows", nargs="*", help=f"beginnings of: {', '.join(known)} (default: all)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of timing for each number")
-    parser.add_argument("--no-peers", action="store_true", help="fastmeta alone")
     parser.add_argument("--check", action="store_true", help="compare one small row of each path, time nothing")
     parser.add_argument("--out", help="JSON file")
     options = parser.parse_args()
@@ -170,7 +144,7 @@ def main() -> None:
     for workload in known.values():
         if options.rows and not any(workload.name.startswith(start) for start in options.rows):
             continue
-        line = row(workload, cp, rates, options.seconds, not options.no_peers)
+        line = row(workload, cp, rates, options.seconds)
         results["rows"].append(line)
         print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in line.items()), flush=True)
         if options.out:
