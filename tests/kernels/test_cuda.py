@@ -5,15 +5,17 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import fastmeta.device
+from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
+from fastmeta.networks import Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import Backend, DeviceError
 from fastmeta_kernels.cuda import execution, machine, products
 from fastmeta_kernels.cuda.recording import struct
-from tests.cases import CASES
+from tests.cases import CASES, Case
 from tests.gradcheck import relative
 from tests.kernels.test_backends import BY_NAME, _inner, _named, _sets, _smooth_seed, _values
 
@@ -151,6 +153,28 @@ def test_a_constant_channel_has_no_gradient_and_an_overflow_is_no_constant(cuda)
     assert relative(*gradients) <= 1e-12
     broken = support._replace(x=support.x * 1e200)
     assert np.isnan(cuda.loss(case.network.table, theta, broken)).all()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    image=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
+    channels=st.integers(1, 20),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 4),
+    padding=st.integers(0, 3),
+    bias=st.booleans(),
+)
+def test_convolutions_of_any_geometry(cuda_on_cpu, image, channels, kernel, stride, padding, bias):
+    """A strided layer behind another, so that dx and every tangent are needed."""
+    assume(padding < kernel <= min(image[:2]) + 2 * padding)
+    layers = [Conv2d(3, 1, 1, 0), Tanh(), Conv2d(channels, kernel, stride, padding, bias), Softplus(), GlobalMeanPool()]
+    case = Case("any", Network(layers, image), "squared_error", tasks=2, support=2, query=3)
+    theta, support, query = _sets(case)
+    inner = _inner(case.network, "float64", "arrays", steps=1)
+    ours, expected = (
+        b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda_on_cpu, reference)
+    )
+    assert relative(ours, expected) <= 1e-12
 
 
 @given(st.integers(1, 2**31 - 1), st.integers(0, 2**31 - 1))

@@ -87,15 +87,15 @@ struct ResidueClass {
   int h, w;    // first place
   int a, b;    // first tap
   int up, left;  // the output that the first tap takes to the first place
-  int taps_a, taps_b;
+  int taps_a, taps_b;  // taps_b is a divisor, and 1 where there is none
   DEVICE ResidueClass(const Window& g, int index) {
     h = index / g.stride, w = index % g.stride;
     a = (h + g.padding) % g.stride, b = (w + g.padding) % g.stride;
     up = (h + g.padding) / g.stride, left = (w + g.padding) / g.stride;
     taps_a = a < g.kernel ? (g.kernel - a + g.stride - 1) / g.stride : 0;
-    taps_b = b < g.kernel ? (g.kernel - b + g.stride - 1) / g.stride : 0;
+    taps_b = b < g.kernel ? (g.kernel - b + g.stride - 1) / g.stride : 1;
   }
-  DEVICE int depth(const Window& g) const { return taps_a * taps_b * g.out_c; }
+  DEVICE int depth(const Window& g) const { return b < g.kernel ? taps_a * taps_b * g.out_c : 0; }
 };
 
 // dy seen from the input places: rows are places, summed over (tap, output).
