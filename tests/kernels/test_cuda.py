@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import fastmeta.device
 from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
-from fastmeta.networks import Network
+from fastmeta.networks import MLP, Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import Backend, DeviceError
-from fastmeta_kernels.cuda import execution, machine, products
+from fastmeta_kernels.cuda import execution, machine, persistent_mlp, products
 from fastmeta_kernels.cuda.recording import struct
 from tests.cases import CASES, Case
 from tests.gradcheck import relative
@@ -175,6 +175,47 @@ def test_convolutions_of_any_geometry(cuda_on_cpu, image, channels, kernel, stri
         b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda_on_cpu, reference)
     )
     assert relative(ours, expected) <= 1e-12
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    widths=st.lists(st.integers(1, 19), min_size=2, max_size=10),
+    activation=st.sampled_from(["relu", "tanh", "softplus"]),
+    loss=st.sampled_from(["squared_error", "cross_entropy"]),
+    sets=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kind=st.sampled_from(["scalar", "parameters", "steps_arrays"]),
+    order=st.integers(1, 2),
+    tasks=st.integers(1, 3),
+)
+def test_mlps_of_any_size(cuda_on_cpu, widths, activation, loss, sets, kind, order, tasks):
+    """Up to eight linear layers by the persistent path, nine by the layered one."""
+    case = Case("any", MLP(tuple(widths), activation), loss, tasks, *sets)
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(case.network, "float64", kind)
+    ours, expected = (
+        b.meta_gradient(case.network.table, theta, support, query, inner, order) for b in (cuda_on_cpu, reference)
+    )
+    assert relative(ours, expected) <= 1e-12
+    expected = reference.adapt(case.network.table, theta, support, inner)
+    assert relative(cuda_on_cpu.adapt(case.network.table, theta, support, inner), expected) <= 1e-12
+    kernels = {launch.kernel for launch in execution.latest().program.recording.launches}
+    assert ("mlp_meta_gradient<double>" in kernels) == (len(widths) <= 9)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
+def test_a_block_adds_up_the_tasks_of_its_chunk(cuda, monkeypatch, kind, order):
+    monkeypatch.setattr(persistent_mlp, "MOST_CHUNKS", 2)
+    execution.clear()
+    case = BY_NAME["mlp_odd_softplus"]
+    assert case.tasks == 5
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(case.network, "float64", kind, steps=3)
+    ours, expected = (
+        b.meta_gradient(case.network.table, theta, support, query, inner, order) for b in (cuda, reference)
+    )
+    assert relative(ours, expected) <= 1e-12
+    assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
 
 
 @given(st.integers(1, 2**31 - 1), st.integers(0, 2**31 - 1))
