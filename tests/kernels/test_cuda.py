@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+import fastmeta as fm
 import fastmeta.device
 from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
 from fastmeta.networks import MLP, Network
@@ -121,6 +122,17 @@ def test_inputs_are_unmodified_and_results_fresh(cuda, case):
     assert all(np.array_equal(a, b) for a, b in zip(first, kept, strict=True))
     assert {a.dtype for a in first} == {np.dtype("float64")}
     assert {type(a) for a in first} == {np.ndarray}
+
+
+def test_the_public_functions_compute_with_it(cuda):
+    case = BY_NAME["norm_bias_tanh"]
+    theta, batch = case.make()
+    fastmeta.device.backend.cache_clear()
+    ours, expected = (fm.meta_gradient(case.network, theta, batch, 0.1, 2, device=d) for d in ("cuda", "numpy"))
+    assert relative(ours.gradient, expected.gradient) <= 1e-12
+    assert relative(ours.loss, expected.loss) <= 1e-12
+    with pytest.raises(fm.DivergenceError, match="diverged at inner step"):
+        fm.meta_gradient(case.network, theta, batch, 1e200, 2, device="cuda")
 
 
 def test_device_arrays_are_taken_as_they_are(cuda):
