@@ -313,9 +313,14 @@ def test_omniglot_trains_prototypes_with_more_ways_than_it_is_scored_on(tmp_path
     (row,) = json.loads((tmp_path / "run" / "score.json").read_text())["scores"]
     assert (row["inner_steps"], row["measure"]) == (None, "accuracy")
     assert row["text"] in succeed("evaluate", tmp_path / "run", "--device", "numpy")
-    failed = invoke("train", "omniglot", "--algorithm", "protonet", "--inner-lr", "0.1")
-    assert failed.exit_code != 0
-    assert "inner_lr=0.1 must be left out: --algorithm protonet has no --inner-lr." in failed.output
+    assert config["evaluation_steps"] == []
+    for option, value, shown in (("inner-lr", "0.1", "0.1"), ("evaluation-steps", "3", "(3,)")):
+        failed = invoke("train", "omniglot", "--algorithm", "protonet", f"--{option}", value)
+        assert failed.exit_code != 0
+        refused = f"{option.replace('-', '_')}={shown} must be left out: --algorithm protonet has no --{option}."
+        assert refused in failed.output
+    failed = invoke("evaluate", tmp_path / "run", "--evaluation-steps", "3")
+    assert "evaluation_steps=(3,) must be left out: ProtoNet takes no inner steps." in failed.output
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import fastmeta as fm
 from fastmeta.cli.problems import ALGORITHMS, OWN_OPTIONS, Settings
+from fastmeta.gradient_learner import GradientLearner
 from fastmeta.optimizers import Optimizer
 
 SINUSOID: dict[str, Settings] = {
@@ -89,13 +90,16 @@ def optimizer(settings: Settings) -> Optimizer:
 def _recipe(options: Settings, base: Settings, algorithms: dict[str, Settings]) -> Settings:
     """`options`, where one is None the algorithm's value, or the problem's; ValueError for an option it lacks."""
     name = options["algorithm"]
-    known = inspect.signature(ALGORITHMS[name]).parameters
-    for option in OWN_OPTIONS:
+    known = set(inspect.signature(ALGORITHMS[name]).parameters)
+    known |= {"evaluation_steps"} if issubclass(ALGORITHMS[name], GradientLearner) else set()
+    for option in (*OWN_OPTIONS, "evaluation_steps"):
         if options.get(option) is not None and option not in known and option not in TASK_OPTIONS.get(name, ()):
             shown = option.replace("_", "-")
             raise ValueError(f"{option}={options[option]} must be left out: --algorithm {name} has no --{shown}.")
     base = {key: value for key, value in base.items() if key in known or key not in OWN_OPTIONS}
     recipe: dict[str, Any] = {"learning_rate": 1.0 if name == "reptile" else 1e-3} | base | algorithms.get(name, {})
+    if "evaluation_steps" not in known:
+        recipe["evaluation_steps"] = ()
     if name == "maml++":
         recipe["multi_step_iterations"] = options["iterations"] // 10  # the first 10 of 100 epochs
     return {key: recipe.get(key) if value is None else value for key, value in options.items()}

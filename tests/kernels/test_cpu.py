@@ -19,6 +19,7 @@ from fastmeta_kernels.cpu import _jit
 from fastmeta_kernels.cpu.batch import run
 from fastmeta_kernels.cpu.product import compile_product, product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES
+from tests.cases import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY_LIMIT = 400  # MB of resident memory for 100 exact inner steps on the Omniglot network
@@ -85,6 +86,36 @@ def test_what_a_workspace_held_before_does_not_matter():
     again = cpu.meta_gradient(table, theta, support, query, inner(2, theta))
     np.testing.assert_array_equal(again.gradient, fresh.gradient)
     np.testing.assert_array_equal(again.rates_gradient, fresh.rates_gradient)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_task_that_diverged_leaves_nothing_behind(case):
+    """Neither to the next task of its thread nor to the next call: no NaN stays in a pad lane."""
+    theta, batch = case.make()
+    ranges = [(0, theta.size)]
+    if isinstance(case.network.layers[-1], networks.Linear):
+        ranges.append(case.network.head)
+    x, y = (np.concatenate([part[:1]] * 4) for part in (batch.x_support, batch.y_support))
+    data = TaskSet(x, y)
+    wild = np.stack([theta, theta, theta * 1e300, theta])
+
+    def results(start):
+        found = [cpu.loss(case.network.table, start, data), *cpu.gradient(case.network.table, start, data)]
+        found.append(cpu.hvp(case.network.table, start, np.ones_like(start), data))
+        for inner in (InnerLoop(3, np.full((1, 1), 0.1), adapted) for adapted in ranges):
+            found += cpu.adapt(case.network.table, start, data, inner)
+        return found
+
+    calm = results(np.stack([theta] * 4))
+    for found, expected in zip(results(wild), calm, strict=True):
+        np.testing.assert_array_equal(found[[0, 1, 3]], expected[[0, 1, 3]])
+    inner = InnerLoop(2, np.full((1, 1), 0.1), (0, theta.size))
+    first = cpu.meta_gradient(case.network.table, theta, data, data, inner)
+    cpu.meta_gradient(case.network.table, theta * 1e300, data, data, inner)
+    again = cpu.meta_gradient(case.network.table, theta, data, data, inner)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_no_pool_swallows_a_nan():

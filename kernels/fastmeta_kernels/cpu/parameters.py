@@ -36,16 +36,16 @@ def move(code: Code, plan: Plan, which: int, operand: int, direction: int, a_ste
         code.add(PARAMETERS, OWN, *arguments)
 
 
+def clear(code: Code, plan: Plan, target: int) -> None:
+    """Emit target = 0 with its padding, where 0 times an infinity of the task before may have left a NaN."""
+    descend(code, plan, 1, (0, 0), -1, 0, target, -1)
+
+
 def descend(
     code: Code, plan: Plan, rates: int, adapted: tuple[int, int], base: int, source: int, target: int, packed_rates: int
 ) -> None:
     """Emit target = base + sign * m * alpha * source; base -1 stands for zeros. packed_rates: where they lie, or -1."""
     code.add(DESCEND, OWN, base, source, target, *adapted, plan.packed, rates, packed_rates, len(plan.edges))
-
-
-def clear(code: Code, plan: Plan, target: int) -> None:
-    """Emit target = 0, padding included, where a task that overflowed can have left NaN."""
-    descend(code, plan, 1, (0, 0), -1, target, target, -1)
 
 
 def rates_gradient(code: Code, plan: Plan, rates: int, adapted: tuple[int, int], g: int, v: int) -> None:

@@ -6,7 +6,7 @@ The schedule is the control flow of engine and paper: inner steps, query, and th
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +76,8 @@ class _Writer(Schedule):
         """Code and schedule of the request's kind."""
         kind, query = self.request.kind, self.query
         self.theta = self.room(query.packed * (self._kept + 1))
-        load = query, job.THETA, at(op.P), parameters.LOAD
-        clear = partial(parameters.clear, self.code, query, at(op.P))
-        self.segment("theta", clear, lambda: parameters.move(self.code, *load))
+        self.segment("theta", lambda: parameters.clear(self.code, query, at(op.P)), lambda: parameters.move(
+            self.code, query, job.THETA, at(op.P), parameters.LOAD))  # fmt: skip
         self.run("theta", P=self.theta)
         self.segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
         self.run("own", P=self.theta)
