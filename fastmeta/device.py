@@ -9,17 +9,19 @@ from typing import cast
 from fastmeta import checks
 from fastmeta_kernels.contract import Backend
 
-DEVICES = ("cpu", "numpy", "cuda")
+_MODULES = {"cpu": "cpu", "numpy": "reference", "cuda": "cuda"}
+DEVICES = tuple(_MODULES)
 
 
 @cache
 def backend(device: str) -> Backend:
-    """The module that computes on "cpu" (Numba) or "numpy" (the reference); imported on the first call.
+    """The module that computes on "cpu" (Numba), "numpy" (the reference) or "cuda" (CuPy); imported on the first call.
 
-    Raises ValueError for an unknown device, ImportError for "cuda", which has no kernels in this version.
+    Raises ValueError for an unknown device; for "cuda" ModuleNotFoundError without CuPy, DeviceError without a GPU
+    that can run the kernels.
     """
     checks.choice("device", device, DEVICES)
+    module = importlib.import_module(f"fastmeta_kernels.{_MODULES[device]}")
     if device == "cuda":
-        raise ImportError('device="cuda" has no kernels in this version of fastmeta. Use device="cpu".')
-    module = {"cpu": "cpu", "numpy": "reference"}[device]
-    return cast(Backend, importlib.import_module(f"fastmeta_kernels.{module}"))
+        module.ready()
+    return cast(Backend, module)

@@ -20,7 +20,9 @@ MOST_STEPS = 1_000_000
 
 
 def array(name: str, value: Any) -> Array:
-    """`value` as NumPy sees it; ValueError where its rows differ in length."""
+    """`value` as NumPy sees it, a CuPy array brought to the host; ValueError where its rows differ in length."""
+    if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):
+        value = value.get()
     try:
         return np.asarray(value)
     except ValueError as error:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmeta.gradients as fm
+from fastmeta import inputs
 from fastmeta.checks import DivergenceError
 from fastmeta.device import backend
 from fastmeta.layers import Conv2d, GlobalMeanPool, Tanh
@@ -88,7 +89,7 @@ BAD = {
     "inner_steps=-1 must be at least 0.": _meta_call(inner_steps=-1),
     "inner_steps=1.5 must be a whole number.": _meta_call(inner_steps=1.5),
     "order=3 must be 2 (exact) or 1 (first order).": _meta_call(order=3),
-    'adapt="boddy" must be one of "all", "head", "body". Did you mean "body"?': _meta_call(adapt="boddy"),
+    'adapt="feet" must be one of "all", "head", "body".': _meta_call(adapt="feet"),
     'adapt="head" needs a network whose last layer with parameters is Linear': _meta_call(
         net=IMAGES,
         adapt="head",
@@ -104,13 +105,6 @@ BAD = {
 def test_bad_input_is_refused_with_advice(message):
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         BAD[message]()
-
-
-def test_cuda_says_that_it_is_not_here():
-    with pytest.raises(
-        ImportError, match=r'device="cuda" has no kernels in this version of fastmeta\. Use device="cpu"'
-    ):
-        backend("cuda")
 
 
 @pytest.fixture(params=["numpy", "cpu"])
@@ -202,3 +196,19 @@ def test_overflowing_derivatives_and_outputs_say_what_is_not_finite(device, dtyp
 def test_rates_of_any_sign():
     rates = [-0.1, 0.0, 0.1, 0.2]
     assert fm.adapt(NET, NET.init(0), X[0], LABELS[0], rates, device="numpy").shape == (33,)
+
+
+def test_an_array_on_a_gpu_is_brought_to_the_host():
+    values = np.arange(3.0)
+
+    class OnDevice:
+        def __init__(self):
+            self.__cuda_array_interface__ = {"version": 3}
+
+        def get(self):
+            return values
+
+        def __array__(self, *_):
+            raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    assert np.array_equal(inputs.array("x", OnDevice()), values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import sys
 from collections.abc import Callable
@@ -19,8 +20,11 @@ Array = NDArray[Any]
 
 def versions() -> dict[str, str]:
     """Of the packages that compute."""
-    packages = {name: importlib.metadata.version(name) for name in ("numpy", "numba", "llvmlite")}
-    return {"fastmeta": fm.__version__} | packages
+    found = {"fastmeta": fm.__version__}
+    for package in ("numpy", "numba", "llvmlite", "cupy-cuda13x", "cupy-cuda12x"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def build(

@@ -11,8 +11,9 @@ from fastmeta.cli.check import check
 from fastmeta.cli.compare import compare
 from fastmeta.cli.evaluate import evaluate
 from fastmeta.cli.train import train
+from fastmeta_kernels.contract import DeviceError
 
-USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, fastmeta.DivergenceError)
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MemoryError, DeviceError, fastmeta.DivergenceError)
 
 
 class CommandLine(click.Group):

@@ -11,6 +11,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta.cli.options import Rate, Whole, Word
+from fastmeta.device import DEVICES
 
 STEPS = 2
 NETWORKS = {
@@ -23,7 +24,7 @@ NETWORKS = {
 
 
 @click.command(short_help="Check meta-gradients against central differences.")
-@click.option("--device", type=Word(("cpu", "numpy")), default="cpu", show_default=True, help="Whose derivatives.")
+@click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Whose derivatives.")
 @click.option("--seed", type=Whole(0), default=0, show_default=True, help="Decides parameters, tasks and directions.")
 @click.option("--tolerance", type=Rate(), default=1e-7, show_default=True, help="Largest relative error allowed.")
 @click.option("--verbose", is_flag=True, help="Show every parameter array of every network.")

@@ -13,6 +13,7 @@ import fastmeta as fm
 from fastmeta.cli.options import Whole, Wholes, Word, use_threads
 from fastmeta.cli.problems import BATCH_NORMS, EVALUATION_SEED, PARTS, PROBLEMS, Problem
 from fastmeta.cli.run_folder import RunFolder
+from fastmeta.device import DEVICES
 from fastmeta.gradient_learner import GradientLearner
 from fastmeta.heads import HEADS
 from fastmeta.learner import Learner
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
 @click.option("--data", type=click.Path(), help="Folder with the images.  [default: as in the run]")
 @click.option("--save", metavar="NAME", help="Keep the scores as NAME.json in RUN, for fastmeta compare.")
-@click.option("--device", type=Word(("cpu", "numpy")), default="cpu", show_default=True, help="Where to compute.")
+@click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
 def evaluate(
     run: str, device: str, threads: int | None, part: str, seed: int, save: str | None, **options: Any

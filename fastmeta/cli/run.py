@@ -15,6 +15,7 @@ from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, 
 from fastmeta.cli.progress import Progress
 from fastmeta.cli.recipes import optimizer
 from fastmeta.cli.run_folder import Log, RunFolder
+from fastmeta.device import backend
 from fastmeta.learner import Learner
 
 NOT_STORED = ("out", "resume", "threads")
@@ -27,6 +28,7 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     folder = RunFolder(settings["out"] or f"runs/{name}")
     resume = settings["resume"]
     use_threads(settings["threads"], settings["device"])
+    backend(settings["device"])  # what is missing is said before anything is written
     stored: Settings = {"fastmeta": fm.__version__}
     stored |= {key: value for key, value in settings.items() if key not in NOT_STORED}
     settings = resumed(ctx, folder, stored) if resume else stored

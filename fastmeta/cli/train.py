@@ -12,6 +12,7 @@ from fastmeta.cli import recipes
 from fastmeta.cli.options import Rate, Whole, Wholes, Word
 from fastmeta.cli.problems import ALGORITHMS, BATCH_NORMS
 from fastmeta.cli.run import run
+from fastmeta.device import DEVICES
 from fastmeta.heads import HEADS
 from fastmeta.prototypes import METRICS
 from fastmeta.tasks.image_splits import PUBLISHED
@@ -53,7 +54,7 @@ def training_options(recipe: dict[str, str | int | float | None], notes: dict[st
         ("episodes", Whole(), "New tasks to evaluate on."),
         ("batch-norm", Word(BATCH_NORMS), "Whose statistics at evaluation.  [default: transductive]"),
         ("seed", Whole(0), "Decides the first parameters and the training tasks."),
-        ("device", Word(("cpu", "numpy")), "cpu: compiled and parallel. numpy: the slow reference."),
+        ("device", Word(DEVICES), "cpu: compiled and parallel. numpy: the slow reference. cuda: an NVIDIA GPU."),
         ("threads", Whole(), "Threads of the cpu device.  [default: all cores]"),
         ("out", click.Path(file_okay=False), "Folder of the run.  [default: runs/ and the run's name]"),
     ]

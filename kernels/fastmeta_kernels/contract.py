@@ -19,6 +19,10 @@ from fastmeta_kernels.layer_table import Table
 Array = NDArray[Any]
 
 
+class DeviceError(RuntimeError):
+    """This machine has no device, or no driver, that can run a backend; the message says which, and what to do."""
+
+
 class TaskSet(NamedTuple):
     """The support or query sets of T tasks."""
 

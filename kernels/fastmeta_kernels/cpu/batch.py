@@ -18,11 +18,8 @@ from fastmeta_kernels.cpu.job import CHUNKS, TASKS, WORKSPACE_SIZE, code_of, sch
 def run_chunk(ws, jobs, chunk, unused, parts):
     """The tasks of a chunk, one after the other; sums go to those of the chunk."""
     tasks, chunks = jobs[0, TASKS], jobs[0, CHUNKS]
-    schedule = schedule_of(jobs[0])
     for t in range(chunk * tasks // chunks, (chunk + 1) * tasks // chunks):
-        for r in range(schedule.shape[0]):
-            for l in range(schedule[r, BEGIN], schedule[r, END]):
-                instruct(ws, jobs, r, l, t, 0, parts)
+        instruct(ws, jobs, -1, -1, t, 0, parts)
 
 
 @entry(parallel=True)

@@ -16,42 +16,56 @@ from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
 
 @kernel
+def _statistics(ws, code, l, n, first, last, x, stats):
+    """Mean and r of channels first .. last: image by image, merged as in Chan, Golub & LeVeque 1983, equation 1.5.
+
+    An image is read twice, from cache; the running mean as its anchor makes a constant channel its own mean to the bit.
+    """
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
+    width = VECTOR_BYTES // ws.itemsize
+    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (h * w)))
+    for j in range(first, last, width):
+        store(ws, stats + j, load(ws, x + j))
+        store(ws, stats + cp + j, zero)
+    for i in range(n):
+        part_of_all = splat(ws.dtype.type(1.0 / (i + 1)))
+        spread = splat(ws.dtype.type(h * w * (i / (i + 1))))
+        for j in range(first, last, width):
+            mean, shift, squares = load(ws, stats + j), zero, zero
+            for r in range(h):
+                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
+                for q in range(at, at + w * cp, cp):
+                    part = part + (load(ws, q) - mean)
+                shift = shift + part
+            shift = shift * share
+            own = mean + shift
+            for r in range(h):
+                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
+                for q in range(at, at + w * cp, cp):
+                    e = load(ws, q) - own
+                    part = part + e * e
+                squares = squares + part
+            store(ws, stats + j, mean + shift * part_of_all)
+            store(ws, stats + cp + j, load(ws, stats + cp + j) + squares + shift * shift * spread)
+    for q in range(stats + cp + first, stats + cp + last):
+        variance = ws[q] * ws.dtype.type(1.0 / (n * h * w))
+        rate = ws.dtype.type(1.0) / np.sqrt(variance + ws.dtype.type(BATCH_NORM_EPSILON))
+        ws[q] = rate if rate > 0 else ws.dtype.type(np.nan)  # an overflow must not look like a constant
+
+
+@kernel
 def forward(ws, code, l, n, first, last, x, scale, shift, y, stats, relu):
     """y, or its positive part where the row took over a ReLU; mean and r into stats."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
-    share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(first * width, last * width, width):
-        anchor, mean = load(ws, x + j), zero  # so that a constant channel is its own mean to the last bit
-        for i in range(n):
+    _statistics(ws, code, l, n, first, last, x, stats)
+    for i in range(n):
+        for j in range(first, last, width):
+            mean, offset = load(ws, stats + j), load(ws, shift + j)
+            gain = load(ws, stats + cp + j) * load(ws, scale + j)
             for r in range(h):
-                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
-                for q in range(at, at + w * cp, cp):
-                    part = part + (load(ws, q) - anchor)
-                mean = mean + part
-        mean = anchor + mean * share
-        store(ws, stats + j, mean)
-        variance = zero
-        for i in range(n):
-            for r in range(h):
-                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
-                for q in range(at, at + w * cp, cp):
-                    e = load(ws, q) - mean
-                    part = part + e * e
-                variance = variance + part
-        store(ws, stats + cp + j, variance * share)
-        for q in range(stats + cp + j, stats + cp + j + width):
-            rate = ws.dtype.type(1.0) / np.sqrt(ws[q] + ws.dtype.type(BATCH_NORM_EPSILON))
-            ws[q] = rate if rate > 0 else ws.dtype.type(np.nan)  # an overflow must not look like a constant
-        gain = load(ws, stats + cp + j) * load(ws, scale + j)
-        offset = load(ws, shift + j)
-        for i in range(n):
-            for r in range(h):
-                at, to = (
-                    x + i * code[l, X_N] + r * code[l, X_R] + j,
-                    y + i * code[l, Y_N] + r * code[l, Y_R] + j,
-                )
+                at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, y + i * code[l, Y_N] + r * code[l, Y_R] + j
                 for q in range(0, w * cp, cp):
                     value = gain * (load(ws, at + q) - mean) + offset
                     store(ws, to + q, maximum(value, zero) if relu else value)
@@ -62,38 +76,38 @@ def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
     """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
-    zero = splat(ws.dtype.type(0.0))
-    share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(first * width, last * width, width):
-        mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-        dscale, dshift = zero, zero
-        for i in range(n):
+    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
+    for j in range(first, last, width):
+        store(ws, stats + 2 * cp + j, zero)
+        store(ws, stats + 3 * cp + j, zero)
+    for i in range(n):
+        for j in range(first, last, width):
+            mean = load(ws, stats + j)
+            dscale, dshift = load(ws, stats + 2 * cp + j), load(ws, stats + 3 * cp + j)
             for r in range(h):
-                at, to = (
-                    x + i * code[l, X_N] + r * code[l, X_R] + j,
-                    dy + i * code[l, Y_N] + r * code[l, Y_R] + j,
-                )
+                at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
                 part, other = zero, zero
                 for q in range(0, w * cp, cp):
                     d = load(ws, to + q)
                     part = part + d * (load(ws, at + q) - mean)
                     other = other + d
                 dscale, dshift = dscale + part, dshift + other
-        dscale = dscale * rate
-        store(ws, stats + 2 * cp + j, dscale)
-        store(ws, stats + 3 * cp + j, dshift)
-        if need_dx:
+            store(ws, stats + 2 * cp + j, dscale)
+            store(ws, stats + 3 * cp + j, dshift)
+    for j in range(first, last, width):
+        store(ws, stats + 2 * cp + j, load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j))
+    if not need_dx:
+        return
+    for i in range(n):
+        for j in range(first, last, width):
+            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
             gain = load(ws, scale + j) * rate
-            slope, level = dscale * share * rate, dshift * share
-            for i in range(n):
-                for r in range(h):
-                    at, to = (
-                        code[l, X_N] * i + code[l, X_R] * r + j,
-                        dy + i * code[l, Y_N] + r * code[l, Y_R] + j,
-                    )
-                    for q in range(0, w * cp, cp):
-                        e = load(ws, x + at + q) - mean
-                        store(ws, dx + at + q, gain * (load(ws, to + q) - level - e * slope))
+            slope, level = load(ws, stats + 2 * cp + j) * share * rate, load(ws, stats + 3 * cp + j) * share
+            for r in range(h):
+                at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
+                for q in range(0, w * cp, cp):
+                    e = load(ws, x + at + q) - mean
+                    store(ws, dx + at + q, gain * (load(ws, to + q) - level - e * slope))
 
 
 @kernel
@@ -103,34 +117,35 @@ def forward_tangent(
     """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
-    zero = splat(ws.dtype.type(0.0))
-    share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(first * width, last * width, width):
-        mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-        mean_dot, along = zero, zero
-        if has_x_dot:
-            for i in range(n):
-                for r in range(h):
-                    at = i * code[l, X_N] + r * code[l, X_R] + j
-                    part, other = zero, zero
-                    for q in range(at, at + w * cp, cp):
-                        d = load(ws, x_dot + q)
-                        part = part + d
-                        other = other + d * (load(ws, x + q) - mean)
-                    mean_dot, along = mean_dot + part, along + other
-            mean_dot, along = mean_dot * share, along * share * rate
-        store(ws, tangents + j, mean_dot)
-        store(ws, tangents + cp + j, along)
-        gain = load(ws, scale + j) * rate
-        # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
-        slope = (load(ws, scale_dot + j) - gain * along) * rate
-        level = load(ws, shift_dot + j)
-        for i in range(n):
+    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
+    for j in range(first, last, width):
+        store(ws, tangents + j, zero)
+        store(ws, tangents + cp + j, zero)
+    for i in range(n if has_x_dot else 0):
+        for j in range(first, last, width):
+            mean, mean_dot, along = load(ws, stats + j), load(ws, tangents + j), load(ws, tangents + cp + j)
             for r in range(h):
-                at, to = (
-                    i * code[l, X_N] + r * code[l, X_R] + j,
-                    y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j,
-                )
+                at = i * code[l, X_N] + r * code[l, X_R] + j
+                part, other = zero, zero
+                for q in range(at, at + w * cp, cp):
+                    d = load(ws, x_dot + q)
+                    part = part + d
+                    other = other + d * (load(ws, x + q) - mean)
+                mean_dot, along = mean_dot + part, along + other
+            store(ws, tangents + j, mean_dot)
+            store(ws, tangents + cp + j, along)
+    for j in range(first, last, width):
+        store(ws, tangents + j, load(ws, tangents + j) * share)
+        store(ws, tangents + cp + j, load(ws, tangents + cp + j) * share * load(ws, stats + cp + j))
+    for i in range(n):
+        for j in range(first, last, width):
+            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+            gain = load(ws, scale + j) * rate
+            # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
+            slope, level = (load(ws, scale_dot + j) - gain * along) * rate, load(ws, shift_dot + j)
+            for r in range(h):
+                at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
                 for q in range(0, w * cp, cp):
                     value = (load(ws, x + at + q) - mean) * slope + level
                     if has_x_dot:
@@ -149,14 +164,15 @@ def backward_tangent(
     """
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     width = VECTOR_BYTES // ws.itemsize
-    zero = splat(ws.dtype.type(0.0))
-    share = splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(first * width, last * width, width):
-        mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-        mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-        dscale, dshift = load(ws, stats + 2 * cp + j), load(ws, stats + 3 * cp + j)
-        dscale_dot, dshift_dot = zero, zero
-        for i in range(n):
+    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
+    for j in range(first, last, width):
+        store(ws, tangents + 2 * cp + j, zero)
+        store(ws, tangents + 3 * cp + j, zero)
+    for i in range(n):
+        for j in range(first, last, width):
+            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+            dscale_dot, dshift_dot = load(ws, tangents + 2 * cp + j), load(ws, tangents + 3 * cp + j)
             for r in range(h):
                 at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
                 part, other = zero, zero
@@ -169,22 +185,24 @@ def backward_tangent(
                         xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
                         part = part + load(ws, dy + to + q) * xh_dot
                 dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
-        store(ws, tangents + 2 * cp + j, dscale_dot)
-        store(ws, tangents + 3 * cp + j, dshift_dot)
-        if has_x_dot:
+            store(ws, tangents + 2 * cp + j, dscale_dot)
+            store(ws, tangents + 3 * cp + j, dshift_dot)
+    for i in range(n if has_x_dot else 0):
+        for j in range(first, last, width):
+            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
             gain = load(ws, scale + j) * rate
             gain_dot = load(ws, scale_dot + j) * rate - gain * rate * along
-            level, slope = dshift * share, dscale * share
-            level_dot, slope_dot = dshift_dot * share, dscale_dot * share
-            for i in range(n):
-                for r in range(h):
-                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-                    for q in range(0, w * cp, cp):
-                        xh = (load(ws, x + at + q) - mean) * rate
-                        xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
-                        u = load(ws, dy + to + q) - level - xh * slope
-                        u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
-                        store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
+            slope, level = load(ws, stats + 2 * cp + j) * share, load(ws, stats + 3 * cp + j) * share
+            slope_dot, level_dot = load(ws, tangents + 2 * cp + j) * share, load(ws, tangents + 3 * cp + j) * share
+            for r in range(h):
+                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+                for q in range(0, w * cp, cp):
+                    xh = (load(ws, x + at + q) - mean) * rate
+                    xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
+                    u = load(ws, dy + to + q) - level - xh * slope
+                    u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
+                    store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
 
 
 @kernel
@@ -199,10 +217,10 @@ def gradient(ws, code, l, stats, scale, shift, sign):
 
 @kernel
 def bias_gradient(ws, code, l, n, first, last, dy, out, sign):
-    """out = sum over samples and pixels of dy, or out += sign * (...), for vectors first .. last of a bias."""
+    """out = sum over samples and pixels of dy, or out += sign * (...), for channels first .. last."""
     width = VECTOR_BYTES // ws.itemsize
     ocp, add, scale = code[l, OCP], code[l, ARGUMENTS + 2], splat(sign)
-    for j in range(first * width, last * width, width):
+    for j in range(first, last, width):
         s = splat(ws.dtype.type(0.0))
         for i in range(n):
             for y in range(code[l, OH]):

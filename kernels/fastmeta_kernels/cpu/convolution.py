@@ -14,6 +14,9 @@ from fastmeta_kernels.cpu.linear import Row, backward_bias
 from fastmeta_kernels.cpu.plan import CP, KERNEL, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, N, W
 from fastmeta_kernels.cpu.products import ADD, BY_ROWS, SIGNED, SUM, multiply
 
+LONG = 7  # pixels: a row of so many fills a tile; shorter rows go by samples where there are more of them
+MANY = 64  # pixels: an image of so many is summed before the next is looked at
+
 __all__ = ["backward", "backward_bias", "backward_weight", "forward", "transpose_weight"]
 
 
@@ -22,7 +25,7 @@ def forward(code: Code, row: Row, x: int, w: int, bias: int, y: int, relu: bool 
     n, k, s, cp, o = row[N], row[KERNEL], row[STRIDE], row[CP], row[OCP]
     xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
     x0, b, flags = x - 8 * row[PADDING] * (xr + cp), (w, o, k * cp * o), ADD if add else 0
-    if row[OW] >= n:
+    if row[OW] >= min(n, LONG):
         a, i, j = (x0, s * cp, 1, xr), (row[OH], s * xr, 0, yr), (n, xn, 0, yn)
         multiply(code, (row[OW], o, k, k * cp), a, b, (y, o), bias, relu, flags, i, j)
     else:
@@ -59,7 +62,7 @@ def backward(code: Code, row: Row, dy: int, t: int, dx: int, add: bool = False) 
         oy = (iy + p - ky0) // s - max(taps_y - 1, 0)
         ox = (ix + p - kx0) // s - max(taps_x - 1, 0)
         a0, c0, b = dy + 8 * (oy * yr + ox * o), dx + 8 * (iy * xr + ix * cp), (t, cp, depth * cp)
-        if lines > 0 and pixels >= n:
+        if lines > 0 and pixels >= min(n, LONG):
             i, j = (lines, yr, 0, s * xr), (n, yn, 0, xn)
             multiply(code, (pixels, cp, taps_y, depth), (a0, o, 1, yr), b, (c0, s * cp), 0, False, flags, i, j)
         elif lines > 0 and pixels > 0:
@@ -74,7 +77,7 @@ def backward_weight(code: Code, row: Row, x: int, dy: int, out: int, add: bool =
     xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
     x0, flags = x - 8 * row[PADDING] * (xr + cp), SUM | BY_ROWS | ((ADD | SIGNED) if add else 0)
     j = (k, xr, 0, k * cp * o)
-    if n > row[OH]:
+    if n > row[OH] and row[OH] * row[OW] < MANY:
         i, K1, a1, b1 = (row[OH], s * xr, yr, 0), n, xn, yn
     else:
         i, K1, a1, b1 = (n, xn, yn, 0), row[OH], s * xr, yr

@@ -15,11 +15,30 @@ from fastmeta_kernels.cpu import (
 )
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu._jit import kernel, linked
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, CHANNELS, OP, OWN, SAMPLES, SIGN, SPLIT, place, share
+from fastmeta_kernels.cpu.instruction import (
+    ARGUMENTS,
+    BEGIN,
+    CHANNELS,
+    END,
+    OP,
+    OWN,
+    SAMPLES,
+    SIGN,
+    SPLIT,
+    place,
+    share,
+)
 from fastmeta_kernels.cpu.job import code_of, schedule_of
 from fastmeta_kernels.cpu.plan import CP, OCP, X_N, Y_N, N
 from fastmeta_kernels.cpu.products import run_product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, transpose
+
+
+@kernel
+def vectors(channels, width, part, parts):
+    """First and last of the channels, in whole vectors, that are for one of `parts`."""
+    first, last = share(channels // width, part, parts)
+    return first * width, last * width
 
 
 @kernel
@@ -36,7 +55,7 @@ def run_transpose(ws, code, l, schedule, r, part, parts):
 
 @kernel
 def run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r):
-    """The four functions of batch norm, for vectors first .. last of channels."""
+    """The four functions of batch norm, for channels first .. last."""
     if kind == op.NORM_FORWARD:
         batch_norm.forward(ws, code, l, n, first, last, a, b, c, d, e, code[l, ARGUMENTS + 5] != 0)
     elif kind == op.NORM_BACKWARD:
@@ -91,11 +110,9 @@ def run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign):
         batch_norm.gradient(ws, code, l, a, b, c, sign)
 
 
-@linked
-def instruct(ws, jobs, r, l, t, part, parts):
-    """Instruction l at step r of the schedule, for task t; all of it where it is not one that threads share."""
-    job = jobs[0]
-    code, schedule = code_of(job), schedule_of(job)
+@kernel
+def _one(ws, job, code, schedule, r, l, t, part, parts):
+    """One part of an instruction; all of it where it is not one that threads share."""
     kind, split = code[l, OP], code[l, SPLIT]
     if kind == op.PRODUCT:
         run_product(ws, code, l, schedule, r, part, parts)
@@ -126,10 +143,10 @@ def instruct(ws, jobs, r, l, t, part, parts):
         return
     sign = ws.dtype.type(schedule[r, SIGN])
     if kind == op.BIAS or kind == op.NARROW_BIAS or kind == op.NORM_GRADIENT:
-        first, last = share(code[l, OCP] // width, part, parts)
+        first, last = vectors(code[l, OCP], width, part, parts)
         run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign)
     elif split == CHANNELS:
-        first, last = share(code[l, CP] // width, part, parts)
+        first, last = vectors(code[l, CP], width, part, parts)
         f, g, h = (
             place(schedule, r, code[l, ARGUMENTS + 5]),
             place(schedule, r, code[l, ARGUMENTS + 6]),
@@ -155,3 +172,15 @@ def instruct(ws, jobs, r, l, t, part, parts):
         parameters.run_rates_gradient(ws, job, code, l, schedule, r, t)
     else:
         parameters.run_multiply(ws, code, l, schedule, r)
+
+
+@linked
+def instruct(ws, jobs, r, l, t, part, parts):
+    """One part of instruction l at step r of the schedule, for task t; r = l = -1: the whole schedule."""
+    job = jobs[0]
+    code, schedule = code_of(job), schedule_of(job)
+    steps = (0, schedule.shape[0]) if r < 0 else (r, r + 1)
+    for step in range(steps[0], steps[1]):
+        lines = (schedule[step, BEGIN], schedule[step, END]) if l < 0 else (l, l + 1)
+        for line in range(lines[0], lines[1]):
+            _one(ws, job, code, schedule, step, line, t, part, parts)

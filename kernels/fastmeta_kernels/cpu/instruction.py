@@ -50,6 +50,8 @@ def place(schedule, r, operand):
 @kernel
 def share(count, part, parts):
     """First and last of `count` things that are for one of `parts`."""
+    if parts == 1:
+        return 0, count
     return count * part // parts, count * (part + 1) // parts
 
 

@@ -55,8 +55,8 @@ def run_product(ws, code, l, schedule, r, part, parts):
         m, a, c = high - low, a + low * ars, c + low * ldc
     else:
         begin, end = share(end, part, parts)
-    for cell in range(begin, end):
-        y, x = cell // inner, cell % inner
+    x, y = (begin % inner, begin // inner) if begin > 0 else (0, 0)
+    for _ in range(begin, end):
         to = c + x * code[l, C_I] + y * code[l, C_J]
         more = add or (flags & SUM != 0 and x > 0)
         product(
@@ -65,3 +65,6 @@ def run_product(ws, code, l, schedule, r, part, parts):
             b + x * code[l, B_I] + y * code[l, B_J], code[l, LDB], b1,
             to, ldc, to if more else first_d, ldc if more else 0, alpha, relu,
         )  # fmt: skip
+        x += 1
+        if x == inner:
+            x, y = 0, y + 1

@@ -1,0 +1,166 @@
+"""CUDA kernels through CuPy: the same results as `reference`, on an NVIDIA GPU; see kernels/README.md.
+
+Arrays may be NumPy's or, already on the device, CuPy's; results are NumPy's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
+from fastmeta_kernels.cuda import execution, machine
+from fastmeta_kernels.cuda.layout import layout
+from fastmeta_kernels.cuda.request import Request, SetShape, stashes
+from fastmeta_kernels.layer_table import Table
+
+__all__ = [
+    "adapt",
+    "gradient",
+    "hvp",
+    "loss",
+    "meta_gradient",
+    "predict",
+    "prototype_gradient",
+    "prototype_loss",
+    "pullback",
+    "ready",
+]
+
+
+def ready() -> None:
+    """Raise ModuleNotFoundError without CuPy, DeviceError without a driver or a device that can run the kernels."""
+    machine.cupy()
+
+
+def predict(table: Table, theta: Array, x: Array) -> Array:
+    """Outputs (T, N, O); see the contract."""
+    request = Request("predict", table.tobytes(), theta.dtype, len(x), SetShape(x.shape[1], True, False))
+    request = request._replace(thetas=_count(theta))
+    outputs = execution.run(request, {"theta": theta, "query.x": x}, ("outputs",))[0]
+    return outputs.reshape(*x.shape[:2], -1)
+
+
+def loss(table: Table, theta: Array, data: TaskSet) -> Array:
+    """Losses (T,); see the contract."""
+    return execution.run(*_one_set("loss", table, theta, data), ("losses",))[0].reshape(-1)
+
+
+def gradient(table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
+    """Losses (T,) and gradients (T, P); see the contract."""
+    losses, gradients = execution.run(*_one_set("gradient", table, theta, data), ("losses", "gradients"))
+    return losses.reshape(-1), gradients
+
+
+def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
+    """Hessian-vector products (T, P); see the contract."""
+    request, inputs = _one_set("hvp", table, theta, data)
+    request = request._replace(directions=_count(v))
+    return execution.run(request, inputs | {"v": v}, ("products",))[0]
+
+
+def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
+    """phi_S (T, P) and support losses (T, S); see the contract."""
+    request, inputs = _one_set("adapt", table, theta, support)
+    if not inner.steps:
+        phi = np.broadcast_to(_host(theta), (request.tasks, theta.shape[-1])).copy()
+        return phi, np.empty((request.tasks, 0), theta.dtype)
+    request = _with_inner_loop(request, inner)
+    inputs |= _inner_loop(table, inner)
+    phi, losses = execution.run(request, inputs, ("phi", "losses"))
+    return phi, losses
+
+
+def meta_gradient(
+    table: Table,
+    theta: Array,
+    support: TaskSet,
+    query: TaskSet,
+    inner: InnerLoop,
+    order: int = 2,
+    memory: str = "auto",
+    loss_weights: Array | None = None,
+) -> MetaGradient:
+    """Gradient of the mean query loss after the inner loop; see the contract, but for losses of each inner step."""
+    if loss_weights is not None:
+        raise ValueError('device="cuda" takes the query loss behind the last inner step only. Use device="cpu".')
+    request, inputs = _one_set("meta_gradient", table, theta, query)
+    request = _with_inner_loop(request, inner)._replace(support=_shape(support), order=order)
+    request = request._replace(stash=memory == "stash" or (memory == "auto" and stashes(request)))
+    inputs |= _arrays("support", support) | _inner_loop(table, inner)
+    if not inner.steps:
+        request = request._replace(rates=(1, 1))
+        inputs["rates"] = np.zeros((1, 1), theta.dtype)
+    names = ("query_losses", "support_losses", "gradient", "rates_gradient")
+    query_losses, support_losses, total, rates = execution.run(request, inputs, names)
+    rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
+    return MetaGradient(query_losses.reshape(-1), support_losses, total.reshape(-1), rates)
+
+
+def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
+    """Vector-Jacobian products (T, P); see the contract."""
+    shape = SetShape(x.shape[1], True, False)
+    request = Request("pullback", table.tobytes(), theta.dtype, len(x), shape, thetas=_count(theta))
+    inputs = {"theta": theta, "query.x": x, "d_outputs": d_outputs}
+    return execution.run(request, inputs, ("gradients",))[0]
+
+
+def prototype_loss(
+    support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
+) -> PrototypeLoss:
+    """Prototypical networks' loss of embeddings, and its gradients; see the contract."""
+    tasks, samples, width = support.shape
+    queries = query.shape[1]
+    request = Request("prototype_loss", b"", support.dtype, tasks, SetShape(queries, True, False))
+    request = request._replace(support=SetShape(samples, True, False), head=head, width=width)
+    inputs = {"support": support, "y_support": y_support, "query": query, "y_query": y_query}
+    names = ("losses", "logits", "d_support", "d_query")
+    losses, logits, d_support, d_query = execution.run(request, inputs, names)
+    logits = logits.reshape(tasks, queries, head.ways)
+    return PrototypeLoss(losses.reshape(-1), logits, d_support.reshape(support.shape), d_query.reshape(query.shape))
+
+
+def prototype_gradient(
+    table: Table, theta: Array, data: TaskSet, support: int, head: PrototypeHead
+) -> tuple[Array, Array]:
+    """Losses (T,) and gradients (T, P) of a network that embeds; see the contract."""
+    request, inputs = _one_set("prototype_gradient", table, theta, data)
+    request = request._replace(support=SetShape(support, True, False), head=head)
+    losses, gradients = execution.run(request, inputs, ("losses", "gradients"))
+    return losses.reshape(-1), gradients
+
+
+def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:
+    request = Request(kind, table.tobytes(), theta.dtype, len(data.x), _shape(data), thetas=_count(theta))
+    return request, {"theta": theta} | _arrays("query", data)
+
+
+def _arrays(name: str, data: TaskSet) -> dict[str, Any]:
+    arrays = {f"{name}.x": data.x, f"{name}.y": data.y}
+    return arrays if data.weights is None else arrays | {f"{name}.weights": data.weights}
+
+
+def _shape(data: TaskSet) -> SetShape:
+    return SetShape(data.x.shape[1], data.y.dtype.kind != "f", data.weights is not None)
+
+
+def _with_inner_loop(request: Request, inner: InnerLoop) -> Request:
+    if inner.stepwise is not None:
+        raise ValueError('device="cuda" has no parameters of each inner step (MAML++). Use device="cpu".')
+    rows, rates = inner.rates.shape
+    return request._replace(
+        steps=inner.steps, rates=(rows, rates), adapted=(int(inner.adapted[0]), int(inner.adapted[1]))
+    )
+
+
+def _inner_loop(table: Table, inner: InnerLoop) -> dict[str, Any]:
+    return {"rates": inner.rates, "edges": np.array(layout(table.tobytes()).edges, np.int64)}
+
+
+def _count(theta: Array) -> int:
+    return len(theta) if theta.ndim > 1 else 1
+
+
+def _host(array: Any) -> Array:
+    return array if isinstance(array, np.ndarray) else np.asarray(array.get())

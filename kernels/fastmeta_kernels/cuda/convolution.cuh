@@ -1,0 +1,155 @@
+// Linear and convolution layers as products over patches: a linear layer is a 1 x 1 convolution of a 1 x 1 image.
+//
+// A weight and the bias behind it are one matrix (kernel kernel C [+ 1], O): the bias is the weight of a last input
+// that is always 1. So forward, its tangent, dW and its tangent need no case of their own for the bias:
+//   y = [R(x) 1] [W; b]          y_dot = [R(x_dot) 0] [W; b] + [R(x) 1] [W_dot; b_dot]
+//   [dW; db] = [R(x) 1]^T dy     [dW_dot; db_dot] = [R(x) 1]^T dy_dot + [R(x_dot) 0]^T dy
+// dx is one product for each of the stride^2 residue classes of input places, over the taps that reach them.
+#pragma once
+#include "patches.cuh"
+
+template <typename T>
+struct Product {
+  Batched<const T> x[2], weight[2], dy[2];  // the factors of each pair; one of the three is absent
+  Batched<T> result;
+  Batched<const T> mask;  // forward: y, and y_dot passes where it is positive; dx: x likewise
+  T* partial;             // (T, splits, size of result) where there is more than one split
+  int pairs;              // products that are added up
+  int ones[2];            // what the bias is multiplied with in each
+  int rows, columns, depth;
+  int row_tiles, column_tiles, splits;
+  int rectified;          // result = max(result, 0)
+  Window window;
+};
+
+// Which tile of which task a block computes.
+struct Tile {
+  int row, column, split, group;
+  long long task;
+  template <typename T>
+  DEVICE Tile(const Product<T>& job, int block, int groups, int rows, int columns) {
+    const int tiles = job.row_tiles * job.column_tiles;
+    const int tile = block % tiles;
+    block /= tiles;
+    split = block % job.splits;
+    block /= job.splits;
+    group = block % groups;
+    task = block / groups;
+    row = tile / job.column_tiles * rows, column = tile % job.column_tiles * columns;
+  }
+};
+
+// This block's share of the summed axis: whole stages of shared memory.
+DEVICE void share_of(int depth, int split, int splits, int& from, int& to) {
+  const int stages = (depth + PRODUCT_DEPTH - 1) / PRODUCT_DEPTH;
+  const int share = (stages + splits - 1) / splits * PRODUCT_DEPTH;
+  from = split * share < depth ? split * share : depth;
+  to = from + share < depth ? from + share : depth;
+}
+
+// Writes this thread's sums to rows `target(row)` of the result, or of the split's part of it.
+template <typename T, int ROWS, int COLUMNS, typename Target>
+DEVICE void write(const Product<T>& job, const Tile& tile, const T (&sums)[ROWS][COLUMNS], Target target) {
+  const int y = threadIdx.x / PRODUCT_SIDE, x = threadIdx.x % PRODUCT_SIDE;
+  const long long size = static_cast<long long>(job.rows) * job.columns;
+  const bool whole = job.splits == 1;
+  T* result = whole ? job.result.of(tile.task) : job.partial + (tile.task * job.splits + tile.split) * size;
+  const T* mask = job.mask.of(tile.task);
+#pragma unroll
+  for (int i = 0; i < ROWS; i++) {
+    const int row = target(tile.row + y * ROWS + i);
+    if (row < 0) continue;
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++) {
+      const int column = tile.column + x * COLUMNS + j;
+      if (column >= job.columns) continue;
+      const long long at = static_cast<long long>(row) * job.columns + column;
+      T value = sums[i][j];
+      if (whole) value = passed(job.rectified ? rectify(value) : value, mask, at);
+      result[at] = value;
+    }
+  }
+}
+
+// y or y_dot: (places, taps) x (taps, outputs).
+template <typename T, int ROWS, int COLUMNS>
+__global__ void __launch_bounds__(PRODUCT_THREADS) convolve(Product<T> job) {
+  __shared__ __align__(16) T shared[tile_values<ROWS, COLUMNS>];
+  const Tile tile(job, blockIdx.x, 1, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+  const Window& g = job.window;
+  T sums[ROWS][COLUMNS] = {};
+  int from, to;
+  share_of(job.depth, tile.split, job.splits, from, to);
+  for (int p = 0; p < job.pairs; p++) {
+    const PatchRows<T> left{{job.x[p].of(tile.task), g, job.rows, g.kernel * g.kernel * g.c, job.ones[p]}};
+    const Matrix<T> right{job.weight[p].of(tile.task), job.columns};
+    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+  }
+  write(job, tile, sums, [&](int row) { return row < job.rows ? row : -1; });
+}
+
+// dW and db, or their tangents: (taps, places) x (places, outputs).
+template <typename T, int ROWS, int COLUMNS>
+DEVICE void weight_tile(const Product<T>& job, int block, T* shared) {
+  const Tile tile(job, block, 1, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+  const Window& g = job.window;
+  T sums[ROWS][COLUMNS] = {};
+  int from, to;
+  share_of(job.depth, tile.split, job.splits, from, to);
+  for (int p = 0; p < job.pairs; p++) {
+    const PatchColumns<T> left{{job.x[p].of(tile.task), g, job.depth, g.kernel * g.kernel * g.c, job.ones[p]}};
+    const Matrix<T> right{job.dy[p].of(tile.task), job.columns};
+    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+  }
+  write(job, tile, sums, [&](int row) { return row < job.rows ? row : -1; });
+}
+
+// dx or dx_dot: (input places of a class, (taps, outputs)) x ((taps, outputs), inputs).
+template <typename T, int ROWS, int COLUMNS>
+DEVICE void input_tile(const Product<T>& job, int block, T* shared) {
+  const Window& g = job.window;
+  const Tile tile(job, block, g.stride * g.stride, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+  const ResidueClass of(g, tile.group);
+  const int pixels = g.quarter_h * g.quarter_w, places = job.rows / (g.h * g.w) * pixels;
+  T sums[ROWS][COLUMNS] = {};
+  int from, to;
+  share_of(of.depth(g), tile.split, job.splits, from, to);
+  for (int p = 0; p < job.pairs; p++) {
+    const ReachingOutputs<T> left{job.dy[p].of(tile.task), g, of, places};
+    const ReachingWeights<T> right{job.weight[p].of(tile.task), g, of};
+    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+  }
+  write(job, tile, sums, [&](int m) {
+    if (m >= places) return -1;
+    int pixel, column;
+    const int sample = g.by_quarter_pixels.split(m, pixel);
+    const int row = g.by_quarter_w.split(pixel, column);
+    const int h = of.h + g.stride * row, w = of.w + g.stride * column;
+    return h < g.h && w < g.w ? (sample * g.h + h) * g.w + w : -1;
+  });
+}
+
+// Both products of a backward pass: the first `input_blocks` blocks compute dx, the others dW and db.
+template <typename T, int ROWS, int COLUMNS>
+__global__ void __launch_bounds__(PRODUCT_THREADS) convolve_backward(Product<T> dx, Product<T> dw, int input_blocks) {
+  __shared__ __align__(16) T shared[tile_values<ROWS, COLUMNS>];
+  const int block = blockIdx.x;
+  if (block < input_blocks) {
+    input_tile<T, ROWS, COLUMNS>(dx, block, shared);
+  } else {
+    weight_tile<T, ROWS, COLUMNS>(dw, block - input_blocks, shared);
+  }
+}
+
+// result = the splits' parts, added in order.
+template <typename T>
+__global__ void __launch_bounds__(256) add_splits(Product<T> job, int blocks) {
+  const long long task = blockIdx.x / blocks;
+  const long long at = static_cast<long long>(blockIdx.x % blocks) * blockDim.x + threadIdx.x;
+  const long long size = static_cast<long long>(job.rows) * job.columns;
+  if (at >= size) return;
+  const T* part = job.partial + task * job.splits * size + at;
+  T sum = part[0];
+  for (int split = 1; split < job.splits; split++) sum += part[split * size];
+  job.result.of(task)[at] = passed(job.rectified ? rectify(sum) : sum, job.mask.of(task), at);
+}

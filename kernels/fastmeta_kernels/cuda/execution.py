@@ -1,0 +1,143 @@
+"""Programs in their arenas: the latest are kept, filled, run and read.
+
+A program runs launch by launch the first time and as a CUDA graph from the second time on.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta_kernels.cuda import machine
+from fastmeta_kernels.cuda.program import Program
+from fastmeta_kernels.cuda.recording import ALIGNMENT
+from fastmeta_kernels.cuda.request import Request
+
+MOST_PROGRAMS = 8
+_programs: OrderedDict[tuple[int, Request], Execution] = OrderedDict()
+_lock = threading.Lock()
+
+
+class Execution:
+    """A program and its arena on the current device."""
+
+    def __init__(self, request: Request) -> None:
+        recording = Program(request).recording
+        memory = machine.allocate(recording.size + ALIGNMENT)
+        base = -(-memory.data.ptr // ALIGNMENT) * ALIGNMENT
+        self._arena = memory[base - memory.data.ptr :]
+        self.program = Program(request, base, recording.sizes)
+        self._inputs, self._results = recording.sizes["inputs"], recording.sizes["results"]
+        self._staging = np.frombuffer(machine.pinned(self._inputs), np.uint8, self._inputs)
+        self._runs = 0
+        self._graph: Any = None
+
+    def __call__(self, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
+        """Fill the named inputs, run, and give copies of the named results."""
+        on_device = {}
+        for name, value in inputs.items():
+            if isinstance(value, np.ndarray):
+                view = self._view(self._staging, name)
+                view[...] = value.reshape(view.shape)
+            else:
+                on_device[name] = value
+        self._arena[: self._inputs].set(self._staging)
+        for name, value in on_device.items():
+            view = self._view(self._arena, name)
+            view[...] = value.reshape(view.shape)
+        self.replay()
+        out = self._arena[self._inputs : self._inputs + self._results].get()
+        return [self._view(out, name, self._inputs) for name in results]
+
+    def _view(self, memory: Any, name: str, start: int = 0) -> Any:
+        """A slot in memory that begins `start` bytes behind the arena's beginning."""
+        slot = self.program.slots[name]
+        if 0 in slot.shape:
+            return np.empty(slot.shape, slot.dtype)
+        first = slot.offset - start
+        size = math.prod(slot.shape) * slot.dtype.itemsize
+        return memory[first : first + size].view(slot.dtype).reshape(slot.shape)
+
+    def replay(self) -> None:
+        """Compute once more on what the arena holds, in the current stream; returns before it is done."""
+        self._runs += 1
+        if self._runs == 1:
+            self._launch()
+            return
+        if self._graph is None:
+            stream = machine.cupy().cuda.Stream(non_blocking=True)
+            with stream:
+                stream.begin_capture()
+                self._launch()
+                self._graph = stream.end_capture()
+        self._graph.launch()
+
+    def _launch(self) -> None:
+        for launch in self.program.recording.launches:
+            function, threads = machine.function(launch.kernel)
+            if launch.shared > machine.DEFAULT_SHARED:
+                function.max_dynamic_shared_size_bytes = launch.shared
+            block = (launch.threads or threads,)
+            function((launch.blocks,), block, launch.arguments, shared_mem=launch.shared)
+
+
+def run(request: Request, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
+    """Results of a request; raises MemoryError, naming a meta-batch that fits, where the device is too small."""
+    key = machine.cupy().cuda.runtime.getDevice(), request
+    with _lock:
+        execution = _programs.pop(key, None) or _fitting(request)
+        _programs[key] = execution
+        while len(_programs) > MOST_PROGRAMS:
+            _programs.popitem(last=False)
+        return execution(inputs, results)
+
+
+def latest() -> Execution:
+    """What the last call ran."""
+    return next(reversed(_programs.values()))
+
+
+def clear() -> None:
+    """Forget all programs and give their memory back."""
+    with _lock:
+        _programs.clear()
+
+
+def _fitting(request: Request) -> Execution:
+    try:
+        return Execution(request)
+    except MemoryError:
+        _programs.clear()
+    try:
+        return Execution(request)
+    except MemoryError as error:
+        free = machine.free_bytes()
+        needed = Program(request).recording.size
+        fits = _most_tasks(request, free)
+        advice = f"At most {fits} tasks fit: use a smaller meta-batch" if fits else "Not even one task fits"
+        advice += ', or memory="recompute".' if request.kind == "meta_gradient" and request.stash else "."
+        raise MemoryError(
+            f"{request.tasks} tasks need {needed / 2**30:.2f} GiB on the device, which has {free / 2**30:.2f} GiB "
+            f"free. {advice}"
+        ) from error
+
+
+def _most_tasks(request: Request, free: int) -> int:
+    low, high = 0, request.tasks  # low fits, high does not
+    while high - low > 1:
+        tasks = (low + high) // 2
+        smaller = request._replace(
+            tasks=tasks,
+            thetas=tasks if request.thetas > 1 else 1,
+            directions=tasks if request.directions > 1 else 1,
+        )
+        if Program(smaller).recording.size + ALIGNMENT <= free:
+            low = tasks
+        else:
+            high = tasks
+    return low

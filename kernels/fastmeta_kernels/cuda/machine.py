@@ -1,0 +1,89 @@
+"""The device as the launcher sees it: CuPy, found late; compiled kernels; arenas; errors that say what to do."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastmeta_kernels.contract import DeviceError
+from fastmeta_kernels.cuda import kernel_table, sources
+
+OLDEST = 80  # compute capability: the oldest one that tests compile for
+OPTIONS = ("--std=c++17",)
+DEFAULT_SHARED = 48 * 1024  # bytes of shared memory that a block may have without asking
+
+
+@cache
+def cupy() -> ModuleType:
+    """CuPy with a device that can run the kernels.
+
+    Raises ModuleNotFoundError without CuPy, DeviceError without driver or device, or where the device is too old.
+    """
+    try:
+        module = importlib.import_module("cupy")
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            'device="cuda" needs CuPy, which is not installed: pip install "fastmeta[cuda13]".'
+        ) from error
+    runtime = module.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if runtime.driverGetVersion() == 0:
+            raise DeviceError('device="cuda" needs an NVIDIA driver; none is loaded. Use device="cpu".') from error
+        raise DeviceError(
+            f'device="cuda" cannot use the driver: {error}. Update it (CUDA 13 needs 580 or newer), '
+            'pip install "fastmeta[cuda12]", or use device="cpu".'
+        ) from error
+    if not count:
+        raise DeviceError('device="cuda" needs an NVIDIA GPU; the driver reports none. Use device="cpu".')
+    capability = int(module.cuda.Device().compute_capability)
+    if capability < OLDEST:
+        raise DeviceError(
+            f'device="cuda" needs compute capability {OLDEST / 10} or newer; this GPU has {capability / 10}. '
+            'Use device="cpu".'
+        )
+    return module
+
+
+@cache
+def module(scalar: str) -> Any:
+    """The kernels for "float" or "double"; CuPy compiles them on first use and keeps them on disk."""
+    names = kernel_table.instances(scalar)
+    return cupy().RawModule(code=sources.source(), options=OPTIONS, name_expressions=names)
+
+
+@cache
+def function(name: str) -> tuple[Any, int]:
+    """A kernel by its name expression, and its threads a block."""
+    scalar = "float" if "<float" in name else "double"
+    kernel = kernel_table.KERNELS[name.replace(scalar, "{T}", 1)]
+    return module(scalar).get_function(name), kernel.threads
+
+
+def allocate(size: int) -> Any:
+    """`size` bytes on the device; MemoryError where they do not fit."""
+    cp = cupy()
+    try:
+        return cp.empty(size, np.uint8)
+    except cp.cuda.memory.OutOfMemoryError:
+        cp.get_default_memory_pool().free_all_blocks()
+    try:
+        return cp.empty(size, np.uint8)
+    except cp.cuda.memory.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+
+
+def pinned(size: int) -> Any:
+    """A buffer of host memory that copies to the device at full speed."""
+    return cupy().cuda.alloc_pinned_memory(max(size, 1))
+
+
+def free_bytes() -> int:
+    """Device memory that nobody uses, that of CuPy's pool included."""
+    cp = cupy()
+    return int(cp.cuda.runtime.memGetInfo()[0] + cp.get_default_memory_pool().free_bytes())

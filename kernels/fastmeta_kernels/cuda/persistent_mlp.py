@@ -1,0 +1,112 @@
+"""The persistent path: which networks take it, and its single launch; see persistent_mlp.cuh.
+
+A network takes it if it is an MLP of at most 8 linear layers, with biases and at most one activation between two, whose
+parameters (three copies) and samples fit into `MOST_SHARED` bytes of shared memory: two blocks a multiprocessor.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.cuda.layout import Layout
+from fastmeta_kernels.cuda.passes import TaskData
+from fastmeta_kernels.cuda.recording import Array, Recording, struct
+from fastmeta_kernels.cuda.request import Request
+
+MOST_LAYERS, MOST_SHARED, MOST_CHUNKS = 8, 96 * 1024, 4096
+TILE = 4
+
+
+class Mlp(NamedTuple):
+    """Widths of the positions, and the activation behind each linear layer (0 for none)."""
+
+    widths: tuple[int, ...]
+    activations: tuple[int, ...]
+    theta_at: tuple[int, ...]
+
+
+def mlp(network: Layout) -> Mlp | None:
+    """The network as an MLP; None where it is none."""
+    widths, activations, places = [network.layers[0].inputs], [], []
+    for layer in network.layers:
+        if layer.kind == lt.LINEAR and layer.bias >= 0:
+            widths.append(layer.outputs)
+            activations.append(lt.RELU if layer.relu else 0)
+            places.append(layer.weight)
+        elif layer.kind in (lt.RELU, lt.TANH, lt.SOFTPLUS) and activations and not activations[-1]:
+            activations[-1] = layer.kind
+        else:
+            return None
+    return Mlp(tuple(widths), tuple(activations), tuple(places)) if len(activations) <= MOST_LAYERS else None
+
+
+def plan(network: Layout, samples: int, itemsize: int) -> tuple[Any, int, int] | None:
+    """A `struct Mlp` with sizes and places, a block's bytes of shared memory, its threads; None if it does not fit."""
+    shape = mlp(network)
+    if shape is None:
+        return None
+    widths, layers = shape.widths, len(shape.activations)
+    stride = TILE * (-(-samples // TILE) | 1)
+    sizes = [(i + 1) * (o | 1) for i, o in pairwise(widths)]
+    weights_at = [0, *accumulate(sizes)]
+    padded = TILE * -(-weights_at[-1] // TILE)
+    tiles = max(-(-width // TILE) for width in widths) * -(-samples // TILE)
+    threads = max(64, min(256, 1 << (tiles - 1).bit_length()))
+
+    used = 0
+
+    def take(count: int) -> int:
+        nonlocal used
+        start, used = used, used + TILE * -(-count // TILE)
+        return start
+
+    copies = {name: take(padded) for name in ("phi_at", "v_at", "direction_at")}
+    kinds = ("values_at", "deltas_at", "tangents_at", "delta_tangents_at")
+    places = {name: [take((width + 1) * stride) for width in widths] for name in kinds}
+    losses = take(max(stride, threads))
+    if used * itemsize > MOST_SHARED:
+        return None
+    arrays = {"widths": widths, "activations": shape.activations, "theta_at": shape.theta_at, **places}
+    arrays["weights_at"] = tuple(weights_at[:-1])
+    job = struct("Mlp", layers=layers, padded=padded, sample_stride=stride, losses_at=losses, **copies)
+    for name, values in arrays.items():
+        job[name][: len(values)] = values
+    return job, used * itemsize, threads
+
+
+def record(
+    recording: Recording,
+    network: Layout,
+    request: Request,
+    theta: Array,
+    support: TaskData,
+    query: TaskData,
+    arrays: dict[str, Any],
+) -> tuple[int, Array, Array, int] | None:
+    """Record a request's launch: how many chunks, their sums of gradients and of d Q / d alpha, and the latter's size.
+
+    None, and nothing recorded, where the network does not take this path.
+    """
+    found = plan(network, max(support.samples, query.samples), request.dtype.itemsize)
+    if found is None:
+        return None
+    job, shared, threads = found
+    chunks, (rows, rates), parameters = min(request.tasks, MOST_CHUNKS), request.rates, network.parameters
+    places = rows * (1 if rates == 1 else parameters)
+    steps = recording.take(chunks * request.steps * int(job["padded"]))
+    gradient, along = (recording.array(chunks, count) for count in (parameters, places))
+    start, stop = request.adapted
+    sizes = {"tasks": request.tasks, "chunks": chunks, "parameters": parameters, "steps": request.steps}
+    sizes |= {"exact": request.order == 2, "samples": support.samples, "query_samples": query.samples}
+    sizes |= {"outputs": network.outputs, "rate_rows": rows, "rate_count": rates, "start": start, "stop": stop}
+    arrays = arrays | {"theta": theta, "steps_of_block": steps}
+    arrays |= {"gradient": gradient.address, "rates_gradient": along.address}
+    for prefix, data in (("", support), ("query_", query)):
+        members = {"x": data.x, "targets": data.targets, "weights": data.weights, "labels": data.labels}
+        arrays |= {prefix + name: array for name, array in members.items()}
+    for name, value in (sizes | arrays).items():
+        job[name] = value
+    recording.launch("mlp_meta_gradient", chunks, job, threads=threads, shared=shared)
+    return chunks, gradient, along, places

@@ -1,0 +1,162 @@
+"""Launches of linear and convolution layers: which products make up each of the four functions; see convolution.cuh."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmeta_kernels.cuda.kernel_table import TILES
+from fastmeta_kernels.cuda.layout import Layer
+from fastmeta_kernels.cuda.recording import NONE, Array, Recording, struct
+
+SIDE, DEPTH = 16, 16  # threads along a tile, summed places of a stage: as in product.cuh
+FULL = 2 * 132  # blocks that fill a large GPU; a constant, so that results do not depend on the machine
+FEW = 66  # up to here a product is worth splitting
+MOST_SPLITS, LEAST_STAGES = 16, 4
+
+
+class Pair(NamedTuple):
+    """The factors of one product; `ones` is what the bias is multiplied with."""
+
+    x: Array = NONE
+    weight: Array = NONE
+    dy: Array = NONE
+    ones: int = 0
+
+
+def divisor(n: int) -> Any:
+    """The multiplier and shift of a division by n; see `Divisor` in base.cuh."""
+    bits = 31 + max(0, (n - 1).bit_length())
+    return struct("Divisor", divisor=n, multiplier=-(-(1 << bits) // n) & 0xFFFFFFFF, shift=max(0, bits - 32))
+
+
+def convolve(
+    recording: Recording, layer: Layer, tasks: int, samples: int, pairs: list[Pair], result: Array, mask: Array = NONE
+) -> None:
+    """y = sum_p R(x_p) [W_p; b_p]; behind a fused ReLU rectified, or, with a mask, where the mask is positive."""
+    size = _Size(samples * layer.out_h * layer.out_w, layer.out_c, _taps(layer))
+    rectified = layer.relu and mask == NONE
+    tile = min(TILES, key=lambda t: size.padded(t))
+    job, blocks = _job(recording, layer, tasks, size, tile, 1, pairs, result, mask, rectified)
+    recording.launch(f"convolve, {tile[0]}, {tile[1]}", blocks, job)
+    _add_splits(recording, tasks, job)
+
+
+def convolve_backward(
+    recording: Recording,
+    layer: Layer,
+    tasks: int,
+    samples: int,
+    inputs: list[Pair],
+    weights: list[Pair],
+    dx: Array,
+    dweight: Array,
+    mask: Array,
+) -> None:
+    """dx = sum_p R^T(dy_p W_p^T), unless it is NONE, and [dW; db] = sum_p [R(x_p) 1]^T dy_p, in one launch."""
+    places = samples * layer.out_h * layer.out_w
+    weight_size = _Size(_taps(layer), layer.out_c, places)
+    quarter = _quarter(layer)
+    reaching = (-(-layer.kernel // layer.stride)) ** 2 * layer.out_c
+    input_size = _Size(samples * quarter[0] * quarter[1], layer.c, reaching)
+    sizes = [weight_size] if dx == NONE else [weight_size, input_size]
+    tile = min(TILES, key=lambda t: sum(size.padded(t) for size in sizes))
+    scratch = 0
+    input_job, input_blocks = struct("Product"), 0
+    if dx != NONE:
+        classes = layer.stride**2
+        input_job, input_blocks = _job(recording, layer, tasks, input_size, tile, classes, inputs, dx, mask, False)
+        input_job["rows"] = samples * layer.h * layer.w
+        scratch = _partial_values(input_job, tasks)
+    job, blocks = _job(recording, layer, tasks, weight_size, tile, 1, weights, dweight, NONE, False)
+    both = recording.scratch(scratch + _partial_values(job, tasks))
+    input_job["partial"], job["partial"] = both, both + scratch * recording.dtype.itemsize
+    kernel = f"convolve_backward, {tile[0]}, {tile[1]}"
+    recording.launch(kernel, input_blocks + blocks, input_job, job, np.int32(input_blocks))
+    if dx != NONE:
+        _add_splits(recording, tasks, input_job)
+    _add_splits(recording, tasks, job)
+
+
+class _Size(NamedTuple):
+    rows: int
+    columns: int
+    depth: int
+
+    def tiles(self, tile: tuple[int, int]) -> tuple[int, int]:
+        return -(-self.rows // (tile[0] * SIDE)), -(-self.columns // (tile[1] * SIDE))
+
+    def padded(self, tile: tuple[int, int]) -> int:
+        """Multiplications and loads of a thread, over all tiles, those of padding included."""
+        rows, columns = self.tiles(tile)
+        return rows * columns * (tile[0] * tile[1] + tile[0] + tile[1]) * self.depth
+
+
+def _job(
+    recording: Recording,
+    layer: Layer,
+    tasks: int,
+    size: _Size,
+    tile: tuple[int, int],
+    classes: int,
+    pairs: list[Pair],
+    result: Array,
+    mask: Array,
+    rectified: bool,
+) -> tuple[Any, int]:
+    row_tiles, column_tiles = size.tiles(tile)
+    blocks = tasks * classes * row_tiles * column_tiles
+    stages = -(-size.depth // DEPTH)
+    splits = max(1, min(-(-FULL // blocks), stages // LEAST_STAGES, MOST_SPLITS)) if blocks <= FEW else 1
+    job = struct("Product", pairs=len(pairs), result=result, mask=mask, rectified=rectified, window=_window(layer))
+    for i, pair in enumerate(pairs):
+        job["x"][i], job["weight"][i], job["dy"][i], job["ones"][i] = pair
+    job["rows"], job["columns"], job["depth"] = size
+    job["row_tiles"], job["column_tiles"], job["splits"] = row_tiles, column_tiles, splits
+    job["partial"] = recording.scratch(_partial_values(job, tasks))
+    return job, blocks * splits
+
+
+def _partial_values(job: Any, tasks: int) -> int:
+    splits = int(job["splits"])
+    return tasks * splits * int(job["rows"]) * int(job["columns"]) if splits > 1 else 0
+
+
+def _add_splits(recording: Recording, tasks: int, job: Any) -> None:
+    if job["splits"] > 1:
+        blocks = -(-int(job["rows"]) * int(job["columns"]) // 256)
+        recording.launch("add_splits", tasks * blocks, job, np.int32(blocks))
+
+
+def _taps(layer: Layer) -> int:
+    return layer.kernel**2 * layer.c + (layer.bias >= 0)
+
+
+def _quarter(layer: Layer) -> tuple[int, int]:
+    return -(-layer.h // layer.stride), -(-layer.w // layer.stride)
+
+
+def _window(layer: Layer) -> Any:
+    quarter_h, quarter_w = _quarter(layer)
+    return struct(
+        "Window",
+        h=layer.h,
+        w=layer.w,
+        c=layer.c,
+        out_h=layer.out_h,
+        out_w=layer.out_w,
+        out_c=layer.out_c,
+        kernel=layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+        quarter_h=quarter_h,
+        quarter_w=quarter_w,
+        by_c=divisor(layer.c),
+        by_kernel=divisor(layer.kernel),
+        by_out_c=divisor(layer.out_c),
+        by_out_w=divisor(layer.out_w),
+        by_out_pixels=divisor(layer.out_h * layer.out_w),
+        by_quarter_w=divisor(quarter_w),
+        by_quarter_pixels=divisor(quarter_h * quarter_w),
+    )

@@ -1,0 +1,56 @@
+"""What a call computes, but for its numbers: sizes, and which arrays there are."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmeta_kernels.contract import PrototypeHead
+from fastmeta_kernels.cuda.layout import layout
+
+STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
+
+
+class SetShape(NamedTuple):
+    """N samples of each task, with labels or targets, weighted or not."""
+
+    samples: int
+    labelled: bool
+    weighted: bool
+
+
+class Request(NamedTuple):
+    """What to compute, but for the numbers: calls with equal requests run the same launches."""
+
+    kind: str  # a function of the contract
+    table: bytes
+    dtype: np.dtype[Any]
+    tasks: int
+    query: SetShape  # the only set, but for meta_gradient
+    support: SetShape | None = None
+    thetas: int = 1  # 1 or T
+    directions: int = 1
+    steps: int = 0
+    rates: tuple[int, int] = (1, 1)
+    adapted: tuple[int, int] = (0, 0)
+    order: int = 2
+    stash: bool = True
+    head: PrototypeHead | None = None
+    width: int = 0  # of embeddings that no network gives
+
+
+class Slot(NamedTuple):
+    """An array of the arena, at a byte offset."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def stashes(request: Request) -> bool:
+    """Whether "auto" keeps the activations of every inner step of a meta_gradient request."""
+    assert request.support is not None
+    values = sum(layer.outputs for layer in layout(request.table).layers)
+    samples = request.tasks * request.support.samples
+    return 2 * values * samples * request.steps * request.dtype.itemsize <= STASH_BYTES

@@ -1,0 +1,53 @@
+"""The CUDA C++ beside this file: one translation unit, and its parameter structs as NumPy dtypes.
+
+A kernel takes structs by value. Their definition in C++ is the only one: `struct_dtype` reads it, so that Python fills
+the same bytes. Members are pointers, `int`, `unsigned`, `long long`, `double`, other structs, and arrays of these.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+_LAYERED = ("product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
+FILES = ("base", *_LAYERED, "prototypes", "mlp_loss", "mlp", "persistent_mlp")
+
+_INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
+_STRUCT = r"struct {name} \{{\n(.*?)\n\}};"
+_MEMBER = re.compile(r"^  (\w[\w<> ]*?)(\*?) (\w+(?:\[\d+\])?(?:, \w+(?:\[\d+\])?)*);", re.MULTILINE)
+_SCALARS = {"int": np.int32, "unsigned": np.uint32, "long long": np.int64, "double": np.float64}
+
+
+@cache
+def source() -> str:
+    """All files, in the order of FILES, as one text without includes; line numbers are those of the files."""
+    parts = []
+    for name in FILES:
+        text = (FOLDER / f"{name}.cuh").read_text("utf-8")
+        parts.append(f'#line 1 "{name}.cuh"\n' + _INCLUDE.sub("\n", text))
+    return "".join(parts)
+
+
+@cache
+def struct_dtype(name: str) -> np.dtype[np.void]:
+    """The layout of struct `name`, the same for any T."""
+    found = re.search(_STRUCT.format(name=name), source(), re.DOTALL)
+    if found is None:
+        raise KeyError(name)
+    fields = []
+    for kind, pointer, members in _MEMBER.findall(found[1]):
+        for member in members.split(","):
+            label, _, count = member.strip().lstrip("*").partition("[")
+            shape = (int(count.rstrip("]")),) if count else ()
+            fields.append((label, np.dtype(np.uint64) if pointer else _dtype(kind), shape))
+    return np.dtype(fields, align=True)
+
+
+def _dtype(kind: str) -> np.dtype[np.generic]:
+    if kind in _SCALARS:
+        return np.dtype(_SCALARS[kind])
+    return struct_dtype(kind.split("<")[0])

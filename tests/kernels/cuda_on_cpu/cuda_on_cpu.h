@@ -1,0 +1,232 @@
+// Runs CUDA C++ kernels on the CPU, so that their source can be tested where there is no GPU: blocks one after another.
+//
+// By default the threads of a block are fibers on one OS thread. Between two barriers they run in an order that
+// `set_order` chooses (0 forwards, 1 backwards, else shuffled by that seed): a missing barrier gives wrong numbers in
+// some order. With -DREAL_THREADS each is an OS thread, for ThreadSanitizer and AddressSanitizer.
+// Dynamic shared memory starts as NaN. Barriers that only some threads reach, or two different ones at once, abort.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <tuple>
+#include <utility>
+#include <vector>
+#ifdef REAL_THREADS
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#else
+#include <csetjmp>
+#include <ucontext.h>
+#endif
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __restrict__
+#define __shared__ static
+#define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(on_cpu::block.shared)
+
+using std::max;
+using std::min;
+
+struct Index {
+  unsigned x = 0, y = 0, z = 0;
+};
+
+namespace on_cpu {
+
+struct Thread {
+  Index index;
+  int barrier = 0;  // line of the barrier where it waits
+  bool done = false;
+#ifndef REAL_THREADS
+  ucontext_t context;
+  std::jmp_buf place;
+  bool started = false;
+  std::unique_ptr<char[]> stack;
+#endif
+};
+
+struct Block {
+  Index index;
+  unsigned threads = 0;
+  char* shared = nullptr;
+  void (*body)(void*) = nullptr;
+  void* arguments = nullptr;
+#ifdef REAL_THREADS
+  std::mutex lock;
+  std::condition_variable changed;
+  unsigned waiting = 0, alive = 0, round = 0;
+#else
+  std::jmp_buf scheduler;
+  std::vector<std::unique_ptr<Thread>> pool;
+#endif
+};
+
+inline Block block;
+inline Index grid, shape;
+inline int order = 0;
+#ifdef REAL_THREADS
+inline thread_local Thread* current = nullptr;
+#else
+inline Thread* current = nullptr;
+#endif
+
+[[noreturn]] inline void fail(const char* what, int line) {
+  std::fprintf(stderr, "cuda_on_cpu: %s (line %d, block %u)\n", what, line, block.index.x);
+  std::abort();
+}
+
+#ifdef REAL_THREADS
+
+inline void wait_at(int) {
+  std::unique_lock<std::mutex> held(block.lock);
+  const unsigned round = block.round;
+  if (++block.waiting == block.alive) {
+    block.waiting = 0;
+    block.round++;
+    block.changed.notify_all();
+  } else {
+    block.changed.wait(held, [&] { return block.round != round; });
+  }
+}
+
+inline void run_block() {
+  block.alive = block.threads;
+  block.waiting = 0;
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < block.threads; i++) {
+    threads.emplace_back([i] {
+      Thread mine;
+      mine.index.x = i;
+      current = &mine;
+      block.body(block.arguments);
+      std::lock_guard<std::mutex> held(block.lock);
+      if (--block.alive && block.waiting == block.alive) {
+        block.waiting = 0;
+        block.round++;
+      }
+      block.changed.notify_all();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+#else
+
+inline void leave() {
+  Thread* thread = current;
+  if (!_setjmp(thread->place)) _longjmp(block.scheduler, 1);
+}
+
+inline void wait_at(int line) {
+  current->barrier = line;
+  leave();
+}
+
+inline void fiber() {
+  for (;;) {
+    block.body(block.arguments);
+    current->done = true;
+    leave();
+  }
+}
+
+inline void enter(Thread* thread) {
+  current = thread;
+  if (_setjmp(block.scheduler)) return;
+  if (thread->started) _longjmp(thread->place, 1);
+  constexpr size_t STACK = 64 << 10;
+  thread->started = true;
+  thread->stack.reset(new char[STACK]);
+  getcontext(&thread->context);
+  thread->context.uc_stack.ss_sp = thread->stack.get();
+  thread->context.uc_stack.ss_size = STACK;
+  thread->context.uc_link = nullptr;
+  makecontext(&thread->context, fiber, 0);
+  setcontext(&thread->context);
+}
+
+inline void run_block() {
+  while (block.pool.size() < block.threads) block.pool.emplace_back(new Thread);
+  std::vector<Thread*> live;
+  for (unsigned i = 0; i < block.threads; i++) {
+    Thread* thread = block.pool[i].get();
+    thread->index.x = i;
+    thread->done = false;
+    live.push_back(thread);
+  }
+  std::minstd_rand random(order + 1);
+  while (!live.empty()) {
+    if (order == 1) std::reverse(live.begin(), live.end());
+    if (order > 1) std::shuffle(live.begin(), live.end(), random);
+    for (Thread* thread : live) {
+      thread->barrier = 0;
+      enter(thread);
+    }
+    const size_t before = live.size();
+    live.erase(std::remove_if(live.begin(), live.end(), [](Thread* t) { return t->done; }), live.end());
+    if (live.empty()) break;
+    if (live.size() != before) fail("some threads ended while others wait at a barrier", live[0]->barrier);
+    for (Thread* thread : live) {
+      if (thread->barrier != live[0]->barrier) fail("threads wait at different barriers", thread->barrier);
+    }
+  }
+}
+
+#endif
+
+// Calls kernel(arguments...) for every thread of every block; `pointers` holds the address of each argument.
+template <typename... A, size_t... I>
+void launch(void (*kernel)(A...), unsigned blocks, unsigned threads, size_t shared, void** pointers,
+            std::index_sequence<I...>) {
+  const auto call = [&] { kernel(*static_cast<std::remove_reference_t<A>*>(pointers[I])...); };
+  using Call = decltype(call);
+  std::vector<double> memory(shared / sizeof(double) + 1);
+  block.shared = reinterpret_cast<char*>(memory.data());
+  block.threads = threads;
+  block.arguments = const_cast<void*>(static_cast<const void*>(&call));
+  block.body = [](void* arguments) { (*static_cast<Call*>(arguments))(); };
+  grid.x = blocks;
+  shape.x = threads;
+  for (unsigned i = 0; i < blocks; i++) {
+    std::memset(static_cast<void*>(memory.data()), 0xff, memory.size() * sizeof(double));
+    block.index.x = i;
+    run_block();
+  }
+}
+
+template <typename... A>
+void launch(void (*kernel)(A...), unsigned blocks, unsigned threads, size_t shared, void** pointers) {
+  launch(kernel, blocks, threads, shared, pointers, std::index_sequence_for<A...>{});
+}
+
+}  // namespace on_cpu
+
+#define threadIdx (on_cpu::current->index)
+#define blockIdx (on_cpu::block.index)
+#define blockDim (on_cpu::shape)
+#define gridDim (on_cpu::grid)
+#define __syncthreads() on_cpu::wait_at(__LINE__)
+
+inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<uint64_t>(a) * b >> 32; }
+template <typename T>
+T rsqrt(T x) {
+  return T(1) / std::sqrt(x);
+}
+using std::exp;
+using std::log;
+using std::log1p;
+using std::sqrt;
+using std::tanh;
+
+extern "C" void set_order(int order) { on_cpu::order = order; }

@@ -1,0 +1,165 @@
+"""What the CUDA backend uses of CuPy, on the CPU: NumPy memory, and kernels compiled by g++ (cuda_on_cpu.h)."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+FLAGS = ("-std=c++17", "-fPIC", "-shared", "-pthread", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off")
+
+
+class Pointer:
+    """An address on the "device"."""
+
+    def __init__(self, ptr: int) -> None:
+        self.ptr = ptr
+
+
+class ndarray(np.ndarray):
+    """A NumPy array that has what a CuPy array has."""
+
+    @property
+    def data(self) -> Pointer:
+        return Pointer(self.ctypes.data)
+
+    def set(self, values: np.ndarray) -> None:
+        assert values.dtype == self.dtype
+        assert values.shape == self.shape
+        self[...] = values
+
+    def get(self) -> np.ndarray:
+        return np.array(self, subok=False)
+
+
+class RawModule:
+    """CUDA C++ through g++; `functions` are those of the shared library."""
+
+    def __init__(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...], cpu: CuPy) -> None:
+        self.names, self.cpu = list(name_expressions), cpu
+        wrappers = "".join(
+            f'extern "C" void kernel_{i}(unsigned b, unsigned t, size_t s, void** a) '
+            f"{{ on_cpu::launch(&{name}, b, t, s, a); }}\n"
+            for i, name in enumerate(self.names)
+        )
+        text = HEADER.read_text("utf-8") + code + '\n#line 1 "wrappers"\n' + wrappers
+        self.library = ctypes.CDLL(str(compiled(text, cpu.folder, cpu.flags)))
+
+    def get_function(self, name: str) -> Any:
+        function = self.library[f"kernel_{self.names.index(name)}"]
+        function.restype = None
+
+        def call(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int = 0) -> None:
+            held = [np.array(argument) for argument in arguments]
+            pointers = (ctypes.c_void_p * len(held))(*(array.ctypes.data for array in held))
+
+            def launch() -> None:
+                assert held  # what the pointers point to
+                self.library.set_order(self.cpu.order)
+                self.cpu.launches += 1
+                function(grid[0], block[0], ctypes.c_size_t(shared_mem), pointers)
+
+            if self.cpu.captured is None:
+                launch()
+            else:
+                self.cpu.captured.append(launch)
+
+        call.max_dynamic_shared_size_bytes = 0  # type: ignore[attr-defined]
+        return call
+
+
+class Graph:
+    """Launches that can be repeated."""
+
+    def __init__(self, launches: list[Callable[[], None]]) -> None:
+        self._launches = launches
+
+    def launch(self) -> None:
+        for launch in self._launches:
+            launch()
+
+
+class CuPy(types.ModuleType):
+    """A module that stands for `cupy`. `order` is that of the threads, `memory` the bytes of the device."""
+
+    def __init__(self, folder: Path, flags: tuple[str, ...] = ("-O1",)) -> None:
+        super().__init__("cupy")
+        self.folder, self.flags, self.order, self.launches, self.memory = folder, flags, 0, 0, 1 << 40
+        self.captured: list[Callable[[], None]] | None = None
+        self.ndarray = ndarray
+        outer = self
+
+        class Stream:
+            def __init__(self, non_blocking: bool = False) -> None:
+                pass
+
+            def __enter__(self) -> None:
+                pass
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+            def begin_capture(self) -> None:
+                outer.captured = []
+
+            def end_capture(self) -> Graph:
+                launches, outer.captured = outer.captured, None
+                assert launches is not None
+                return Graph(launches)
+
+        class CUDARuntimeError(RuntimeError):
+            pass
+
+        class OutOfMemoryError(MemoryError):
+            pass
+
+        class Device:
+            compute_capability = "90"
+
+        runtime = types.SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            getDeviceCount=lambda: 1,
+            getDevice=lambda: 0,
+            driverGetVersion=lambda: 13000,
+            memGetInfo=lambda: (outer.memory, outer.memory),
+        )
+        memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+        self.cuda = types.SimpleNamespace(
+            runtime=runtime, memory=memory, Device=Device, Stream=Stream, alloc_pinned_memory=bytearray
+        )
+
+    def RawModule(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...]) -> RawModule:
+        return RawModule(code, options, name_expressions, self)
+
+    def empty(self, size: int, dtype: Any) -> ndarray:
+        if size > self.memory:
+            raise self.cuda.memory.OutOfMemoryError
+        return np.full(size, 255, dtype).view(ndarray)  # NaN in any float type
+
+    def asarray(self, values: Any) -> ndarray:
+        return np.array(values).view(ndarray)
+
+    def get_default_memory_pool(self) -> Any:
+        return types.SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
+
+
+def compiled(text: str, folder: Path, flags: tuple[str, ...]) -> Path:
+    """A shared library of C++ text, compiled unless it is in `folder`."""
+    key = hashlib.sha256((text + repr(flags)).encode()).hexdigest()[:16]
+    library = folder / f"kernels-{key}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        source, partial = folder / f"{key}-{os.getpid()}.cpp", folder / f"{key}-{os.getpid()}.so"
+        source.write_text(text, "utf-8")
+        command = [os.environ.get("CXX", "g++"), *FLAGS, *flags, str(source), "-o", str(partial)]
+        subprocess.run(command, check=True)
+        partial.rename(library)
+    return library

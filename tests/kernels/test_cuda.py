@@ -1,0 +1,247 @@
+"""The CUDA backend against the reference: its source on the CPU everywhere, and on the GPU where there is one."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import fastmeta as fm
+import fastmeta.device
+from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
+from fastmeta.networks import MLP, Network
+from fastmeta_kernels import reference
+from fastmeta_kernels.contract import Backend
+from fastmeta_kernels.cuda import execution, machine, persistent_mlp, products
+from fastmeta_kernels.layer_table import AFFINE, KIND
+from tests.cases import CASES as ALL_CASES
+from tests.cases import Case
+from tests.gradcheck import relative
+from tests.kernels.test_backends import BY_NAME, _inner, _named, _sets, _smooth_seed, _values
+
+CASES = [case for case in ALL_CASES if AFFINE not in case.network.table[:, KIND]]
+SOME = [BY_NAME[name] for name in ("mlp_odd_tanh", "norm_bias_tanh", "conv4_stride")]
+SMALL = SOME[:2]
+
+
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_equals_the_reference_in_float64(cuda, case, request):
+    weighted = len(case.name) % 2 == 0
+    expected = _values(reference, case, "float64", 0, weighted)
+    for name, value in _values(cuda, case, "float64", 0, weighted).items():
+        assert relative(value, expected[name]) <= 1e-12, name
+
+
+@pytest.mark.parametrize("case", CASES, ids=_named)
+def test_float32_equals_the_float64_reference_where_no_kink_flips(cuda, case):
+    seed = _smooth_seed(case)
+    expected = _values(reference, case, "float64", seed, False)
+    for name, value in _values(cuda, case, "float32", seed, False).items():
+        assert relative(value, expected[name]) <= 1e-5, name
+
+
+@pytest.mark.parametrize("adapt", ["all", "head"])
+@pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_rates_of_every_shape(cuda, case, kind, adapt):
+    net = case.network
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(net, "float64", kind, adapt, steps=3)
+    assert (
+        relative(cuda.adapt(net.table, theta, support, inner), reference.adapt(net.table, theta, support, inner))
+        <= 1e-12
+    )
+    for order in (1, 2):
+        ours, expected = (b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cuda, reference))
+        assert ours.rates_gradient.shape == inner.rates.shape
+        assert relative(ours, expected) <= 1e-12
+        assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_memory_modes_graphs_and_calls_give_the_same_bits(cuda, case, dtype):
+    theta, support, query = _sets(case, dtype)
+    inner = _inner(case.network, dtype, "arrays", steps=3)
+    results = [
+        cuda.meta_gradient(case.network.table, theta, support, query, inner, 2, memory)
+        for memory in ("stash", "stash", "stash", "recompute", "recompute", "auto")
+    ]
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("case", SOME, ids=_named)
+def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case):
+    theta, support, query = _sets(case, "float32", weighted=True)
+    inner = _inner(case.network, "float32", "arrays")
+    results = []
+    for cupy_on_cpu.order in (0, 1, 5):
+        results.append(cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_no_inner_step_is_the_query_gradient(cuda, case):
+    net = case.network
+    theta, support, query = _sets(case)
+    inner = _inner(net, "float64", steps=0)
+    phi, losses = cuda.adapt(net.table, theta, support, inner)
+    assert np.array_equal(phi, np.tile(theta, (case.tasks, 1)))
+    assert losses.shape == (case.tasks, 0)
+    result = cuda.meta_gradient(net.table, theta, support, query, inner)
+    query_losses, gradients = cuda.gradient(net.table, theta, query)
+    assert relative(result.query_losses, query_losses) <= 1e-14
+    assert relative(result.gradient, gradients.mean(axis=0)) <= 1e-13
+    assert result.support_losses.shape == (case.tasks, 0)
+    assert not result.rates_gradient.any()
+
+
+def test_each_call_computes_on_its_own_numbers(cuda):
+    """The second call captures a graph and the third replays it."""
+    case = BY_NAME["norm_on_vectors"]
+    for seed in range(4):
+        theta, support, query = _sets(case, seed=seed)
+        inner = _inner(case.network, "float64")
+        ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
+        assert relative(ours, expected) <= 1e-12
+
+
+@pytest.mark.parametrize("case", SMALL, ids=_named)
+def test_inputs_are_unmodified_and_results_fresh(cuda, case):
+    net = case.network
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(net, "float64", steps=1)
+    given = [theta, *support, *query, inner.rates, net.table]
+    before = [a.copy() for a in given]
+    first = cuda.meta_gradient(net.table, theta, support, query, inner)
+    kept = [a.copy() for a in first]
+    cuda.meta_gradient(net.table, 2 * theta, support, query, inner)
+    assert all(np.array_equal(a, b) for a, b in zip(given, before, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first, kept, strict=True))
+    assert {a.dtype for a in first} == {np.dtype("float64")}
+    assert {type(a) for a in first} == {np.ndarray}
+
+
+def test_the_public_functions_compute_with_it(cuda):
+    case = BY_NAME["norm_bias_tanh"]
+    theta, batch = case.make()
+    fastmeta.device.backend.cache_clear()
+    ours, expected = (fm.meta_gradient(case.network, theta, batch, 0.1, 2, device=d) for d in ("cuda", "numpy"))
+    assert relative(ours.gradient, expected.gradient) <= 1e-12
+    assert relative(ours.loss, expected.loss) <= 1e-12
+    with pytest.raises(fm.DivergenceError, match="diverged at inner step"):
+        fm.meta_gradient(case.network, theta, batch, 1e200, 2, device="cuda")
+
+
+def test_device_arrays_are_taken_as_they_are(cuda):
+    case = BY_NAME["mlp_odd_tanh"]
+    theta, support, _ = _sets(case)
+    on_device = machine.cupy().asarray
+    x, y = on_device(support.x), on_device(support.y)
+    losses = cuda.loss(case.network.table, on_device(theta), support._replace(x=x, y=y))
+    assert relative(losses, reference.loss(case.network.table, theta, support)) <= 1e-13
+
+
+def test_long_sums_are_split_over_blocks(cuda):
+    """Few tasks: depths of products and rows of batch norms are dealt to several blocks."""
+    case = BY_NAME["conv4_pool"]
+    theta, support, query = _sets(case)
+    inner = _inner(case.network, "float64")
+    ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
+    assert relative(ours, expected) <= 1e-12
+    launches = execution.latest().program.recording.launches
+    structs = [argument for launch in launches for argument in launch.arguments if argument.dtype.names]
+    assert max(job["splits"] for job in structs if "splits" in job.dtype.names) > 1
+    assert max(job["chunks"] for job in structs if "chunks" in job.dtype.names) > 1
+
+
+def test_a_constant_channel_has_no_gradient_and_an_overflow_is_no_constant(cuda):
+    case = BY_NAME["norm_first"]
+    theta, support, _ = _sets(case)
+    x = np.full_like(support.x, 0.1)
+    gradients = [b.gradient(case.network.table, theta, support._replace(x=x))[1] for b in (cuda, reference)]
+    assert relative(*gradients) <= 1e-12
+    broken = support._replace(x=support.x * 1e200)
+    assert np.isnan(cuda.loss(case.network.table, theta, broken)).all()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    image=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
+    channels=st.integers(1, 20),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 4),
+    padding=st.integers(0, 3),
+    bias=st.booleans(),
+)
+def test_convolutions_of_any_geometry(cuda_on_cpu, image, channels, kernel, stride, padding, bias):
+    """A strided layer behind another, so that dx and every tangent are needed."""
+    assume(padding < kernel <= min(image[:2]) + 2 * padding)
+    layers = [Conv2d(3, 1, 1, 0), Tanh(), Conv2d(channels, kernel, stride, padding, bias), Softplus(), GlobalMeanPool()]
+    case = Case("any", Network(layers, image), "squared_error", tasks=2, support=2, query=3)
+    theta, support, query = _sets(case)
+    inner = _inner(case.network, "float64", "arrays", steps=1)
+    ours, expected = (
+        b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda_on_cpu, reference)
+    )
+    assert relative(ours, expected) <= 1e-12
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    widths=st.lists(st.integers(1, 19), min_size=2, max_size=10),
+    activation=st.sampled_from(["relu", "tanh", "softplus"]),
+    loss=st.sampled_from(["squared_error", "cross_entropy"]),
+    sets=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kind=st.sampled_from(["scalar", "parameters", "steps_arrays"]),
+    order=st.integers(1, 2),
+    tasks=st.integers(1, 3),
+)
+def test_mlps_of_any_size(cuda_on_cpu, widths, activation, loss, sets, kind, order, tasks):
+    """Up to eight linear layers by the persistent path, nine by the layered one."""
+    case = Case("any", MLP(tuple(widths), activation), loss, tasks, *sets)
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(case.network, "float64", kind)
+    ours, expected = (
+        b.meta_gradient(case.network.table, theta, support, query, inner, order) for b in (cuda_on_cpu, reference)
+    )
+    assert relative(ours, expected) <= 1e-12
+    expected = reference.adapt(case.network.table, theta, support, inner)
+    assert relative(cuda_on_cpu.adapt(case.network.table, theta, support, inner), expected) <= 1e-12
+    kernels = {launch.kernel for launch in execution.latest().program.recording.launches}
+    assert ("mlp_meta_gradient<double>" in kernels) == (len(widths) <= 9)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
+def test_a_block_adds_up_the_tasks_of_its_chunk(cuda, monkeypatch, kind, order):
+    monkeypatch.setattr(persistent_mlp, "MOST_CHUNKS", 2)
+    execution.clear()
+    case = BY_NAME["mlp_odd_softplus"]
+    assert case.tasks == 5
+    theta, support, query = _sets(case, weighted=True)
+    inner = _inner(case.network, "float64", kind, steps=3)
+    ours, expected = (
+        b.meta_gradient(case.network.table, theta, support, query, inner, order) for b in (cuda, reference)
+    )
+    assert relative(ours, expected) <= 1e-12
+    assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+
+
+@given(st.integers(1, 2**31 - 1), st.integers(0, 2**31 - 1))
+def test_division_by_multiplication(divisor, n):
+    by = {name: int(value) for name, value in zip(("d", "m", "s"), products.divisor(divisor).item(), strict=True)}
+    assert (n if by["d"] == 1 else (n * by["m"] >> 32) >> by["s"]) == n // divisor
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Backend) if not name.startswith("_")])
+def test_every_function_has_the_signature_of_the_contract(name):
+    from fastmeta_kernels import cuda
+
+    wanted = list(inspect.signature(getattr(Backend, name)).parameters.values())[1:]
+    found = list(inspect.signature(getattr(cuda, name)).parameters.values())
+    assert [(p.name, p.default) for p in found] == [(p.name, p.default) for p in wanted]
+    assert inspect.getdoc(getattr(cuda, name))
