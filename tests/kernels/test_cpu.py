@@ -222,18 +222,3 @@ def test_an_unwritable_cache_still_imports(tmp_path):
     program = "from fastmeta_kernels import cpu; print(cpu.run.stats.cache_path, cpu.thread_count() > 0)"
     nowhere = str(tmp_path / "file" / "cache")
     assert python(program, NUMBA_CACHE_DIR=nowhere, HOME=nowhere, XDG_CACHE_HOME=nowhere) == "None True\n"
-
-
-def test_a_job_that_overflowed_leaves_nothing_behind():
-    """Neither to the next job, in what was its workspace, nor to the tasks behind one that diverged."""
-    net, rng = networks.MLP((2, 63, 5)), np.random.default_rng(0)
-    theta, y = net.init(0), rng.integers(0, 5, (3, 7))
-    small, large = (TaskSet(np.float32(scale * rng.standard_normal((3, 7, 2))), y) for scale in (1, 1e30))
-    inner = InnerLoop(30, np.full((1, 1), 0.1, np.float32), (0, net.parameter_count))
-    expected, _ = cpu.adapt(net.table, theta, small, inner)
-    overflowed, _ = cpu.adapt(net.table, theta, large, inner)
-    assert np.isnan(overflowed).any()
-    again, _ = cpu.adapt(net.table, theta, small, inner)
-    np.testing.assert_array_equal(again, expected)
-    mixed = TaskSet(np.concatenate([large.x[:1], small.x[1:]]), y)
-    np.testing.assert_array_equal(cpu.adapt(net.table, theta, mixed, inner)[0][1:], expected[1:])
