@@ -27,12 +27,12 @@ def emit_gradient(
 
 @kernel
 def run(ws, code, l, n, first, last, a, w, b, u, shift, out):
-    """AFFINE, for vectors first .. last of channels."""
+    """AFFINE, for channels first .. last, whole vectors of them."""
     cp, width = code[l, CP], VECTOR_BYTES // ws.itemsize
     second, back = code[l, ARGUMENTS + 6] != 0, code[l, ARGUMENTS + 7] != 0
     from_n, from_r = (code[l, Y_N], code[l, Y_R]) if back else (code[l, X_N], code[l, X_R])
     to_n, to_r = (code[l, X_N], code[l, X_R]) if back else (code[l, Y_N], code[l, Y_R])
-    for j in range(first * width, last * width, width):
+    for j in range(first, last, width):
         gain, level, slope = load(ws, w + j), load(ws, shift + j), load(ws, u + j)
         for i in range(n):
             for r in range(code[l, H]):
@@ -46,11 +46,11 @@ def run(ws, code, l, n, first, last, a, w, b, u, shift, out):
 
 @kernel
 def run_gradient(ws, code, l, n, first, last, x, d, x_dot, dy, w, shift, sign):
-    """AFFINE_GRADIENT, for vectors first .. last of channels."""
+    """AFFINE_GRADIENT, for channels first .. last, whole vectors of them."""
     cp, width = code[l, CP], VECTOR_BYTES // ws.itemsize
     second, add, signs = code[l, ARGUMENTS + 6] != 0, code[l, ARGUMENTS + 7] != 0, splat(sign)
     zero = splat(ws.dtype.type(0.0))
-    for j in range(first * width, last * width, width):
+    for j in range(first, last, width):
         dscale, dshift = zero, zero
         for i in range(n):
             for r in range(code[l, H]):
