@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import cache
 from typing import cast
 
 from fastmeta import checks
+from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Backend
+from fastmeta_kernels.layer_table import Table
 
 _MODULES = {"cpu": "cpu", "numpy": "reference", "cuda": "cuda"}
 DEVICES = tuple(_MODULES)
+SMALL_WORK = 50_000_000  # multiply-adds of linear layers that NumPy does before Numba and its kernels are loaded
 
 
 @cache
@@ -25,3 +29,9 @@ def backend(device: str) -> Backend:
     if device == "cuda":
         module.ready()
     return cast(Backend, module)
+
+
+def starts_faster_with_numpy(table: Table, passes: int) -> bool:
+    """Whether so many forward and backward passes of one sample are done before Numba would be ready."""
+    plain = not {lt.CONVOLUTION, lt.MAX_POOL} & set(table[:, lt.KIND].tolist())
+    return plain and "numba" not in sys.modules and passes * lt.parameter_count(table) < SMALL_WORK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks, evaluation, gradients, inputs
+from fastmeta import device as devices
 from fastmeta.adapted_model import AdaptedModel
 from fastmeta.learner import Learner, check_evaluation
 from fastmeta.networks import Network
@@ -65,8 +67,12 @@ class GradientLearner(Learner):
         steps = self.inner_steps if inner_steps is None else inputs.inner_steps(inner_steps)
         x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)
         mode = self.batch_norm_mode(batch_norm)
-        (phi,) = self.descend(x, y, weights, [steps], mode)
-        return self.model(phi, x, y.dtype.kind != "f", mode)
+        learner = self
+        if self.any_device and devices.starts_faster_with_numpy(self.net.table, y.size * (steps + 1)):
+            learner = copy.copy(self)
+            learner.device = "numpy"
+        (phi,) = learner.descend(x, y, weights, [steps], mode)
+        return learner.model(phi, x, y.dtype.kind != "f", mode)
 
     @overload
     def evaluate(

@@ -47,6 +47,7 @@ class Learner(ABC):
             raise TypeError(f"net={net!r} must be a Network, such as MLP((1, 40, 40, 1)).")
         self.net = net
         self.device = checks.choice("device", device, DEVICES)
+        self.any_device = False  # whether small work may be done elsewhere
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
         self._history: dict[str, Array] = {}
@@ -218,18 +219,22 @@ class Learner(ABC):
         return loss
 
 
-def load(path: str | os.PathLike[str], device: str = "cpu") -> Learner:
+def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
     """The learner that `save` or a checkpoint wrote, of its own class, ready to adapt and evaluate.
 
+    device: by default "cpu", but that a gradient learner adapts a small network with NumPy as long as the process has
+    not loaded Numba, which takes longer than such work; the results differ by rounding.
     Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
     names an algorithm that this fastmeta does not have.
     """
-    checks.choice("device", device, DEVICES)
+    if device is not None:
+        checks.choice("device", device, DEVICES)
     saved = checkpoints.read(path)
     with checkpoints.refused(path):
         kind = checks.choice("algorithm", saved.algorithm, Learner.algorithms)
         arguments = {n: Network.from_dict(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
-        learner = Learner.algorithms[kind](saved.net, **arguments, device=device)
+        learner = Learner.algorithms[kind](saved.net, **arguments, device=device or "cpu")
+        learner.any_device = device is None
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
     learner._restore(saved)
     return learner

@@ -447,3 +447,22 @@ def test_a_failed_fit_keeps_what_was_learned(tmp_path):
     with pytest.raises(ValueError, match="resume=True"):
         learner.fit(SINE, 1, resume=True)
     assert learner.theta is theta
+
+
+def test_a_loaded_learner_does_small_work_without_numba(tmp_path):
+    """`load` without a device adapts with NumPy until Numba is there; with one it computes where it is told."""
+    path = tmp_path / "maml.safetensors"
+    maml = fm.MAML(fm.MLP((1, 8, 1)), device="numpy").fit(fm.tasks.Sinusoid(), iterations=1)
+    maml.save(path)
+    program = (
+        "import sys, numpy as np, fastmeta as fm; x = np.linspace(-1, 1, 10)[:, None].astype('f');"
+        "model = fm.load(sys.argv[1], *sys.argv[2:]).adapt(x, np.sin(x)); model.predict(x);"
+        "print(model.device, 'numba' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+    shown = []
+    for device in ((), ("cpu",)):
+        command = [sys.executable, "-c", program, str(path), *device]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        shown.append(done.stdout)
+    assert shown == ["numpy False\n", "cpu True\n"]
