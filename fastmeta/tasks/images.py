@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.tasks.image_splits import PARTS, STEMS, Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
+from fastmeta.tasks.parts import Parts
 
 Arrays = dict[str, tuple[NDArray[Any], NDArray[Any]]]  # images (n, size, size, C) and class numbers (n,) by part
 Classes = dict[str, tuple[str, ...]]
 
 
-class Images:
+class Images(Parts):
     """N-way K-shot tasks over labelled images: `train`, `validation` and `test` with classes of their own.
 
     root: a folder in one of these layouts, or one file with everything (which needs a split):
@@ -58,21 +58,6 @@ class Images:
             raise FileNotFoundError(f'root="{root}" must exist. Give the folder or file that holds the images.')
         self._arrays, self.classes = _load(self.root, names, self.image_size, most_bytes)
         check_disjoint(f'root="{root}"', self.classes)
-
-    @cached_property
-    def train(self) -> LabelledTasks:
-        """Tasks of the training classes; built on first use, as are the other two."""
-        return self._tasks("train")
-
-    @cached_property
-    def validation(self) -> LabelledTasks:
-        """Tasks of the validation classes."""
-        return self._tasks("validation")
-
-    @cached_property
-    def test(self) -> LabelledTasks:
-        """Tasks of the test classes."""
-        return self._tasks("test")
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(names)} {part}" for part, names in self.classes.items())

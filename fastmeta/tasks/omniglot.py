@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import cached_property
 from importlib import resources
 from typing import ClassVar
 
@@ -13,11 +12,12 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, Root
+from fastmeta.tasks.parts import Parts
 
 PARTS = ("train", "validation", "test")
 
 
-class Omniglot:
+class Omniglot(Parts):
     """N-way K-shot tasks over 1,623 handwritten characters with 20 drawings each, 28x28, ink = 1, paper = 0.
 
     `train`, `validation` and `test` are task sources whose samples have shape (28, 28, 1). `characters` maps
@@ -75,21 +75,6 @@ class Omniglot:
             self.characters = vinyals_split()
         else:
             self.characters = maml_split(names, self.seed, *self.held_out)
-
-    @cached_property
-    def train(self) -> LabelledTasks:
-        """Tasks of the training characters; built on first use, as are the other two."""
-        return self._tasks("train")
-
-    @cached_property
-    def validation(self) -> LabelledTasks:
-        """Tasks of the validation characters."""
-        return self._tasks("validation")
-
-    @cached_property
-    def test(self) -> LabelledTasks:
-        """Tasks of the test characters."""
-        return self._tasks("test")
 
     def __repr__(self) -> str:
         sizes = f"ways={self.ways}, shots={self.shots}, queries={self.queries}"
