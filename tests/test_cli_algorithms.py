@@ -53,6 +53,8 @@ def test_sinusoid_run_resumes_to_the_same_bits(algorithm, tmp_path, monkeypatch)
             "LinearSchedule",
         ),
         (["imaml"], {"inner_lr": 0.1, "inner_steps": 16, "regularization": 2.0, "cg_steps": 5}, "Adam"),
+        (["fomaml", "--final-learning-rate", "1e-5"], {"learning_rate": 1e-3, "final_learning_rate": 1e-5}, "Cosine"),
+        (["reptile", "--final-learning-rate", "0.1"], {"learning_rate": 1.0, "final_learning_rate": 0.1}, "Cosine"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

@@ -78,12 +78,18 @@ def images(options: Settings) -> Settings:
 
 
 def optimizer(settings: Settings) -> Optimizer:
-    """Adam; along a cosine for MAML++, halved after each 2,000 updates for ProtoNet; for Reptile SGD in a line to 0."""
+    """Adam; along a cosine for MAML++, halved after each 2,000 updates for ProtoNet; for Reptile SGD in a line to 0.
+
+    A run's `final_learning_rate` stands for the end of a cosine in their place.
+    """
     rate, steps = settings["learning_rate"], max(settings["iterations"], 1)
-    if settings["algorithm"] == "reptile":
-        return fm.SGD(fm.LinearSchedule(rate, 0.0, steps))
+    final = settings.get("final_learning_rate")
     if settings["algorithm"] == "maml++":
-        return fm.Adam(fm.CosineSchedule(rate, rate / 100, steps))
+        final = final or rate / 100
+    if settings["algorithm"] == "reptile":
+        return fm.SGD(fm.CosineSchedule(rate, final, steps) if final else fm.LinearSchedule(rate, 0.0, steps))
+    if final:
+        return fm.Adam(fm.CosineSchedule(rate, final, steps))
     return fm.Adam(fm.StepSchedule(rate, 0.5, 2000) if settings["algorithm"] == "protonet" else rate)
 
 

@@ -48,6 +48,7 @@ def training_options(recipe: dict[str, str | int | float | None], notes: dict[st
             Rate(),
             "Rate of the meta-updates; falls with reptile and maml++.  [default: 1e-3; reptile 1]",
         ),
+        ("final-learning-rate", Rate(), "Where that rate ends, along a cosine over the iterations.  [default: none]"),
         ("inner-lr", Rate(), "Rate of the inner steps, with which a task is learned."),
         ("inner-steps", Whole(), "Inner steps in training."),
         ("evaluation-steps", Wholes(0), "Inner steps at evaluation; several as in 0,1,5,10."),
