@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
-from fastmeta_kernels.cpu import job, prototype_layout
+from fastmeta_kernels.cpu import job, prototype_layout, winograd_layout
 from fastmeta_kernels.cpu._jit import compile_linked
 from fastmeta_kernels.cpu.batch import run, run_alone, run_shared
 from fastmeta_kernels.cpu.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
@@ -22,6 +22,7 @@ from fastmeta_kernels.cpu.product import compile_product
 from fastmeta_kernels.cpu.program import program
 from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
+from fastmeta_kernels.cpu.schedule import Program
 from fastmeta_kernels.layer_table import Table
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 MOST_STEPS = 1000  # of one program: `adapt` runs it again for more
 SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
+WINOGRAD = winograd_layout.CHOSEN
 _PROCESS = os.getpid()
 _lock = threading.Lock()
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
@@ -182,6 +184,7 @@ def _run(
         kind, table.tobytes(), dtype.itemsize, support.x.shape[1], query.x.shape[1], loss_kind,
         support.weights is not None, query.weights is not None, inner.steps, order, memory, inner.rates.shape,
         inner.adapted, () if inner.stepwise is None else inner.stepwise.blocks, losses, head,
+        WINOGRAD,
     )  # fmt: skip
     plan = program(request)
     chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
@@ -210,7 +213,7 @@ def _run(
     fields += [plan.schedule.ctypes.data, len(plan.schedule)]
     for array, a_task, a_chunk in streams:
         fields += [array.ctypes.data, array.strides[0] * a_task, array.strides[0] * a_chunk]
-    _launch(request, plan.workspace, plan.work, np.array([fields], np.int64), dtype)
+    _launch(request, plan, np.array([fields], np.int64), dtype)
     del held  # what the head points at lived until here
 
     if kind == META:
@@ -220,14 +223,14 @@ def _run(
     return _Results(query_losses.sum(axis=1), support_losses, results, gradients, rates_gradients, own_gradients)
 
 
-def _launch(request: Request, size: int, work: int, jobs: NDArray[np.int64], dtype: Any) -> None:
+def _launch(request: Request, plan: Program, jobs: NDArray[np.int64], dtype: Any) -> None:
     """Tasks over threads; threads share the instructions of a task where there are more of them than tasks."""
     _compile(dtype)
     threads, tasks = _threads(), int(jobs[0, job.TASKS])
-    shared = tasks < threads and work >= SHARED_WORK
+    shared = tasks < threads and plan.work >= SHARED_WORK
     used = threads if shared else min(threads, int(jobs[0, job.CHUNKS]))
-    copies = 1 if shared else used
-    workspaces = job.workspace((request, copies), copies, size, dtype)
+    copies, panels = (1, used - 1) if shared else (used, 0)
+    workspaces = job.workspace((request, copies, panels), copies, plan.workspace + panels * plan.panel, dtype)
     if used == 1:
         run_alone(workspaces, jobs)
     elif shared:

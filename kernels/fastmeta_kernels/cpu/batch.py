@@ -32,17 +32,16 @@ def run(workspaces, jobs):
 
 @entry(parallel=True)
 def run_shared(workspaces, jobs, parts):
-    """Run the job with `parts` threads at each instruction, to the same bits."""
+    """Run the job with `parts` threads at each instruction, to the same bits, each with a panel of its own."""
     schedule, code = schedule_of(jobs[0]), code_of(jobs[0])
-    ws = workspaces[: jobs[0, WORKSPACE_SIZE]]
     for t in range(jobs[0, TASKS]):
         for r in range(schedule.shape[0]):
             for l in range(schedule[r, BEGIN], schedule[r, END]):
                 if code[l, SPLIT] == SERIAL:
-                    instruct(ws, jobs, r, l, t, 0, 1)
+                    instruct(workspaces, jobs, r, l, t, 0, 1)
                 else:
                     for part in numba.prange(parts):
-                        instruct(ws, jobs, r, l, t, part, parts)
+                        instruct(workspaces, jobs, r, l, t, part, parts)
 
 
 @entry(parallel=False)

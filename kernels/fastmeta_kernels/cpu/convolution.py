@@ -17,7 +17,16 @@ from fastmeta_kernels.cpu.products import ADD, BY_ROWS, SIGNED, SUM, multiply
 LONG = 7  # pixels: a row of so many fills a tile; shorter rows go by samples where there are more of them
 MANY = 64  # pixels: an image of so many is summed before the next is looked at
 
-__all__ = ["backward", "backward_bias", "backward_weight", "forward", "transpose_weight"]
+__all__ = [
+    "backward",
+    "backward_bias",
+    "backward_tangent",
+    "backward_weight",
+    "backward_weight_tangent",
+    "forward",
+    "forward_tangent",
+    "transpose_weight",
+]
 
 
 def forward(code: Code, row: Row, x: int, w: int, bias: int, y: int, relu: bool = False, add: bool = False) -> None:
@@ -31,6 +40,12 @@ def forward(code: Code, row: Row, x: int, w: int, bias: int, y: int, relu: bool 
     else:
         a, i, j = (x0, xn, 1, xr), (row[OW], s * cp, 0, o), (row[OH], s * xr, 0, yr)
         multiply(code, (n, o, k, k * cp), a, b, (y, yn), bias, relu, flags, i, j)
+
+
+def forward_tangent(code: Code, row: Row, x: int, x_dot: int, w: int, w_dot: int, bias_dot: int, y_dot: int) -> None:
+    """y_dot = x * W_dot + x_dot * W + bias_dot."""
+    forward(code, row, x, w_dot, bias_dot, y_dot)
+    forward(code, row, x_dot, w, 0, y_dot, add=True)
 
 
 def _classes(row: Row) -> Iterator[tuple[int, int, int, int]]:
@@ -71,6 +86,12 @@ def backward(code: Code, row: Row, dy: int, t: int, dx: int, add: bool = False) 
         t += 8 * taps_y * depth * cp
 
 
+def backward_tangent(code: Code, row: Row, dy: int, dy_dot: int, t: int, t_dot: int, dx_dot: int) -> None:
+    """dx_dot = the adjoints of W_dot of dy and of W of dy_dot."""
+    backward(code, row, dy, t_dot, dx_dot)
+    backward(code, row, dy_dot, t, dx_dot, add=True)
+
+
 def backward_weight(code: Code, row: Row, x: int, dy: int, out: int, add: bool = False) -> None:
     """out[ky, kx, c, o] = sum of x[s y + ky - p, s x + kx - p, c] dy[y, x, o], or out += sign * (...)."""
     n, k, s, cp, o = row[N], row[KERNEL], row[STRIDE], row[CP], row[OCP]
@@ -83,3 +104,11 @@ def backward_weight(code: Code, row: Row, x: int, dy: int, out: int, add: bool =
         i, K1, a1, b1 = (n, xn, yn, 0), row[OH], s * xr, yr
     shape = (k * cp, o, K1, row[OW])
     multiply(code, shape, (x0, 1, s * cp, a1), (dy, o, b1), (out, o), 0, False, flags, i, j)
+
+
+def backward_weight_tangent(
+    code: Code, row: Row, x: int, x_dot: int, dy: int, dy_dot: int, out: int, add: bool
+) -> None:
+    """out = the gradient of W from x and dy_dot and from x_dot and dy, or out += sign * (...)."""
+    backward_weight(code, row, x, dy_dot, out, add)
+    backward_weight(code, row, x_dot, dy, out, add=True)

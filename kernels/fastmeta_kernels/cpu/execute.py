@@ -12,6 +12,7 @@ from fastmeta_kernels.cpu import (
     pooling,
     prototypes,
     samples,
+    winograd,
 )
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu._jit import kernel, linked
@@ -124,6 +125,12 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
             parameters.run_move(ws, job, code, l, schedule, r, t, part, parts)
         elif kind == op.HEAD_BLOCKS:
             prototypes.run_blocks(ws, job, t, part, parts)
+        elif kind == op.WINOGRAD:
+            winograd.run_convolve(ws, job, code, l, schedule, r, part, parts)
+        elif kind == op.WINOGRAD_SUMS:
+            winograd.run_sums(ws, job, code, l, schedule, r, part, parts)
+        elif kind == op.WINOGRAD_WEIGHT or kind == op.WINOGRAD_GRADIENT:
+            winograd.run_weight(ws, job, code, l, schedule, r, part, parts)
         else:
             parameters.run_descend(ws, job, code, l, schedule, r, t, part, parts)
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu import affine, convolution, linear, narrow
+from fastmeta_kernels.cpu import affine, convolution, linear, narrow, winograd
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu.instruction import CHANNELS, SAMPLES, SERIAL, Code, G, P, R, S, U, at
 from fastmeta_kernels.cpu.plan import (
@@ -26,13 +26,19 @@ from fastmeta_kernels.cpu.plan import (
     STATS,
     TRANSPOSED,
     WEIGHT,
+    WINOGRAD,
     Plan,
     X,
     Y,
 )  # fmt: skip
 from fastmeta_kernels.cpu.products import ADD, SIGNED
 
-PRODUCTS: dict[int, ModuleType] = {lt.LINEAR: linear, lt.CONVOLUTION: convolution, NARROW: narrow}
+PRODUCTS: dict[int, ModuleType] = {
+    lt.LINEAR: linear,
+    lt.CONVOLUTION: convolution,
+    NARROW: narrow,
+    WINOGRAD: winograd,
+}
 ACTIVATIONS = (lt.RELU, lt.TANH, lt.SOFTPLUS)
 PLAIN = {  # forward, tangent, backward: maps of (x, y), (x, y, x_dot, y_dot) and (x, y, dy, dx)
     lt.MAX_POOL: (op.MAX_FORWARD, op.MAX_SELECT, op.MAX_BACKWARD),
@@ -93,12 +99,10 @@ class Passes:
             x, x_dot, y, y_dot = self._x(l), at(R, row[X]), at(S, row[Y]), at(R, row[Y])
             w, u, bias, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), self._bias(l, U), l > self.first
             if kind in PRODUCTS:
-                if inner and kind != lt.CONVOLUTION:
+                if inner:
                     PRODUCTS[kind].forward_tangent(self.code, row, x, x_dot, w, u, bias, y_dot)
                 else:
                     PRODUCTS[kind].forward(self.code, row, x, u, bias, y_dot)
-                    if inner:
-                        convolution.forward(self.code, row, x_dot, w, 0, y_dot, add=True)
                 self._mask(l, y_dot)
             elif kind == lt.BATCH_NORM:
                 stats, tangents = at(S, row[STATS]), at(R, row[STATS])
@@ -120,17 +124,13 @@ class Passes:
         self._output_deltas(R)
         for l in range(self.end - 1, self.first - 1, -1):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
-            x, y, dy, t = self._x(l), at(S, row[Y]), at(S, row[DY]), at(S, row[TRANSPOSED])
-            x_dot, dx_dot, dy_dot, t_dot = (at(R, row[place]) for place in (X, DX, DY, TRANSPOSED))
+            x, y, dy = self._x(l), at(S, row[Y]), at(S, row[DY])
+            x_dot, dx_dot, dy_dot = at(R, row[X]), at(R, row[DX]), at(R, row[DY])
             w, u, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), l > self.first
             self._mask(l, dy_dot)
             if kind in PRODUCTS:
-                if inner and kind == lt.CONVOLUTION:
-                    convolution.transpose_weight(self.code, row, u, t_dot)
-                    convolution.backward(self.code, row, dy, t_dot, dx_dot)
-                    convolution.backward(self.code, row, dy_dot, t, dx_dot, add=True)
-                elif inner:
-                    self._linear_backward_tangent(l, dx_dot)
+                if inner:
+                    self._product_tangent(l, dx_dot)
             elif kind == lt.BATCH_NORM:
                 stats, tangents = at(S, row[STATS]), at(R, row[STATS])
                 operands = x, x_dot, dy, dy_dot, w, u, dx_dot, stats, tangents, inner
@@ -147,7 +147,7 @@ class Passes:
         """to = sign * dx_dot (or +=) of row `begin`, a linear layer: what a direction of its weight does to dx."""
         row = self.plan.rows[self.begin]
         PRODUCTS[int(row[KIND])].transpose_weight(self.code, row, at(P, row[WEIGHT]), at(S, row[TRANSPOSED]))
-        self._linear_backward_tangent(self.begin, to, SIGNED | (ADD if add else 0))
+        self._product_tangent(self.begin, to, SIGNED | (ADD if add else 0))
 
     def weight_gradient(self, add: bool = False) -> None:
         """G = d L / d parameters, packed, or G += sign * (...), from the values and deltas of set S."""
@@ -171,12 +171,10 @@ class Passes:
             x, x_dot, dy, dy_dot = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
             w, bias = at(G, row[WEIGHT]), at(G, row[BIAS])
             if kind in PRODUCTS:
-                if l > self.first and kind != lt.CONVOLUTION:
+                if l > self.first:
                     PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, w, add)
                 else:
                     PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, w, add)
-                    if l > self.first:
-                        convolution.backward_weight(self.code, row, x_dot, dy, w, True)
                 if row[BIAS] >= 0:
                     PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
             elif kind == lt.BATCH_NORM:
@@ -185,13 +183,14 @@ class Passes:
                 inner = l > self.first
                 affine.emit_gradient(self.code, row, x, dy_dot, x_dot, dy, w, bias, second=inner, add=add)
 
-    def _linear_backward_tangent(self, l: int, dx_dot: int, flags: int = 0) -> None:
+    def _product_tangent(self, l: int, dx_dot: int, *flags: int) -> None:
+        """dx_dot of a product; only a linear layer takes flags."""
         row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
         pair = at(P, row[WEIGHT]), at(U, row[WEIGHT])
-        if kind == lt.LINEAR:
-            linear.transpose_weight(self.code, row, pair[1], at(R, row[TRANSPOSED]))
+        if kind != NARROW:
+            PRODUCTS[kind].transpose_weight(self.code, row, pair[1], at(R, row[TRANSPOSED]))
             pair = at(S, row[TRANSPOSED]), at(R, row[TRANSPOSED])
-        PRODUCTS[kind].backward_tangent(self.code, row, at(S, row[DY]), at(R, row[DY]), *pair, dx_dot, flags)
+        PRODUCTS[kind].backward_tangent(self.code, row, at(S, row[DY]), at(R, row[DY]), *pair, dx_dot, *flags)
 
     def _x(self, l: int) -> int:
         return at(self.features if l == self.begin else S, self.plan.rows[l, X])

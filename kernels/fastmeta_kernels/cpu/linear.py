@@ -58,7 +58,9 @@ def backward(code: Code, row: Row, dy: int, t: int, dx: int) -> None:
         multiply(code, (row[N], line, 1, row[OC]), (dy, row[Y_N], 1, 0), b, c, flags=BY_ROWS)
 
 
-def backward_tangent(code: Code, row: Row, dy: int, dy_dot: int, t: int, t_dot: int, dx_dot: int, flags: int) -> None:
+def backward_tangent(
+    code: Code, row: Row, dy: int, dy_dot: int, t: int, t_dot: int, dx_dot: int, flags: int = 0
+) -> None:
     """dx_dot = dy W_dot^T + dy_dot W^T; with flags times the sign, or added."""
     line, o = row[W] * row[CP], row[OCP]
     for h in range(row[H]):

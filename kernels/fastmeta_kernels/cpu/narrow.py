@@ -39,7 +39,9 @@ def backward(code: Code, row: Row, dy: int, w: int, dx: int) -> None:
         multiply(code, (row[N], line, 1, o), (dy, o, 1, 0), b, c, flags=BY_ROWS)
 
 
-def backward_tangent(code: Code, row: Row, dy: int, dy_dot: int, w: int, w_dot: int, dx_dot: int, flags: int) -> None:
+def backward_tangent(
+    code: Code, row: Row, dy: int, dy_dot: int, w: int, w_dot: int, dx_dot: int, flags: int = 0
+) -> None:
     """dx_dot = dy W_dot^T + dy_dot W^T; with flags times the sign, or added."""
     line, o = row[W] * row[CP], row[OC]
     for h in range(row[H]):

@@ -18,20 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.cpu import winograd_layout
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES
 
 # Fields of a plan row. First its geometry, which instructions copy (behind two columns of their own): N samples, the
 # strides X_N, X_R, Y_N, Y_R of a sample and of an image row of input and output. X and Y are the input's and output's
 # value, DX and DY their deltas, in a set; WEIGHT and BIAS are offsets into the packed parameters. The same in every
-# row: FIRST, the first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax.
+# row: FIRST, the first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax;
+# PANEL, a thread's room for tiles, and SUMS, where PARTS partial sums of gradients over tiles lie in a workspace. TILES
+# are those of a block.
 N, KIND, H, W, C, CP, OH, OW, OC, OCP, KERNEL, X_N, X_R, Y_N, Y_R = range(2, 17)
 GEOMETRY = 17
 (
     RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST,
-    OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O,
-) = range(GEOMETRY, GEOMETRY + 16)  # fmt: skip
-FIELDS = GEOMETRY + 16
+    OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O, PANEL, SUMS, PARTS, TILES,
+) = range(GEOMETRY, GEOMETRY + 20)  # fmt: skip
+FIELDS = GEOMETRY + 20
 NARROW = lt.AFFINE + 1  # a last linear layer of few outputs, a kind of its own here
+WINOGRAD = lt.AFFINE + 2  # a convolution by tiles, likewise
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64
 
@@ -60,16 +64,24 @@ class Plan:
     blocks: tuple[Block, ...]  # the parameter arrays, in the order of theta
     packed: int  # length of the packed parameters
     edges: NDArray[np.int64]  # (V + 1,) boundaries of the parameter arrays among the packed ones
+    zeros: int  # scalars at the start of a workspace that stay 0: "no bias", and what is outside an image
+    sums: int  # scalars behind them, of partial sums
 
 
 @lru_cache(maxsize=256)
-def plan(table: bytes, samples: int, itemsize: int) -> Plan:
-    """The plan of a layer table (its bytes) for `samples` samples of scalars of `itemsize` bytes."""
+def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_layout.CHOSEN) -> Plan:
+    """The plan of a layer table (its bytes) for `samples` samples of scalars of `itemsize` bytes.
+
+    winograd: "auto", "0" or "1", as in `winograd_layout`.
+    """
     logical = np.frombuffer(table, np.int64).reshape(-1, lt.FIELDS)
     width, line = VECTOR_BYTES // itemsize, CACHE_LINE // itemsize
     kept, relu = _fuse(logical)
     if kept[-1][lt.KIND] == lt.LINEAR and not relu[-1] and len(kept) > 1 and 2 * kept[-1][lt.OUT_C] <= width:
         kept[-1][lt.KIND] = NARROW
+    for i, row in enumerate(kept):
+        if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_tiles(row, samples, width, itemsize, winograd):
+            row[lt.KIND] = WINOGRAD
     rows = np.zeros((len(kept), FIELDS), np.int64)
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
     geometry = _geometry(kept, width)
@@ -110,6 +122,16 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
             row[STATS] = allocate(4 * cp)
         if source[lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) and i > first:
             row[TRANSPOSED] = allocate(_weight(row)[2])
+        if source[lt.KIND] == WINOGRAD:
+            count = samples * winograd_layout.tiles(oh, ow)
+            row[[TILES, PARTS]] = winograd_layout.block(cp, ocp, itemsize), winograd_layout.parts(count)
+            row[TRANSPOSED] = allocate(_weight(row)[2] + 2 * winograd_layout.FREQUENCIES * cp * ocp)
+
+    zeros = _up(max(int(max(row[OCP], row[W] * row[CP])) for row in rows), line)
+    by_tiles = rows[rows[:, KIND] == WINOGRAD]
+    panels = [winograd_layout.panel(int(row[CP]), int(row[OCP]), itemsize, line) for row in by_tiles]
+    sums = [int(row[PARTS] * row[CP] * row[OCP]) * winograd_layout.FREQUENCIES for row in by_tiles]
+    rows[:, PANEL], rows[:, SUMS] = _up(max(panels, default=0), line), zeros
 
     o = lt.output_count(logical)
     h, w, c, cp, border = geometry[-1]
@@ -117,7 +139,7 @@ def plan(table: bytes, samples: int, itemsize: int) -> Plan:
     rows[:, [OUTPUTS, OUTPUT_DELTAS]] = places[-1] if dense else [allocate(samples * o), allocate(samples * o)]
     rows[:, PROBABILITIES] = allocate(samples * o)
     rows[:, O] = o
-    return Plan(rows, samples, size, tuple(blocks), packed, np.array(edges, np.int64))
+    return Plan(rows, samples, size, tuple(blocks), packed, np.array(edges, np.int64), zeros, max(sums, default=0))
 
 
 def head_of(of: Plan, line: int) -> Plan:
@@ -159,6 +181,13 @@ def _fuse(logical: lt.Table) -> tuple[list[Any], list[int]]:
     return kept, relu
 
 
+def _by_tiles(row: Any, samples: int, width: int, itemsize: int, winograd: str) -> bool:
+    """Whether a convolution behind the first row goes by Winograd's tiles."""
+    image, (c, o) = (int(row[lt.OUT_H]), int(row[lt.OUT_W])), (int(_up(row[k], width)) for k in (lt.IN_C, lt.OUT_C))
+    kernel, stride, padding = (int(n) for n in row[[lt.KERNEL, lt.STRIDE, lt.PADDING]])
+    return winograd_layout.takes_tiles(winograd, kernel, stride, padding, image, samples, c, o, itemsize)
+
+
 def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int]]:
     """(H, W, C, CP, B) of every position."""
     shapes = [tuple(int(n) for n in kept[0][lt.IN_H : lt.IN_C + 1])]
@@ -185,9 +214,9 @@ def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int
 def _weight(row: NDArray[np.int64]) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
     """Shape (pixels, C, O) of a row's weight, its strides when packed, and its packed size."""
     kind, c, cp, oc, ocp = (int(n) for n in row[[KIND, C, CP, OC, OCP]])
-    if kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW):
+    if kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW, WINOGRAD):
         return _vector(row)
-    pixels = int(row[KERNEL]) ** 2 if kind == lt.CONVOLUTION else int(row[H] * row[W])
+    pixels = int(row[KERNEL]) ** 2 if kind in (lt.CONVOLUTION, WINOGRAD) else int(row[H] * row[W])
     if kind == NARROW:
         return (pixels, c, oc), (cp, 1, pixels * cp), pixels * cp * oc
     return (pixels, c, oc), (cp * ocp, ocp, 1), pixels * cp * ocp

@@ -17,19 +17,17 @@ from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prot
 from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, G, at
 from fastmeta_kernels.cpu.layers import Passes
 from fastmeta_kernels.cpu.plan import (
-    CP,
     DX,
     FIRST,
     KIND,
     NARROW,
-    OCP,
     OUTPUT_DELTAS,
     OUTPUTS,
+    PANEL,
     PROBABILITIES,
     WEIGHT,
     O,
     Plan,
-    W,
     X,
     head_of,
     plan,
@@ -50,9 +48,11 @@ class _Writer(Schedule):
     def __init__(self, request: Request) -> None:
         super().__init__(request.itemsize)
         self.request = request
-        self.support = plan(request.table, request.support, request.itemsize)
-        self.query = plan(request.table, request.query, request.itemsize)
-        self.size = self.up(max(int(max(r[OCP], r[W] * r[CP])) for r in self.query.rows))  # zeros: "no bias"
+        self.support, self.query = (
+            plan(request.table, samples, request.itemsize, request.winograd)
+            for samples in (request.support, request.query)
+        )
+        self.size = self.query.zeros + self.up(max(self.support.sums, self.query.sums))
         places = {b.start: b.packed_start for b in self.query.blocks}
         start, stop = request.adapted
         self.prototypes: NDArray[np.int64] | None = None
@@ -296,4 +296,5 @@ class _Writer(Schedule):
     def _done(self) -> Program:
         schedule = np.array(self.rows, np.int64)
         work = self.query.packed * self.request.query
-        return Program(self.code.array(), schedule, self.size, self.query, work, self.prototypes)
+        panel = max(int(of.rows[0, PANEL]) for of in (self.support, self.query))
+        return Program(self.code.array(), schedule, self.size + panel, panel, self.query, work, self.prototypes)

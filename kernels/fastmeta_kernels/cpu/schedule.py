@@ -18,7 +18,8 @@ class Program(NamedTuple):
 
     code: NDArray[np.int64]
     schedule: NDArray[np.int64]
-    workspace: int  # scalars
+    workspace: int  # scalars, with a panel at its end
+    panel: int  # scalars of which each of the threads that share an instruction has its own
     query: Plan
     work: int  # multiply-adds of a task, about
     head: NDArray[np.int64] | None  # fields of a prototype head, but for the data's
