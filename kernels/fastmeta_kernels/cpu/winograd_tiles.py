@@ -1,8 +1,8 @@
 """Winograd's F(4 x 4, 3 x 3) on vectors of channels: images to and from tiles, weights to and from frequencies.
 
-A correlation of 3 taps with 6 values is a product at 6 points, of which one is infinity (Winograd 1980; for convolutions
+A correlation of 6 values with 3 taps is a product at 6 points, one of them infinity (Winograd 1980; for convolutions
 Lavin & Gray 2016, arXiv 1509.09308): y = A^T (G w * B^T x) in one dimension, in two along rows and columns. The finite
-points are 0, +-a and +-b; a = 5/8 and b = 3/2 lose half as many digits as the usual 1 and 2 do, and are exact in binary.
+points are 0, +-a and +-b. With a = 5/8, b = 3/2, exact in binary, the error is half of what it is with the usual 1, 2.
 
     B^T x    at 0: x4 - (a^2 + b^2) x2 + a^2 b^2 x0
              at +-a: x4 - b^2 x2 +- a (x3 - b^2 x1), and at +-b likewise; at infinity: that at 0 of x1 .. x5
@@ -111,8 +111,8 @@ def _to_taps(ws, source, step):
 def from_image(ws, tile, count, x, xn, xr, cp, h, w, shift, tall, wide, size, temporary, v, depth, plane):
     """V[f, t, c] of `count` tiles from `tile` on: patches of 6 (size = 6), or outputs' deltas of 4 (size = 4).
 
-    x is the first pixel (of the first of `depth` channels) of images of (h, w) pixels at strides xn, xr, cp; a tile's first
-    pixel lies `shift` before its place; what is outside the image counts as 0. V has planes of `plane` scalars.
+    x is the first pixel (of the first of `depth` channels) of images of (h, w) pixels at strides xn, xr, cp; a tile's
+    first pixel lies `shift` before its place; outside the image all is 0. V has planes of `plane` scalars.
     """
     width = VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
@@ -205,9 +205,8 @@ def from_weight(ws, w, u, size, first, last, temporary):
     for q in range(first, last, width):
         for i in range(TAPS):
             at = w + TAPS * i * size + q
-            _from_taps(
-                ws, temporary + i * width, TAPS * width, load(ws, at), load(ws, at + size), load(ws, at + 2 * size)
-            )
+            taps = load(ws, at), load(ws, at + size), load(ws, at + 2 * size)
+            _from_taps(ws, temporary + i * width, TAPS * width, taps[0], taps[1], taps[2])
         for k in range(PATCH):
             at = temporary + TAPS * k * width
             taps = load(ws, at), load(ws, at + width), load(ws, at + 2 * width)
