@@ -25,15 +25,14 @@ from fastmeta_kernels.cpu.vector import VECTOR_BYTES
 # strides X_N, X_R, Y_N, Y_R of a sample and of an image row of input and output. X and Y are the input's and output's
 # value, DX and DY their deltas, in a set; WEIGHT and BIAS are offsets into the packed parameters. The same in every
 # row: FIRST, the first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax;
-# PANEL, a thread's room for tiles, and SUMS, where PARTS partial sums of gradients over tiles lie in a workspace. TILES
-# are those of a block.
+# PANEL, a thread's room for tiles, and SUMS, where PARTS partial sums of gradients over tiles lie in a workspace.
 N, KIND, H, W, C, CP, OH, OW, OC, OCP, KERNEL, X_N, X_R, Y_N, Y_R = range(2, 17)
 GEOMETRY = 17
 (
     RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST,
-    OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O, PANEL, SUMS, PARTS, TILES,
-) = range(GEOMETRY, GEOMETRY + 20)  # fmt: skip
-FIELDS = GEOMETRY + 20
+    OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O, PANEL, SUMS, PARTS,
+) = range(GEOMETRY, GEOMETRY + 19)  # fmt: skip
+FIELDS = GEOMETRY + 19
 NARROW = lt.AFFINE + 1  # a last linear layer of few outputs, a kind of its own here
 WINOGRAD = lt.AFFINE + 2  # a convolution by tiles, likewise
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
@@ -80,7 +79,7 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
     if kept[-1][lt.KIND] == lt.LINEAR and not relu[-1] and len(kept) > 1 and 2 * kept[-1][lt.OUT_C] <= width:
         kept[-1][lt.KIND] = NARROW
     for i, row in enumerate(kept):
-        if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_tiles(row, samples, width, itemsize, winograd):
+        if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_tiles(row, samples, itemsize, winograd):
             row[lt.KIND] = WINOGRAD
     rows = np.zeros((len(kept), FIELDS), np.int64)
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
@@ -124,12 +123,12 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
             row[TRANSPOSED] = allocate(_weight(row)[2])
         if source[lt.KIND] == WINOGRAD:
             count = samples * winograd_layout.tiles(oh, ow)
-            row[[TILES, PARTS]] = winograd_layout.block(cp, ocp, itemsize), winograd_layout.parts(count)
+            row[PARTS] = winograd_layout.parts(count)
             row[TRANSPOSED] = allocate(_weight(row)[2] + 2 * winograd_layout.FREQUENCIES * cp * ocp)
 
     zeros = _up(max(int(max(row[OCP], row[W] * row[CP])) for row in rows), line)
     by_tiles = rows[rows[:, KIND] == WINOGRAD]
-    panels = [winograd_layout.panel(int(row[CP]), int(row[OCP]), itemsize, line) for row in by_tiles]
+    panels = [winograd_layout.panel(int(row[CP]), int(row[OCP]), line) for row in by_tiles]
     sums = [int(row[PARTS] * row[CP] * row[OCP]) * winograd_layout.FREQUENCIES for row in by_tiles]
     rows[:, PANEL], rows[:, SUMS] = _up(max(panels, default=0), line), zeros
 
@@ -181,11 +180,12 @@ def _fuse(logical: lt.Table) -> tuple[list[Any], list[int]]:
     return kept, relu
 
 
-def _by_tiles(row: Any, samples: int, width: int, itemsize: int, winograd: str) -> bool:
+def _by_tiles(row: Any, samples: int, itemsize: int, winograd: str) -> bool:
     """Whether a convolution behind the first row goes by Winograd's tiles."""
-    image, (c, o) = (int(row[lt.OUT_H]), int(row[lt.OUT_W])), (int(_up(row[k], width)) for k in (lt.IN_C, lt.OUT_C))
-    kernel, stride, padding = (int(n) for n in row[[lt.KERNEL, lt.STRIDE, lt.PADDING]])
-    return winograd_layout.takes_tiles(winograd, kernel, stride, padding, image, samples, c, o, itemsize)
+    kernel, stride, padding, h, w, c, o = (
+        int(row[k]) for k in (lt.KERNEL, lt.STRIDE, lt.PADDING, lt.OUT_H, lt.OUT_W, lt.IN_C, lt.OUT_C)
+    )
+    return winograd_layout.takes_tiles(winograd, (kernel, stride, padding), (h, w), samples, (c, o), itemsize)
 
 
 def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int]]:

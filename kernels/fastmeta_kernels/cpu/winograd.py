@@ -38,7 +38,6 @@ from fastmeta_kernels.cpu.plan import (
     PANEL,
     PARTS,
     SUMS,
-    TILES,
     TRANSPOSED,
     X_N,
     X_R,
@@ -50,7 +49,7 @@ from fastmeta_kernels.cpu.plan import (
 )
 from fastmeta_kernels.cpu.product import product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES
-from fastmeta_kernels.cpu.winograd_layout import FREQUENCIES, PATCH, TAPS, TILE
+from fastmeta_kernels.cpu.winograd_layout import BLOCK, FREQUENCIES, PATCH, TAPS, TILE
 from fastmeta_kernels.cpu.winograd_tiles import from_image, from_weight, to_image, to_weight
 
 __all__ = ["backward", "backward_bias", "backward_weight", "forward", "transpose_weight"]
@@ -112,11 +111,11 @@ def _convolve(
 ) -> None:  # fmt: skip
     """y = x[0] * u[0] + x[1] * u[1] + bias; operand 0 where there is no second pair. back: from outputs to inputs."""
     shift = TAPS - 1 - row[PADDING] if back else row[PADDING]
-    code.add(WINOGRAD, OWN, *x, *u, bias, y, relu, back, shift, row[TILES], row[PANEL], row=row)
+    code.add(WINOGRAD, OWN, *x, *u, bias, y, relu, back, shift, row[PANEL], row=row)
 
 
 def _weight_gradient(code: Code, row: Row, x: tuple[int, int], dy: tuple[int, int], out: int, add: bool) -> None:
-    places = row[SUMS], row[PARTS], row[PADDING], row[TILES], row[PANEL]
+    places = row[SUMS], row[PARTS], row[PADDING], row[PANEL]
     code.add(WINOGRAD_SUMS, OWN, *x, *dy, *places, row=row)
     code.add(WINOGRAD_GRADIENT, OWN, out, add, row[SUMS], row[PARTS], row[PANEL], row=row)
 
@@ -135,21 +134,20 @@ def run_convolve(ws, job, code, l, schedule, r, part, parts):
     u, u2 = place(schedule, r, code[l, ARGUMENTS + 2]), place(schedule, r, code[l, ARGUMENTS + 3])
     bias, y = place(schedule, r, code[l, ARGUMENTS + 4]), place(schedule, r, code[l, ARGUMENTS + 5])
     pair, relu, back = code[l, ARGUMENTS + 1] != 0, code[l, ARGUMENTS + 6] != 0, code[l, ARGUMENTS + 7] != 0
-    shift, block = code[l, ARGUMENTS + 8], code[l, ARGUMENTS + 9]
+    shift = code[l, ARGUMENTS + 8]
     c, xn, xr, h, w = code[l, CP], code[l, X_N], code[l, X_R], code[l, H], code[l, W]
     o, yn, yr, oh, ow = code[l, OCP], code[l, Y_N], code[l, Y_R], code[l, OH], code[l, OW]
     if back:
         c, xn, xr, h, w, o, yn, yr, oh, ow = o, yn, yr, oh, ow, c, xn, xr, h, w
-    temporary, v = _panel(ws, job, code, l, 10, part)
+    temporary, v = _panel(ws, job, code, l, 9, part)
     line, zero, one = CACHE_LINE // ws.itemsize, 0, ws.dtype.type(1.0)
-    block = block // 2 if pair else block
-    v_plane, m_plane = block * c + line, block * o + line  # one line more: planes do not share sets of the cache
+    v_plane, m_plane = BLOCK * c + line, BLOCK * o + line  # one line more: planes do not share sets of the cache
     v2 = v + FREQUENCIES * v_plane
     m = v2 + FREQUENCIES * v_plane if pair else v2
     tall, wide = (oh + TILE - 1) // TILE, (ow + TILE - 1) // TILE
     low, high = share(code[l, N] * tall * wide, part, parts)
-    for tile in range(low, high, block):
-        n = min(block, high - tile)
+    for tile in range(low, high, BLOCK):
+        n = min(BLOCK, high - tile)
         from_image(ws, tile, n, x, xn, xr, c, h, w, shift, tall, wide, PATCH, temporary, v, c, v_plane)
         if pair:
             from_image(ws, tile, n, x2, xn, xr, c, h, w, shift, tall, wide, PATCH, temporary, v2, c, v_plane)
@@ -165,25 +163,24 @@ def run_sums(ws, job, code, l, schedule, r, part, parts):
     x, x2 = place(schedule, r, code[l, ARGUMENTS]), place(schedule, r, code[l, ARGUMENTS + 1])
     dy, dy2 = place(schedule, r, code[l, ARGUMENTS + 2]), place(schedule, r, code[l, ARGUMENTS + 3])
     pair, sums, count = code[l, ARGUMENTS + 1] != 0, code[l, ARGUMENTS + 4], code[l, ARGUMENTS + 5]
-    shift, block = code[l, ARGUMENTS + 6], code[l, ARGUMENTS + 7]
+    shift = code[l, ARGUMENTS + 6]
     c, xn, xr, h, w = code[l, CP], code[l, X_N], code[l, X_R], code[l, H], code[l, W]
     o, yn, yr, oh, ow = code[l, OCP], code[l, Y_N], code[l, Y_R], code[l, OH], code[l, OW]
-    temporary, v = _panel(ws, job, code, l, 8, part)
+    temporary, v = _panel(ws, job, code, l, 7, part)
     width, line, one = VECTOR_BYTES // ws.itemsize, CACHE_LINE // ws.itemsize, ws.dtype.type(1.0)
-    block = block // 2 if pair else block
     tall, wide = (oh + TILE - 1) // TILE, (ow + TILE - 1) // TILE
     slabs = min((parts + count - 1) // count, c // width)
     begin, end = share(count * slabs, part, parts)
     for unit in range(begin, end):
         first, last = share(c // width, unit % slabs, slabs)
         depth, first = (last - first) * width, first * width
-        v_plane, m_plane = block * depth + line, block * o + line
+        v_plane, m_plane = BLOCK * depth + line, BLOCK * o + line
         v2 = v + FREQUENCIES * v_plane
         m = v2 + FREQUENCIES * v_plane if pair else v2
         m2 = m + FREQUENCIES * m_plane
         low, high = share(code[l, N] * tall * wide, unit // slabs, count)
-        for tile in range(low, high, block):
-            n = min(block, high - tile)
+        for tile in range(low, high, BLOCK):
+            n = min(BLOCK, high - tile)
             from_image(ws, tile, n, x + first, xn, xr, c, h, w, shift, tall, wide, PATCH, temporary, v, depth, v_plane)
             from_image(ws, tile, n, dy, yn, yr, o, oh, ow, 0, tall, wide, TILE, temporary, m, o, m_plane)
             if pair:
