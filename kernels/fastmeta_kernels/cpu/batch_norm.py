@@ -1,5 +1,6 @@
 """Batch norm in a workspace: y = scale * xh + shift, xh = (x - mean) r, r = 1 / sqrt(var + eps), M = samples * pixels.
 
+Passes walk an image in strips of a few rows, of each strip all channels: what is read comes from memory in one stream.
 A row's statistics in a set are four vectors of CP: mean, r, dscale, dshift; in the tangent set mean_dot,
 mean(xh x_dot), dscale_dot, dshift_dot. Derivations: kernels/README.md.
 """
@@ -14,6 +15,14 @@ from fastmeta_kernels.cpu.plan import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, W
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
+STRIP = 8192  # bytes of an image, about, that stay in the first cache
+
+
+@kernel
+def strip_rows(ws, code, l):
+    """Image rows of a strip."""
+    return max(1, STRIP // (code[l, W] * code[l, CP] * ws.itemsize))
+
 
 @kernel
 def _statistics(ws, code, l, n, first, last, x, stats):
@@ -27,26 +36,40 @@ def _statistics(ws, code, l, n, first, last, x, stats):
     for j in range(first, last, width):
         store(ws, stats + j, load(ws, x + j))
         store(ws, stats + cp + j, zero)
+    sums, rows = stats + 2 * cp, strip_rows(ws, code, l)
     for i in range(n):
+        image = x + i * code[l, X_N]
         part_of_all = splat(ws.dtype.type(1.0 / (i + 1)))
         spread = splat(ws.dtype.type(h * w * (i / (i + 1))))
         for j in range(first, last, width):
-            mean, shift, squares = load(ws, stats + j), zero, zero
-            for r in range(h):
-                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
-                for q in range(at, at + w * cp, cp):
-                    part = part + (load(ws, q) - mean)
-                shift = shift + part
-            shift = shift * share
-            own = mean + shift
-            for r in range(h):
-                part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
-                for q in range(at, at + w * cp, cp):
-                    e = load(ws, q) - own
-                    part = part + e * e
-                squares = squares + part
-            store(ws, stats + j, mean + shift * part_of_all)
-            store(ws, stats + cp + j, load(ws, stats + cp + j) + squares + shift * shift * spread)
+            store(ws, sums + j, zero)
+            store(ws, sums + cp + j, zero)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean, shift = load(ws, stats + j), load(ws, sums + j)
+                for r in range(top, min(top + rows, h)):
+                    part, at = zero, image + r * code[l, X_R] + j
+                    for q in range(at, at + w * cp, cp):
+                        part = part + (load(ws, q) - mean)
+                    shift = shift + part
+                store(ws, sums + j, shift)
+        for j in range(first, last, width):
+            store(ws, sums + j, load(ws, sums + j) * share)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                own, squares = load(ws, stats + j) + load(ws, sums + j), load(ws, sums + cp + j)
+                for r in range(top, min(top + rows, h)):
+                    part, at = zero, image + r * code[l, X_R] + j
+                    for q in range(at, at + w * cp, cp):
+                        e = load(ws, q) - own
+                        part = part + e * e
+                    squares = squares + part
+                store(ws, sums + cp + j, squares)
+        for j in range(first, last, width):
+            shift = load(ws, sums + j)
+            squares = load(ws, sums + cp + j) + shift * shift * spread
+            store(ws, stats + j, load(ws, stats + j) + shift * part_of_all)
+            store(ws, stats + cp + j, load(ws, stats + cp + j) + squares)
     for q in range(stats + cp + first, stats + cp + last):
         variance = ws[q] * ws.dtype.type(1.0 / (n * h * w))
         rate = ws.dtype.type(1.0) / np.sqrt(variance + ws.dtype.type(BATCH_NORM_EPSILON))
@@ -57,57 +80,60 @@ def _statistics(ws, code, l, n, first, last, x, stats):
 def forward(ws, code, l, n, first, last, x, scale, shift, y, stats, relu):
     """y, or its positive part where the row took over a ReLU; mean and r into stats."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width = VECTOR_BYTES // ws.itemsize
+    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
     zero = splat(ws.dtype.type(0.0))
     _statistics(ws, code, l, n, first, last, x, stats)
     for i in range(n):
-        for j in range(first, last, width):
-            mean, offset = load(ws, stats + j), load(ws, shift + j)
-            gain = load(ws, stats + cp + j) * load(ws, scale + j)
-            for r in range(h):
-                at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, y + i * code[l, Y_N] + r * code[l, Y_R] + j
-                for q in range(0, w * cp, cp):
-                    value = gain * (load(ws, at + q) - mean) + offset
-                    store(ws, to + q, maximum(value, zero) if relu else value)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean, offset = load(ws, stats + j), load(ws, shift + j)
+                gain = load(ws, stats + cp + j) * load(ws, scale + j)
+                for r in range(top, min(top + rows, h)):
+                    at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, y + i * code[l, Y_N] + r * code[l, Y_R] + j
+                    for q in range(0, w * cp, cp):
+                        value = gain * (load(ws, at + q) - mean) + offset
+                        store(ws, to + q, maximum(value, zero) if relu else value)
 
 
 @kernel
 def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
     """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width = VECTOR_BYTES // ws.itemsize
+    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
     for j in range(first, last, width):
         store(ws, stats + 2 * cp + j, zero)
         store(ws, stats + 3 * cp + j, zero)
     for i in range(n):
-        for j in range(first, last, width):
-            mean = load(ws, stats + j)
-            dscale, dshift = load(ws, stats + 2 * cp + j), load(ws, stats + 3 * cp + j)
-            for r in range(h):
-                at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
-                part, other = zero, zero
-                for q in range(0, w * cp, cp):
-                    d = load(ws, to + q)
-                    part = part + d * (load(ws, at + q) - mean)
-                    other = other + d
-                dscale, dshift = dscale + part, dshift + other
-            store(ws, stats + 2 * cp + j, dscale)
-            store(ws, stats + 3 * cp + j, dshift)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean = load(ws, stats + j)
+                dscale, dshift = load(ws, stats + 2 * cp + j), load(ws, stats + 3 * cp + j)
+                for r in range(top, min(top + rows, h)):
+                    at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
+                    part, other = zero, zero
+                    for q in range(0, w * cp, cp):
+                        d = load(ws, to + q)
+                        part = part + d * (load(ws, at + q) - mean)
+                        other = other + d
+                    dscale, dshift = dscale + part, dshift + other
+                store(ws, stats + 2 * cp + j, dscale)
+                store(ws, stats + 3 * cp + j, dshift)
     for j in range(first, last, width):
         store(ws, stats + 2 * cp + j, load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j))
     if not need_dx:
         return
     for i in range(n):
-        for j in range(first, last, width):
-            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-            gain = load(ws, scale + j) * rate
-            slope, level = load(ws, stats + 2 * cp + j) * share * rate, load(ws, stats + 3 * cp + j) * share
-            for r in range(h):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
-                for q in range(0, w * cp, cp):
-                    e = load(ws, x + at + q) - mean
-                    store(ws, dx + at + q, gain * (load(ws, to + q) - level - e * slope))
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+                gain = load(ws, scale + j) * rate
+                slope, level = load(ws, stats + 2 * cp + j) * share * rate, load(ws, stats + 3 * cp + j) * share
+                for r in range(top, min(top + rows, h)):
+                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
+                    for q in range(0, w * cp, cp):
+                        e = load(ws, x + at + q) - mean
+                        store(ws, dx + at + q, gain * (load(ws, to + q) - level - e * slope))
 
 
 @kernel
@@ -116,41 +142,43 @@ def forward_tangent(
 ):
     """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width = VECTOR_BYTES // ws.itemsize
+    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
     for j in range(first, last, width):
         store(ws, tangents + j, zero)
         store(ws, tangents + cp + j, zero)
     for i in range(n if has_x_dot else 0):
-        for j in range(first, last, width):
-            mean, mean_dot, along = load(ws, stats + j), load(ws, tangents + j), load(ws, tangents + cp + j)
-            for r in range(h):
-                at = i * code[l, X_N] + r * code[l, X_R] + j
-                part, other = zero, zero
-                for q in range(at, at + w * cp, cp):
-                    d = load(ws, x_dot + q)
-                    part = part + d
-                    other = other + d * (load(ws, x + q) - mean)
-                mean_dot, along = mean_dot + part, along + other
-            store(ws, tangents + j, mean_dot)
-            store(ws, tangents + cp + j, along)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean, mean_dot, along = load(ws, stats + j), load(ws, tangents + j), load(ws, tangents + cp + j)
+                for r in range(top, min(top + rows, h)):
+                    at = i * code[l, X_N] + r * code[l, X_R] + j
+                    part, other = zero, zero
+                    for q in range(at, at + w * cp, cp):
+                        d = load(ws, x_dot + q)
+                        part = part + d
+                        other = other + d * (load(ws, x + q) - mean)
+                    mean_dot, along = mean_dot + part, along + other
+                store(ws, tangents + j, mean_dot)
+                store(ws, tangents + cp + j, along)
     for j in range(first, last, width):
         store(ws, tangents + j, load(ws, tangents + j) * share)
         store(ws, tangents + cp + j, load(ws, tangents + cp + j) * share * load(ws, stats + cp + j))
     for i in range(n):
-        for j in range(first, last, width):
-            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-            gain = load(ws, scale + j) * rate
-            # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
-            slope, level = (load(ws, scale_dot + j) - gain * along) * rate, load(ws, shift_dot + j)
-            for r in range(h):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
-                for q in range(0, w * cp, cp):
-                    value = (load(ws, x + at + q) - mean) * slope + level
-                    if has_x_dot:
-                        value = value + gain * (load(ws, x_dot + at + q) - mean_dot)
-                    store(ws, to + q, value)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+                mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+                gain = load(ws, scale + j) * rate
+                # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
+                slope, level = (load(ws, scale_dot + j) - gain * along) * rate, load(ws, shift_dot + j)
+                for r in range(top, min(top + rows, h)):
+                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
+                    for q in range(0, w * cp, cp):
+                        value = (load(ws, x + at + q) - mean) * slope + level
+                        if has_x_dot:
+                            value = value + gain * (load(ws, x_dot + at + q) - mean_dot)
+                        store(ws, to + q, value)
 
 
 @kernel
@@ -163,46 +191,48 @@ def backward_tangent(
     r_dot = -r^2 mean(xh x_dot). Without x_dot nothing asks for dx_dot.
     """
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width = VECTOR_BYTES // ws.itemsize
+    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
     for j in range(first, last, width):
         store(ws, tangents + 2 * cp + j, zero)
         store(ws, tangents + 3 * cp + j, zero)
     for i in range(n):
-        for j in range(first, last, width):
-            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-            dscale_dot, dshift_dot = load(ws, tangents + 2 * cp + j), load(ws, tangents + 3 * cp + j)
-            for r in range(h):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-                part, other = zero, zero
-                for q in range(0, w * cp, cp):
-                    d_dot = load(ws, dy_dot + to + q)
-                    xh = (load(ws, x + at + q) - mean) * rate
-                    other = other + d_dot
-                    part = part + d_dot * xh
-                    if has_x_dot:
-                        xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
-                        part = part + load(ws, dy + to + q) * xh_dot
-                dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
-            store(ws, tangents + 2 * cp + j, dscale_dot)
-            store(ws, tangents + 3 * cp + j, dshift_dot)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+                mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+                dscale_dot, dshift_dot = load(ws, tangents + 2 * cp + j), load(ws, tangents + 3 * cp + j)
+                for r in range(top, min(top + rows, h)):
+                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+                    part, other = zero, zero
+                    for q in range(0, w * cp, cp):
+                        d_dot = load(ws, dy_dot + to + q)
+                        xh = (load(ws, x + at + q) - mean) * rate
+                        other = other + d_dot
+                        part = part + d_dot * xh
+                        if has_x_dot:
+                            xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
+                            part = part + load(ws, dy + to + q) * xh_dot
+                    dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
+                store(ws, tangents + 2 * cp + j, dscale_dot)
+                store(ws, tangents + 3 * cp + j, dshift_dot)
     for i in range(n if has_x_dot else 0):
-        for j in range(first, last, width):
-            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-            gain = load(ws, scale + j) * rate
-            gain_dot = load(ws, scale_dot + j) * rate - gain * rate * along
-            slope, level = load(ws, stats + 2 * cp + j) * share, load(ws, stats + 3 * cp + j) * share
-            slope_dot, level_dot = load(ws, tangents + 2 * cp + j) * share, load(ws, tangents + 3 * cp + j) * share
-            for r in range(h):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-                for q in range(0, w * cp, cp):
-                    xh = (load(ws, x + at + q) - mean) * rate
-                    xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
-                    u = load(ws, dy + to + q) - level - xh * slope
-                    u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
-                    store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
+        for top in range(0, h, rows):
+            for j in range(first, last, width):
+                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+                mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+                gain = load(ws, scale + j) * rate
+                gain_dot = load(ws, scale_dot + j) * rate - gain * rate * along
+                slope, level = load(ws, stats + 2 * cp + j) * share, load(ws, stats + 3 * cp + j) * share
+                slope_dot, level_dot = load(ws, tangents + 2 * cp + j) * share, load(ws, tangents + 3 * cp + j) * share
+                for r in range(top, min(top + rows, h)):
+                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+                    for q in range(0, w * cp, cp):
+                        xh = (load(ws, x + at + q) - mean) * rate
+                        xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
+                        u = load(ws, dy + to + q) - level - xh * slope
+                        u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
+                        store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
 
 
 @kernel
