@@ -126,4 +126,5 @@ def print_scores(rows: Sequence[Row], problem: Problem, episodes: int) -> None:
         cells = [row["text"] for row in rows if row["shots"] == shots]
         click.echo(f"{shots:>5}" + "".join(f"{cell:>{width}}" for cell in cells))
     streams = dict.fromkeys(row["stream"] for row in rows)
-    click.echo(f"\nepisode stream{'s' if len(streams) > 1 else ''} {', '.join(streams)}\n")
+    plural = "s" if len(streams) > 1 else ""
+    click.echo(f"\nepisode stream{plural} {', '.join(streams)}: `fastmeta compare` pairs scores of equal streams\n")
