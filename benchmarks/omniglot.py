@@ -1,7 +1,7 @@
 """Every algorithm on Omniglot, trained by its recipe and scored on the same 1,000 episodes of unseen characters.
 
-`python -m benchmarks.omniglot --data FOLDER [--runs FOLDER] [ROW ...]` trains what is not trained yet, one row after the
-other, and goes on with what was stopped: an hour or less a row on one core. `--table` prints what is there.
+`python -m benchmarks.omniglot --data FOLDER [--runs FOLDER] [ROW ...]` trains what is not trained yet, row after row,
+and goes on with what was stopped: an hour or less a row on one core. `--table` prints what is there.
 """
 
 from __future__ import annotations
