@@ -32,6 +32,7 @@ OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "nsz"},
 }
+HELPER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
 PACKAGE = Path(__file__).resolve().parent.parent
 _linked: dict[str, Callable[[Any], None]] = {}
 _kept: list[Any] = []  # compiled symbols live as long as the process
@@ -39,9 +40,12 @@ _kept: list[Any] = []  # compiled symbols live as long as the process
 
 def kernel(function: F) -> F:
     """Compile a helper; it is cached as a part of the entry points that call it."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
-    compiled: Any = numba.njit(**options, **OPTIONS)(function)
-    return cast(F, compiled)
+    return cast(F, numba.njit(**HELPER, **OPTIONS)(function))
+
+
+def inlined(function: F) -> F:
+    """A helper that is put into its callers: a call hands each array over as seven numbers."""
+    return cast(F, numba.njit(forceinline=True, **HELPER, **OPTIONS)(function))
 
 
 def entry(parallel: bool) -> Callable[[F], F]:
