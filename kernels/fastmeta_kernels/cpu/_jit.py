@@ -18,8 +18,10 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils, config
-from numba.core.caching import CacheImpl, UserWideCacheLocator
+from numba.core import cgutils, config, sigutils
+from numba.core.caching import CacheImpl, FunctionCache, UserWideCacheLocator
+from numba.core.ccallback import CFunc
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from fastmeta_kernels.cpu._inline import InlineCompiler
@@ -52,8 +54,10 @@ def entry(parallel: bool) -> Callable[[F], F]:
     """Compile an entry point and keep its machine code on disk where a place is writable."""
 
     def compile_entry(function: F) -> F:
-        compiled: F = numba.njit(parallel=parallel, cache=_cache_is_writable(), **OPTIONS)(function)
-        return compiled
+        compiled: Any = numba.njit(parallel=parallel, **OPTIONS)(function)
+        if _cache_is_writable():
+            compiled._cache = KernelCache(function)
+        return cast(F, compiled)
 
     return compile_entry
 
@@ -66,7 +70,10 @@ def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any
     function = FunctionType(template.__code__, template.__globals__ | bound, name)
     function.__qualname__ = name  # what the cache files are called
     options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
-    compiled = numba.cfunc(signature, cache=_cache_is_writable(), **options)(function)
+    compiled = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
+    if _cache_is_writable():
+        compiled._cache = KernelCache(function)
+    compiled.compile()
     llvmlite.binding.add_symbol(name, compiled.address)
     _kept.append(compiled)
 
@@ -157,6 +164,16 @@ class KernelCacheLocator(UserWideCacheLocator):
 
 
 CacheImpl._locator_classes.insert(0, KernelCacheLocator)
+
+
+class KernelCache(FunctionCache):
+    """Machine code on disk that is found without what Numba loads to compile: a fifth of a second for a new process."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function, None where there is none."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 def _cache_is_writable() -> bool:
