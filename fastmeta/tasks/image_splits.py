@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 from fastmeta import checks
+from fastmeta.tasks.parts import PARTS
 
-PARTS = ("train", "validation", "test")
 PUBLISHED = {"miniimagenet": "miniimagenet.txt", "cifar-fs": "cifar_fs.txt"}
 STEMS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 

@@ -11,9 +11,7 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, Root
-from fastmeta.tasks.parts import Parts
-
-PARTS = ("train", "validation", "test")
+from fastmeta.tasks.parts import PARTS, Parts
 
 
 class Omniglot(Parts):
