@@ -1,6 +1,6 @@
 """Batch norm in a workspace: y = scale * xh + shift, xh = (x - mean) r, r = 1 / sqrt(var + eps), M = samples * pixels.
 
-Passes walk an image in strips of a few rows, of each strip all channels: what is read comes from memory in one stream.
+The values take up to four vectors of channels at a time, so that large images come from memory in one stream.
 A row's statistics in a set are four vectors of CP: mean, r, dscale, dshift; in the tangent set mean_dot,
 mean(xh x_dot), dscale_dot, dshift_dot. Derivations: kernels/README.md.
 """
@@ -9,131 +9,121 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu._jit import kernel
+from fastmeta_kernels.cpu._jit import inlined, kernel
 from fastmeta_kernels.cpu.instruction import ARGUMENTS
 from fastmeta_kernels.cpu.plan import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, W
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, all_of, doubled, lanes, load, load_like, maximum, splat, store
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
-STRIP = 8192  # bytes of an image, about, that stay in the first cache
 
-
-@kernel
-def strip_rows(ws, code, l):
-    """Image rows of a strip."""
-    return max(1, STRIP // (code[l, W] * code[l, CP] * ws.itemsize))
-
-
-@kernel
-def _statistics(ws, code, l, n, first, last, x, stats):
-    """Mean and r of channels first .. last: image by image, merged as in Chan, Golub & LeVeque 1983, equation 1.5.
+@inlined
+def _statistics(ws, code, l, n, j, zero, x, stats):
+    """Mean and r of channels j ..: image by image, merged as in Chan, Golub & LeVeque 1983, equation 1.5.
 
     An image is read twice, from cache; the running mean as its anchor makes a constant channel its own mean to the bit.
     """
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width = VECTOR_BYTES // ws.itemsize
-    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (h * w)))
-    for j in range(first, last, width):
-        store(ws, stats + j, load(ws, x + j))
-        store(ws, stats + cp + j, zero)
-    sums, rows = stats + 2 * cp, strip_rows(ws, code, l)
+    mean, variance = load_like(ws, x + j, zero), zero
     for i in range(n):
-        image = x + i * code[l, X_N]
-        part_of_all = splat(ws.dtype.type(1.0 / (i + 1)))
-        spread = splat(ws.dtype.type(h * w * (i / (i + 1))))
-        for j in range(first, last, width):
-            store(ws, sums + j, zero)
-            store(ws, sums + cp + j, zero)
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean, shift = load(ws, stats + j), load(ws, sums + j)
-                for r in range(top, min(top + rows, h)):
-                    part, at = zero, image + r * code[l, X_R] + j
-                    for q in range(at, at + w * cp, cp):
-                        part = part + (load(ws, q) - mean)
-                    shift = shift + part
-                store(ws, sums + j, shift)
-        for j in range(first, last, width):
-            store(ws, sums + j, load(ws, sums + j) * share)
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                own, squares = load(ws, stats + j) + load(ws, sums + j), load(ws, sums + cp + j)
-                for r in range(top, min(top + rows, h)):
-                    part, at = zero, image + r * code[l, X_R] + j
-                    for q in range(at, at + w * cp, cp):
-                        e = load(ws, q) - own
-                        part = part + e * e
-                    squares = squares + part
-                store(ws, sums + cp + j, squares)
-        for j in range(first, last, width):
-            shift = load(ws, sums + j)
-            squares = load(ws, sums + cp + j) + shift * shift * spread
-            store(ws, stats + j, load(ws, stats + j) + shift * part_of_all)
-            store(ws, stats + cp + j, load(ws, stats + cp + j) + squares)
-    for q in range(stats + cp + first, stats + cp + last):
-        variance = ws[q] * ws.dtype.type(1.0 / (n * h * w))
-        rate = ws.dtype.type(1.0) / np.sqrt(variance + ws.dtype.type(BATCH_NORM_EPSILON))
+        shift, squares = zero, zero
+        for r in range(h):
+            part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
+            for q in range(at, at + w * cp, cp):
+                part = part + (load_like(ws, q, zero) - mean)
+            shift = shift + part
+        shift = shift * all_of(zero, 1.0 / (h * w))
+        own = mean + shift
+        for r in range(h):
+            part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
+            for q in range(at, at + w * cp, cp):
+                e = load_like(ws, q, zero) - own
+                part = part + e * e
+            squares = squares + part
+        mean = mean + shift * all_of(zero, 1.0 / (i + 1))
+        variance = variance + squares + shift * shift * all_of(zero, h * w * (i / (i + 1)))
+    store(ws, stats + j, mean)
+    store(ws, stats + cp + j, variance)
+    for q in range(stats + cp + j, stats + cp + j + lanes(zero)):
+        one = ws[q] * ws.dtype.type(1.0 / (n * h * w))
+        rate = ws.dtype.type(1.0) / np.sqrt(one + ws.dtype.type(BATCH_NORM_EPSILON))
         ws[q] = rate if rate > 0 else ws.dtype.type(np.nan)  # an overflow must not look like a constant
+
+
+@kernel
+def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, relu):
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
+    _statistics(ws, code, l, n, j, zero, x, stats)
+    mean, offset = load_like(ws, stats + j, zero), load_like(ws, shift + j, zero)
+    gain = load_like(ws, stats + cp + j, zero) * load_like(ws, scale + j, zero)
+    for i in range(n):
+        for r in range(h):
+            at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, y + i * code[l, Y_N] + r * code[l, Y_R] + j
+            for q in range(0, w * cp, cp):
+                value = gain * (load_like(ws, at + q, zero) - mean) + offset
+                store(ws, to + q, maximum(value, zero) if relu else value)
 
 
 @kernel
 def forward(ws, code, l, n, first, last, x, scale, shift, y, stats, relu):
     """y, or its positive part where the row took over a ReLU; mean and r into stats."""
+    zero, j = splat(ws.dtype.type(0.0)), first
+    two, four = doubled(zero), doubled(doubled(zero))
+    while j < last:
+        if j + lanes(four) <= last:
+            _forward(ws, code, l, n, j, four, x, scale, shift, y, stats, relu)
+            j += lanes(four)
+        elif j + lanes(two) <= last:
+            _forward(ws, code, l, n, j, two, x, scale, shift, y, stats, relu)
+            j += lanes(two)
+        else:
+            _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, relu)
+            j += lanes(zero)
+
+
+@kernel
+def _backward(ws, code, l, n, j, zero, x, dy, scale, dx, stats, need_dx):
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
-    zero = splat(ws.dtype.type(0.0))
-    _statistics(ws, code, l, n, first, last, x, stats)
+    mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
+    dscale, dshift = zero, zero
     for i in range(n):
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean, offset = load(ws, stats + j), load(ws, shift + j)
-                gain = load(ws, stats + cp + j) * load(ws, scale + j)
-                for r in range(top, min(top + rows, h)):
-                    at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, y + i * code[l, Y_N] + r * code[l, Y_R] + j
-                    for q in range(0, w * cp, cp):
-                        value = gain * (load(ws, at + q) - mean) + offset
-                        store(ws, to + q, maximum(value, zero) if relu else value)
+        for r in range(h):
+            at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
+            part, other = zero, zero
+            for q in range(0, w * cp, cp):
+                d = load_like(ws, to + q, zero)
+                part = part + d * (load_like(ws, at + q, zero) - mean)
+                other = other + d
+            dscale, dshift = dscale + part, dshift + other
+    dscale = dscale * rate
+    store(ws, stats + 2 * cp + j, dscale)
+    store(ws, stats + 3 * cp + j, dshift)
+    if not need_dx:
+        return
+    share = all_of(zero, 1.0 / (n * h * w))
+    gain, slope, level = load_like(ws, scale + j, zero) * rate, dscale * share * rate, dshift * share
+    for i in range(n):
+        for r in range(h):
+            at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
+            for q in range(0, w * cp, cp):
+                e = load_like(ws, x + at + q, zero) - mean
+                store(ws, dx + at + q, gain * (load_like(ws, to + q, zero) - level - e * slope))
 
 
 @kernel
 def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
     """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
-    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(first, last, width):
-        store(ws, stats + 2 * cp + j, zero)
-        store(ws, stats + 3 * cp + j, zero)
-    for i in range(n):
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean = load(ws, stats + j)
-                dscale, dshift = load(ws, stats + 2 * cp + j), load(ws, stats + 3 * cp + j)
-                for r in range(top, min(top + rows, h)):
-                    at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
-                    part, other = zero, zero
-                    for q in range(0, w * cp, cp):
-                        d = load(ws, to + q)
-                        part = part + d * (load(ws, at + q) - mean)
-                        other = other + d
-                    dscale, dshift = dscale + part, dshift + other
-                store(ws, stats + 2 * cp + j, dscale)
-                store(ws, stats + 3 * cp + j, dshift)
-    for j in range(first, last, width):
-        store(ws, stats + 2 * cp + j, load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j))
-    if not need_dx:
-        return
-    for i in range(n):
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-                gain = load(ws, scale + j) * rate
-                slope, level = load(ws, stats + 2 * cp + j) * share * rate, load(ws, stats + 3 * cp + j) * share
-                for r in range(top, min(top + rows, h)):
-                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
-                    for q in range(0, w * cp, cp):
-                        e = load(ws, x + at + q) - mean
-                        store(ws, dx + at + q, gain * (load(ws, to + q) - level - e * slope))
+    zero, j = splat(ws.dtype.type(0.0)), first
+    two, four = doubled(zero), doubled(doubled(zero))
+    while j < last:
+        if j + lanes(four) <= last:
+            _backward(ws, code, l, n, j, four, x, dy, scale, dx, stats, need_dx)
+            j += lanes(four)
+        elif j + lanes(two) <= last:
+            _backward(ws, code, l, n, j, two, x, dy, scale, dx, stats, need_dx)
+            j += lanes(two)
+        else:
+            _backward(ws, code, l, n, j, zero, x, dy, scale, dx, stats, need_dx)
+            j += lanes(zero)
 
 
 @kernel
@@ -142,43 +132,41 @@ def forward_tangent(
 ):
     """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
+    width = VECTOR_BYTES // ws.itemsize
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
     for j in range(first, last, width):
         store(ws, tangents + j, zero)
         store(ws, tangents + cp + j, zero)
     for i in range(n if has_x_dot else 0):
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean, mean_dot, along = load(ws, stats + j), load(ws, tangents + j), load(ws, tangents + cp + j)
-                for r in range(top, min(top + rows, h)):
-                    at = i * code[l, X_N] + r * code[l, X_R] + j
-                    part, other = zero, zero
-                    for q in range(at, at + w * cp, cp):
-                        d = load(ws, x_dot + q)
-                        part = part + d
-                        other = other + d * (load(ws, x + q) - mean)
-                    mean_dot, along = mean_dot + part, along + other
-                store(ws, tangents + j, mean_dot)
-                store(ws, tangents + cp + j, along)
+        for j in range(first, last, width):
+            mean, mean_dot, along = load(ws, stats + j), load(ws, tangents + j), load(ws, tangents + cp + j)
+            for r in range(h):
+                at = i * code[l, X_N] + r * code[l, X_R] + j
+                part, other = zero, zero
+                for q in range(at, at + w * cp, cp):
+                    d = load(ws, x_dot + q)
+                    part = part + d
+                    other = other + d * (load(ws, x + q) - mean)
+                mean_dot, along = mean_dot + part, along + other
+            store(ws, tangents + j, mean_dot)
+            store(ws, tangents + cp + j, along)
     for j in range(first, last, width):
         store(ws, tangents + j, load(ws, tangents + j) * share)
         store(ws, tangents + cp + j, load(ws, tangents + cp + j) * share * load(ws, stats + cp + j))
     for i in range(n):
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-                mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-                gain = load(ws, scale + j) * rate
-                # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
-                slope, level = (load(ws, scale_dot + j) - gain * along) * rate, load(ws, shift_dot + j)
-                for r in range(top, min(top + rows, h)):
-                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
-                    for q in range(0, w * cp, cp):
-                        value = (load(ws, x + at + q) - mean) * slope + level
-                        if has_x_dot:
-                            value = value + gain * (load(ws, x_dot + at + q) - mean_dot)
-                        store(ws, to + q, value)
+        for j in range(first, last, width):
+            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+            gain = load(ws, scale + j) * rate
+            # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
+            slope, level = (load(ws, scale_dot + j) - gain * along) * rate, load(ws, shift_dot + j)
+            for r in range(h):
+                at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
+                for q in range(0, w * cp, cp):
+                    value = (load(ws, x + at + q) - mean) * slope + level
+                    if has_x_dot:
+                        value = value + gain * (load(ws, x_dot + at + q) - mean_dot)
+                    store(ws, to + q, value)
 
 
 @kernel
@@ -191,48 +179,46 @@ def backward_tangent(
     r_dot = -r^2 mean(xh x_dot). Without x_dot nothing asks for dx_dot.
     """
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width, rows = VECTOR_BYTES // ws.itemsize, strip_rows(ws, code, l)
+    width = VECTOR_BYTES // ws.itemsize
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
     for j in range(first, last, width):
         store(ws, tangents + 2 * cp + j, zero)
         store(ws, tangents + 3 * cp + j, zero)
     for i in range(n):
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-                mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-                dscale_dot, dshift_dot = load(ws, tangents + 2 * cp + j), load(ws, tangents + 3 * cp + j)
-                for r in range(top, min(top + rows, h)):
-                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-                    part, other = zero, zero
-                    for q in range(0, w * cp, cp):
-                        d_dot = load(ws, dy_dot + to + q)
-                        xh = (load(ws, x + at + q) - mean) * rate
-                        other = other + d_dot
-                        part = part + d_dot * xh
-                        if has_x_dot:
-                            xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
-                            part = part + load(ws, dy + to + q) * xh_dot
-                    dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
-                store(ws, tangents + 2 * cp + j, dscale_dot)
-                store(ws, tangents + 3 * cp + j, dshift_dot)
-    for i in range(n if has_x_dot else 0):
-        for top in range(0, h, rows):
-            for j in range(first, last, width):
-                mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-                mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-                gain = load(ws, scale + j) * rate
-                gain_dot = load(ws, scale_dot + j) * rate - gain * rate * along
-                slope, level = load(ws, stats + 2 * cp + j) * share, load(ws, stats + 3 * cp + j) * share
-                slope_dot, level_dot = load(ws, tangents + 2 * cp + j) * share, load(ws, tangents + 3 * cp + j) * share
-                for r in range(top, min(top + rows, h)):
-                    at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-                    for q in range(0, w * cp, cp):
-                        xh = (load(ws, x + at + q) - mean) * rate
+        for j in range(first, last, width):
+            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+            dscale_dot, dshift_dot = load(ws, tangents + 2 * cp + j), load(ws, tangents + 3 * cp + j)
+            for r in range(h):
+                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+                part, other = zero, zero
+                for q in range(0, w * cp, cp):
+                    d_dot = load(ws, dy_dot + to + q)
+                    xh = (load(ws, x + at + q) - mean) * rate
+                    other = other + d_dot
+                    part = part + d_dot * xh
+                    if has_x_dot:
                         xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
-                        u = load(ws, dy + to + q) - level - xh * slope
-                        u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
-                        store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
+                        part = part + load(ws, dy + to + q) * xh_dot
+                dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
+            store(ws, tangents + 2 * cp + j, dscale_dot)
+            store(ws, tangents + 3 * cp + j, dshift_dot)
+    for i in range(n if has_x_dot else 0):
+        for j in range(first, last, width):
+            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
+            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
+            gain = load(ws, scale + j) * rate
+            gain_dot = load(ws, scale_dot + j) * rate - gain * rate * along
+            slope, level = load(ws, stats + 2 * cp + j) * share, load(ws, stats + 3 * cp + j) * share
+            slope_dot, level_dot = load(ws, tangents + 2 * cp + j) * share, load(ws, tangents + 3 * cp + j) * share
+            for r in range(h):
+                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+                for q in range(0, w * cp, cp):
+                    xh = (load(ws, x + at + q) - mean) * rate
+                    xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
+                    u = load(ws, dy + to + q) - level - xh * slope
+                    u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
+                    store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
 
 
 @kernel

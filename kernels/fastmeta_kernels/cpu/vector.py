@@ -38,22 +38,22 @@ VECTOR_BYTES = _host_vector_bytes()
 
 
 class Vector(types.Type):
-    """VECTOR_BYTES of lanes."""
+    """VECTOR_BYTES of lanes, or `count` times as many that lie side by side."""
 
-    def __init__(self, lane: Any) -> None:
-        self.lane = lane
-        self.width = VECTOR_BYTES // BYTES[lane]
+    def __init__(self, lane: Any, count: int = 1) -> None:
+        self.lane, self.count = lane, count
+        self.width = count * VECTOR_BYTES // BYTES[lane]
         super().__init__(name=f"Vector({lane}, {self.width})")
 
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(manager, vector, vector_ir(vector.lane))
+        super().__init__(manager, vector, vector_ir(vector.lane, vector.count))
 
 
-def vector_ir(lane: Any) -> ir.VectorType:
-    return ir.VectorType(SCALAR[lane], VECTOR_BYTES // BYTES[lane])
+def vector_ir(lane: Any, count: int = 1) -> ir.VectorType:
+    return ir.VectorType(SCALAR[lane], count * VECTOR_BYTES // BYTES[lane])
 
 
 def data_pointer(context: Any, builder: Any, array: Any, value: Any, offset: Any) -> Any:
@@ -62,12 +62,12 @@ def data_pointer(context: Any, builder: Any, array: Any, value: Any, offset: Any
     return builder.gep(start, [offset])
 
 
-def load_ir(builder: Any, lane: Any, pointer: Any) -> Any:
-    return builder.load(builder.bitcast(pointer, vector_ir(lane).as_pointer()), align=BYTES[lane])
+def load_ir(builder: Any, lane: Any, pointer: Any, count: int = 1) -> Any:
+    return builder.load(builder.bitcast(pointer, vector_ir(lane, count).as_pointer()), align=BYTES[lane])
 
 
 def store_ir(builder: Any, lane: Any, value: Any, pointer: Any) -> None:
-    builder.store(value, builder.bitcast(pointer, vector_ir(lane).as_pointer()), align=BYTES[lane])
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=BYTES[lane])
 
 
 def splat_ir(builder: Any, lane: Any, scalar: Any) -> Any:
@@ -91,6 +91,54 @@ def load(context: Any, array: Any, offset: Any) -> Any:
         return load_ir(builder, signature.return_type.lane, pointer)
 
     return Vector(array.dtype)(array, types.int64), emit
+
+
+@intrinsic
+def load_like(context: Any, array: Any, offset: Any, like: Any) -> Any:
+    """As many lanes as `like` has, from array[offset] on."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = data_pointer(context, builder, signature.args[0], args[0], args[1])
+        return load_ir(builder, like.lane, pointer, like.count)
+
+    return like(array, types.int64, like), emit
+
+
+@intrinsic
+def doubled(context: Any, vector: Any) -> Any:
+    """A vector twice, side by side: one value for Numba, several registers."""
+    wide = Vector(vector.lane, 2 * vector.count)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        order = [*range(vector.width)] * 2
+        return builder.shuffle_vector(args[0], args[0], ir.Constant(ir.VectorType(INT32, wide.width), order))
+
+    return wide(vector), emit
+
+
+@intrinsic
+def all_of(context: Any, like: Any, scalar: Any) -> Any:
+    """A vector of equal lanes, as many as `like` has, rounded to their type."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = context.cast(builder, args[1], signature.args[1], like.lane)
+        kind = vector_ir(like.lane, like.count)
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = builder.insert_element(undefined, value, ir.Constant(INT32, 0))
+        return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, kind.count), [0] * kind.count))
+
+    return like(like, types.float64), emit
+
+
+@intrinsic
+def lanes(context: Any, vector: Any) -> Any:
+    """How many lanes a vector has."""
+    count = vector.width
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(INT64, count)
+
+    return types.int64(vector), emit
 
 
 @intrinsic
