@@ -79,6 +79,9 @@ CASES = (
     _case("padding_0", [Conv2d(4, padding=0), Tanh(), Conv2d(2, 3, 2, 2), GlobalMeanPool()], (7, 8, 3)),
     _case("norm_bias_tanh", [Conv2d(3), BatchNorm(), Tanh(), GlobalMeanPool(), Linear(2)], (6, 6, 3)),
     _case("norm_on_vectors", [Linear(9), BatchNorm(), Softplus(), Linear(3)], (4,), support=8, query=9),
+    _case(
+        "norm_wide", [Linear(60), BatchNorm(), Softplus(), Linear(44), BatchNorm(), Tanh(), Linear(3)], (4,), support=9
+    ),
     _case("norm_first", [BatchNorm(), Conv2d(3, stride=2), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),
     _case("norm_last", [Linear(4), Tanh(), Linear(3), BatchNorm()], (4,), support=8, query=9),
     _case("affine_first", [Affine(), Conv2d(3, stride=2), Affine(), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),

@@ -101,7 +101,8 @@ def test_the_same_bits_for_any_number_of_threads(images):
     """One task whose instructions threads share: few tiles are dealt by channels, many by partial sums too."""
     program = (
         "import hashlib, numpy as np, fastmeta as fm; from fastmeta.layers import *;"
-        "net = fm.Network([Conv2d(48), ReLU(), Conv2d(48), Tanh(), GlobalMeanPool(), Linear(3)], (18, 17, 1));"
+        "layers = [Conv2d(48), BatchNorm(), ReLU(), Conv2d(48), BatchNorm(), Tanh(), GlobalMeanPool(), Linear(3)];"
+        "net = fm.Network(layers, (18, 17, 1));"
         f"rng = np.random.default_rng(0); x = rng.random((1, {images}, 18, 17, 1), np.float32);"
         f"y = rng.integers(0, 3, (1, {images}));"
         "r = fm.meta_gradient(net, net.init(), fm.Batch(x, y, x[:, ::-1], y), 0.1, 1, device='cpu');"
