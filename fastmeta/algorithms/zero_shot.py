@@ -118,11 +118,13 @@ def check_attribute_net(attribute_net: Network, net: Network) -> Network:
 
 
 def task_attributes(batch: Batch) -> Array:
-    """The attributes (T, K, A) of a batch; ValueError where it has none."""
+    """The attributes (T, K, A) of a batch; ValueError where it has none, or has targets or weights."""
     if batch.attributes is None:
         raise ValueError(
             "the tasks have no attributes. Give Batch(..., attributes=...), as tasks.AttributeClasses does."
         )
+    if batch.y_query.dtype.kind == "f" or batch.support_weights is not None or batch.query_weights is not None:
+        raise ValueError("classes with attributes need integer labels and samples without weights; these have others.")
     return batch.attributes
 
 

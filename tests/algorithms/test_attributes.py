@@ -116,6 +116,14 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="attributes has 6 features but this network takes 3"):
         fm.ZeroShot(EMBED, fm.MLP((3, 5)), device="numpy").fit(TASKS, 1)
     batch = TASKS.sample(1, seed=0)
+    for algorithm in (fm.ZeroShot, fm.SideInformation):
+        weighted = replace(batch, query_weights=np.ones(batch.y_query.shape))
+        targets = replace(batch, y_support=np.ones((1, 8, 1)), y_query=np.ones((1, 24, 1)))
+        made = algorithm(EMBED, MAP, device="numpy").fit(TASKS, 0)
+        for other in (weighted, targets):
+            for use in (made.meta_gradients, made.query_outputs):
+                with pytest.raises(ValueError, match="need integer labels and samples without weights"):
+                    use(other)
     learner = fm.SideInformation(EMBED, MAP, device="numpy").fit(TASKS, 0)
     with pytest.raises(ValueError, match="as many classes as attributes describe, 4"):
         learner.adapt(batch.x_support[0], batch.y_support[0] // 2, batch.attributes[0])

@@ -157,6 +157,11 @@ def test_weights_of_zero_leave_samples_out():
             ValueError,
             r"each label 0 \.\. ways-1",
         ),
+        (
+            lambda: transfer().fit(clusters(), 1).adapt(np.ones((2, 12)), [0, 10**12]),
+            ValueError,
+            r"each label 0 \.\. ways-1",
+        ),
         (lambda: transfer().fit(clusters(), 1).adapt(np.ones((2, 12)), [0.5, 1.5]), ValueError, "one whole number a"),
         (
             lambda: transfer().fit(clusters(), 1).adapt(np.ones((2, 12)), [0, 1], [1.0, -1.0]),
