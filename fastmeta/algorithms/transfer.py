@@ -76,7 +76,7 @@ class Transfer(Learner):
         """Whose statistics batch norm uses after training: "inductive", "transductive", "" where there is none."""
         return "inductive" if self._norms else super().batch_norm
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and where batch norm is inductive the means and variances "statistics" (2, C)."""
         statistics = {"statistics": np.zeros((2, self._norms), theta.dtype)} if self._norms else {}
         return {"theta": theta} | statistics
@@ -185,7 +185,11 @@ class HeadModel(AdaptedModel):
 
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (N, K) of x (N, ...), or (T, N, K) of x (T, N, ...)."""
-        logits: Array = normalised(super().outputs(x)) @ self.weight + self.bias
+        features = normalised(super().outputs(x))
+        tasks = len(features) if features.ndim == 3 else 1
+        if self.weight.ndim == 3 and tasks != len(self.weight):
+            raise ValueError(f"x has {tasks} tasks but the model was adapted to {len(self.weight)}.")
+        logits: Array = features @ self.weight + self.bias
         return logits
 
 
