@@ -32,13 +32,15 @@ class AdaptedModel:
 
     def outputs(self, x: ArrayLike) -> Array:
         """The network's outputs (N, O), logits where it classifies, of x (N, ...)."""
-        x = inputs.array("x", x)
+        given = inputs.array("x", x)
         if self.context is None:
-            return gradients.predict(self.net, self.theta, x, device=self.device)
-        if inputs.is_single(self.net, x):
-            return self._one_by_one(self.theta, self.context, x)
+            return gradients.predict(self.net, self.theta, given, device=self.device)
+        x, context = (inputs.samples(self.net, a, self.theta.dtype) for a in (given, self.context))
+        if len(x) != len(context):
+            raise ValueError(f"x has {len(x)} tasks but the model was adapted to {len(context)}.")
         thetas = np.broadcast_to(self.theta, (len(x), self.theta.shape[-1]))
-        return np.stack([self._one_by_one(*task) for task in zip(thetas, self.context, x, strict=True)])
+        outputs = np.stack([self._one_by_one(*task) for task in zip(thetas, context, x, strict=True)])
+        return outputs[0] if inputs.is_single(self.net, given) else outputs
 
     def _one_by_one(self, theta: Array, context: Array, x: Array) -> Array:
         """Outputs (N, O) of x (N, ...), each sample in a set of its own with the context (M, ...)."""

@@ -53,12 +53,15 @@ def compare(score: Score, baseline: Score) -> Difference:
     """The paired difference of two scores on the same episodes, whatever the algorithms.
 
     Raises ValueError where the scores are of different episodes or measures, or no episode is left in which
-    neither diverged.
+    neither diverged; TypeError where one is no score.
 
     >>> a, b = (Score(np.array(v), stream="1f") for v in ([0.9, 0.8, 1.0], [0.8, 0.8, 0.9]))
     >>> print(compare(a, b))
     +6.67 points ± 5.33
     """
+    for name, given in (("score", score), ("baseline", baseline)):
+        if not isinstance(given, Score):
+            raise TypeError(f"{name}={given!r} must be one Score, such as evaluate(...) or evaluate(...)[5] gives.")
     if score.measure != baseline.measure:
         raise ValueError(f"score is {score.measure} but baseline is {baseline.measure}. Compare scores of one problem.")
     if not score.stream or score.stream != baseline.stream or len(score.values) != len(baseline.values):

@@ -95,6 +95,8 @@ def query_values(outputs: Array, y: Array, weights: Array | None) -> Array:
         samples = np.square(outputs.astype(np.float64) - y).mean(axis=2)
     else:
         samples = (outputs.argmax(axis=2) == y).astype(np.float64)
+    if weights is not None and ((weights < 0).any() or not weights.any(axis=1).all()):
+        raise ValueError("query_weights must be at least 0 to score an episode, and one of them above 0.")
     averages: Array = np.average(samples, axis=1, weights=weights)
     return averages
 

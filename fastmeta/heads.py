@@ -30,11 +30,12 @@ def centroid_head(features: Array, shares: Array) -> tuple[Array, Array]:
 
 
 def linear_head(features: Array, shares: Array, strength: float = 1.0) -> tuple[Array, Array]:
-    """Multinomial logistic regression: the W that minimises sum_i CE_i(W) + strength / 2 ||W||^2, to 1e-6.
+    """Multinomial logistic regression: the W that minimises sum_i CE_i(W) + strength / 2 ||W||^2.
 
     Convex, so that the optimum is unique. W = X' A with A (N, K); each step minimises the quadratic upper bound
     whose curvature is half of X' S X (Boehning 1992), which never raises the objective: with the Gram matrix
-    G = X X' and sample weights S, A -= (S G / 2 + strength I)^-1 (S (softmax(G A) - Y) + strength A).
+    G = X X' and sample weights S, A -= (S G / 2 + strength I)^-1 (S (softmax(G A) - Y) + strength A),
+    until no entry moves by more than 1e-6 of the largest.
     """
     weights = shares.sum(axis=2, keepdims=True)  # (T, N, 1)
     gram = features @ np.swapaxes(features, 1, 2)

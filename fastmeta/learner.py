@@ -73,8 +73,8 @@ class Learner(ABC):
         """theta (P,) or by default net.init(seed); raises where the settings do not fit it, before any work."""
         return self.net.init(seed) if theta is None else inputs.parameters(self.net, theta).copy()
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
-        """What is learned, as it is before the first iteration."""
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
+        """What is learned, as it is before the first iteration of a fit with `seed`."""
         return {"theta": theta}
 
     def default_optimizer(self, iterations: int) -> Optimizer:
@@ -156,7 +156,8 @@ class Learner(ABC):
             "seed": checks.integer("seed", seed, 0),
             "optimizer": optimizer.to_dict(),
         }
-        state = training.begin(self.initial_parameters(self.first_theta(seed, theta)), self.optimizers(optimizer))
+        first = self.initial_parameters(self.first_theta(seed, theta), seed)
+        state = training.begin(first, self.optimizers(optimizer))
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self._restore(checkpoints.continued(start, checkpoint, resume))
         room = np.zeros(max(0, iterations - self.training.step))

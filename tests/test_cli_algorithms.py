@@ -30,6 +30,12 @@ def test_sinusoid_run_resumes_to_the_same_bits(algorithm, tmp_path, monkeypatch)
     monkeypatch.undo()
     succeed("train", "sinusoid", "--out", tmp_path / "resumed", "--resume")
     assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+    if algorithm in ("reptile", "maml++"):  # their rate falls over the iterations: refused, and nothing is changed
+        again = ["train", "sinusoid", "--out", tmp_path / "resumed", "--resume"]
+        refused = invoke(*again, "--iterations", 9)
+        assert refused.exit_code == 1
+        assert "iterations=9 must be what the run began with" in refused.output
+        succeed(*again)
     learner = fm.load(tmp_path / "straight" / "checkpoint.safetensors", device="numpy")
     assert type(learner) is ALGORITHMS[algorithm]
     assert type(learner).__name__ in succeed("evaluate", tmp_path / "straight", "--device", "numpy")

@@ -67,6 +67,8 @@ def test_scores_of_other_episodes_are_refused(other, message):
         fm.compare(score([0.1, 0.2]), other)
     with pytest.raises(ValueError, match='stream ""'):
         fm.compare(score([0.1], stream=""), score([0.1], stream=""))
+    with pytest.raises(TypeError, match=r"baseline={5: .* must be one Score"):
+        fm.compare(score([0.1]), {5: score([0.1])})
 
 
 def test_the_stream_is_the_same_for_every_algorithm_and_changes_with_the_episodes():
@@ -113,6 +115,18 @@ def test_compare_prints_paired_differences_and_draws(runs, tmp_path):
     means = np.array([s.mean for s in scores[:2]])
     assert f"over 2 seeds of MAML: mean {means.mean():.2f}, from {means.min():.2f}" in result.output
     assert "±" not in result.output.split("over 2 seeds")[1]
+
+
+def test_scores_of_one_training_are_no_spread_over_seeds(runs, tmp_path):
+    """Neither a run named twice nor its scores with other batch norm are other seeds."""
+    content = json.loads((runs / "a" / "score.json").read_text())
+    for row in content["scores"]:
+        row["batch_norm"] = "support"
+    other = runs / "a" / "support.json"
+    other.write_text(json.dumps(content))
+    picture = ["--picture", tmp_path / "c.png"]
+    assert "seeds" not in invoke("compare", runs / "a", runs / "a", other, *picture).output
+    assert "over 2 seeds of MAML" in invoke("compare", runs / "a", runs / "a", runs / "b", other, *picture).output
 
 
 def test_compare_at_other_shots_and_steps(runs, tmp_path):

@@ -62,6 +62,9 @@ def test_accuracy_of_an_episode():
     np.testing.assert_allclose(query_values(outputs, y, None), [2 / 3, 2 / 3])
     weights = np.array([[1, 1, 0], [0, 1, 1]], np.float32)
     np.testing.assert_allclose(query_values(outputs, y, weights), [1.0, 0.5])
+    for bad in (np.array([[1, 1, 0], [0, 0, 0]]), np.array([[1, 1, 0], [1, -1, 1]])):
+        with pytest.raises(ValueError, match=r"query_weights must be at least 0 .* and one of them above 0"):
+            query_values(outputs, y, bad)
 
 
 def test_squared_error_of_an_episode():

@@ -86,8 +86,8 @@ class iMAML(GradientLearner):
 def conjugate_gradients(product: Callable[[Array], Array], b: Array, steps: int) -> Iterator[Array]:
     """Approximate solutions x (T, P) of A x = b, from 0, after each step (Hestenes & Stiefel 1952).
 
-    product(v) is A v, of T symmetric matrices at once. Where A is not positive along the next direction a task does
-    not move; where it is solved it stays.
+    product(v) is A v, of T symmetric matrices at once. Where A is not positive along the next direction, or
+    solved, a task stays where it is, for all further steps (Steihaug 1983).
     """
     x, r = np.zeros_like(b), b
     p, square = r, _dot(r, r)
@@ -97,7 +97,8 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array, steps: int)
         along = np.divide(square, curvature, out=np.zeros_like(square), where=curvature > 0)
         x, r = x + along * p, r - along * moved
         left = _dot(r, r)
-        p = r + np.divide(left, square, out=np.zeros_like(square), where=along > 0) * p
+        turn = np.divide(left, square, out=np.zeros_like(square), where=along > 0)
+        p = np.where(along > 0, r + turn * p, p)
         square = left
         yield x
 

@@ -41,10 +41,10 @@ class MAML(GradientLearner):
         super().__init__(net, inner_lr, inner_steps, device)
         self.learn_inner_lr = bool(learn_inner_lr)
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and with learn_inner_lr the inner rates in inner_lr's shape, (1,) for a number."""
         rates = {"inner_lr": np.atleast_1d(self.inner_lr).astype(theta.dtype)} if self.learn_inner_lr else {}
-        return super().initial_parameters(theta) | rates
+        return super().initial_parameters(theta, seed) | rates
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss after the inner steps, and its gradient by theta and any learned rates."""

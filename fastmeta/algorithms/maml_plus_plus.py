@@ -79,7 +79,7 @@ class MAMLPlusPlus(MAML):
         learned = dict.fromkeys(("theta", "inner_lr", "norms"), optimizer)
         return learned | {"statistics": SGD(MOMENTUM)}
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), rates inner_lr (S, V), norms (S + 1, B) and statistics (S + 1, 2, C), those switched on."""
         net, rows = self.net, self.inner_steps + 1
         parameters = {"theta": theta}

@@ -59,7 +59,7 @@ class Reptile(GradientLearner):
         """theta's is `optimizer`; the second moment is replaced by that of the tasks."""
         return {"theta": optimizer, "second_moment": SGD(1.0)}
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and for "adam" its second moment (P,)."""
         adam = self.inner_optimizer == "adam"
         return {"theta": theta} | ({"second_moment": np.zeros_like(theta)} if adam else {})

@@ -53,10 +53,10 @@ class SideInformation(Learner):
         self.metric, self.scale = prototypes.similarity(metric, scale)
         self._gate_net = Network([Linear(1)], attribute_net.input_shape)
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,) of net, map (P',) of attribute_net and gate (A + 1,)."""
         gate = np.zeros(self._gate_net.parameter_count, theta.dtype)
-        return {"theta": theta, "map": self.attribute_net.init(dtype=str(theta.dtype)), "gate": gate}
+        return {"theta": theta, "map": self.attribute_net.init(seed, str(theta.dtype)), "gate": gate}
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss, and its gradient by theta, map and gate."""
@@ -104,6 +104,8 @@ class SideInformation(Learner):
 
     def _parts(self, x: Array, y: Array, a: Array) -> tuple[Array, Array, Array, Array]:
         """The averaging matrix (T, K, N), support means and mapped attributes (T, K, D), gates (T, K, 1)."""
+        if len(x) != len(a):
+            raise ValueError(f"x_support has {len(x)} tasks but attributes are of {len(a)}. Give both the same.")
         if y.dtype.kind == "f" or prototypes.ways(y) != a.shape[1]:
             raise ValueError(
                 f"y_support must be integer labels of as many classes as attributes describe, {a.shape[1]}."

@@ -20,6 +20,7 @@ from fastmeta.tasks.episode import Batch, stream
 
 Array = NDArray[Any]
 STATISTICS_SAMPLES = 1024
+_NUMBERED = "y_support must hold each label 0 .. ways-1, with a weight above 0. Number classes so."
 
 
 class LabelledSource(Protocol):
@@ -75,7 +76,7 @@ class Transfer(Learner):
         """Whose statistics batch norm uses after training: "inductive", "transductive", "" where there is none."""
         return "inductive" if self._norms else super().batch_norm
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and where batch norm is inductive the means and variances "statistics" (2, C)."""
         statistics = {"statistics": np.zeros((2, self._norms), theta.dtype)} if self._norms else {}
         return {"theta": theta} | statistics
@@ -158,15 +159,17 @@ def _shares(x: Array, y: Array, weights: Any) -> Array:
     labels = y if y.ndim == 2 else y[None]
     if labels.dtype.kind not in "iu" or labels.shape != x.shape[:2]:
         raise ValueError(f"y_support of shape {y.shape} and dtype {y.dtype} must be one whole number a sample.")
-    shares: Array = (labels[..., None] == np.arange(max(labels.max() + 1, 1))).astype(x.dtype)
+    if labels.min() < 0 or labels.max() >= labels.shape[1]:
+        raise ValueError(_NUMBERED)
+    shares: Array = (labels[..., None] == np.arange(labels.max() + 1)).astype(x.dtype)
     if weights is not None:
         values = inputs.array("weights", weights)
         fits = values.dtype.kind in "fiu" and values.shape == y.shape
         if not fits or not ((values >= 0) & (values < np.inf)).all():
             raise ValueError(f"weights of shape {values.shape} must be finite numbers of at least 0, {y.shape}.")
         shares *= values.reshape(*labels.shape, 1).astype(x.dtype)
-    if labels.min() < 0 or not shares.any(axis=1).all():
-        raise ValueError("y_support must hold each label 0 .. ways-1, with a weight above 0. Number classes so.")
+    if not shares.any(axis=1).all():
+        raise ValueError(_NUMBERED)
     return shares
 
 
@@ -182,7 +185,11 @@ class HeadModel(AdaptedModel):
 
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (N, K) of x (N, ...), or (T, N, K) of x (T, N, ...)."""
-        logits: Array = normalised(super().outputs(x)) @ self.weight + self.bias
+        features = normalised(super().outputs(x))
+        tasks = len(features) if features.ndim == 3 else 1
+        if self.weight.ndim == 3 and tasks != len(self.weight):
+            raise ValueError(f"x has {tasks} tasks but the model was adapted to {len(self.weight)}.")
+        logits: Array = features @ self.weight + self.bias
         return logits
 
 

@@ -46,9 +46,9 @@ class ZeroShot(Learner):
         self.attribute_net = check_attribute_net(attribute_net, net)
         self.metric, self.scale = prototypes.similarity(metric, scale)
 
-    def initial_parameters(self, theta: Array) -> dict[str, Array]:
+    def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,) of net and map (P',) of attribute_net."""
-        return {"theta": theta, "map": self.attribute_net.init(dtype=str(theta.dtype))}
+        return {"theta": theta, "map": self.attribute_net.init(seed, str(theta.dtype))}
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss, and its gradient by theta and map: mapped attributes are a support set of one shot."""
@@ -118,11 +118,13 @@ def check_attribute_net(attribute_net: Network, net: Network) -> Network:
 
 
 def task_attributes(batch: Batch) -> Array:
-    """The attributes (T, K, A) of a batch; ValueError where it has none."""
+    """The attributes (T, K, A) of a batch; ValueError where it has none, or has targets or weights."""
     if batch.attributes is None:
         raise ValueError(
             "the tasks have no attributes. Give Batch(..., attributes=...), as tasks.AttributeClasses does."
         )
+    if batch.y_query.dtype.kind == "f" or batch.support_weights is not None or batch.query_weights is not None:
+        raise ValueError("classes with attributes need integer labels and samples without weights; these have others.")
     return batch.attributes
 
 

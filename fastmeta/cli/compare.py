@@ -122,15 +122,16 @@ def _print(entries: list[Entry], differences: list[fm.Difference | None]) -> Non
 
 def _print_seeds(entries: list[Entry]) -> None:
     """For runs that differ in the seed alone: the spread of their means, which is not an interval over tasks."""
-    groups: dict[str, list[float]] = {}
+    groups: dict[str, dict[int, float]] = {}
     for entry in entries:
         same = {k: v for k, v in entry.settings.items() if k not in ("seed", "data", "fastmeta", "device")}
-        key = json.dumps([entry.row["algorithm"], entry.row["inner_steps"], same], sort_keys=True)
-        groups.setdefault(key, []).append(entry.score.mean)
+        row = entry.row
+        key = json.dumps([row["algorithm"], row["inner_steps"], row["batch_norm"], same], sort_keys=True)
+        groups.setdefault(key, {})[entry.settings["seed"]] = entry.score.mean
     scale, unit = (100, " %") if entries[0].score.measure == "accuracy" else (1, "")
     for key, means in groups.items():
         if len(means) > 1:
-            name, values = json.loads(key)[0], scale * np.array(means)
+            name, values = json.loads(key)[0], scale * np.array(list(means.values()))
             click.echo(
                 f"over {len(means)} seeds of {name}: mean {values.mean():.2f}{unit}, from {values.min():.2f} to "
                 f"{values.max():.2f}, standard deviation {values.std(ddof=1):.2f}"

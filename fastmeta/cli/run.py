@@ -9,6 +9,7 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import fastmeta as fm
+from fastmeta import checkpoint
 from fastmeta.cli.evaluate import check_batch_norm, print_scores, save_scores, scores
 from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
@@ -56,13 +57,17 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
 
 
 def losses_so_far(folder: RunFolder, settings: Settings) -> NDArray[Any] | None:
-    """The losses that a run's checkpoint holds; ValueError where it has more of them than it is to have."""
+    """The losses that a run's checkpoint holds; ValueError where it cannot go on to that many iterations."""
     if not folder.checkpoint.exists():
         return None
-    losses = fm.load(folder.checkpoint).history["loss"]
-    if len(losses) > settings["iterations"]:
+    saved = checkpoint.read(folder.checkpoint)
+    losses, iterations = saved.history["loss"], settings["iterations"]
+    if len(losses) > iterations:
+        raise ValueError(f"iterations={iterations} must be at least {len(losses)}, which the run has done. Raise it.")
+    if saved.settings.get("optimizer") != optimizer(settings).to_dict():
         raise ValueError(
-            f"iterations={settings['iterations']} must be at least {len(losses)}, which the run has done. Raise it."
+            f"iterations={iterations} must be what the run began with: its learning rate falls over the iterations. "
+            "Leave it out, or start another run with --out."
         )
     return losses
 

@@ -106,6 +106,13 @@ def test_a_model_gives_the_outputs_of_the_evaluation_and_is_saved(algorithm, tmp
     assert np.array_equal(loaded.query_outputs(batch), learner.query_outputs(batch))
 
 
+@pytest.mark.parametrize("algorithm", [fm.ZeroShot, fm.SideInformation])
+def test_both_networks_start_from_the_seed(algorithm):
+    one, two = (algorithm(EMBED, MAP, device="numpy").fit(TASKS, 0, seed=seed).parameters for seed in (3, 4))
+    for name in ("theta", "map"):
+        assert (one[name] != two[name]).any(), name
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="must have net's 5 outputs"):
         fm.ZeroShot(EMBED, fm.MLP((6, 4)))
@@ -116,7 +123,17 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="attributes has 6 features but this network takes 3"):
         fm.ZeroShot(EMBED, fm.MLP((3, 5)), device="numpy").fit(TASKS, 1)
     batch = TASKS.sample(1, seed=0)
+    for algorithm in (fm.ZeroShot, fm.SideInformation):
+        weighted = replace(batch, query_weights=np.ones(batch.y_query.shape))
+        targets = replace(batch, y_support=np.ones((1, 8, 1)), y_query=np.ones((1, 24, 1)))
+        made = algorithm(EMBED, MAP, device="numpy").fit(TASKS, 0)
+        for other in (weighted, targets):
+            for use in (made.meta_gradients, made.query_outputs):
+                with pytest.raises(ValueError, match="need integer labels and samples without weights"):
+                    use(other)
     learner = fm.SideInformation(EMBED, MAP, device="numpy").fit(TASKS, 0)
+    with pytest.raises(ValueError, match="x_support has 1 tasks but attributes are of 2"):
+        learner.adapt(batch.x_support, batch.y_support, np.repeat(batch.attributes, 2, axis=0))
     with pytest.raises(ValueError, match="as many classes as attributes describe, 4"):
         learner.adapt(batch.x_support[0], batch.y_support[0] // 2, batch.attributes[0])
     with pytest.raises(ValueError, match=r"attributes of shape \(2, 3\).* must be floats of shape \(1, ways"):

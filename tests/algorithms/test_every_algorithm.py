@@ -119,6 +119,10 @@ def test_batch_norm_of_the_support_set_and_one_query_sample(name):
         np.testing.assert_allclose(outputs[t, q], expected, rtol=1e-5, atol=1e-6)
     single = learner.adapt(batch.x_support[1], batch.y_support[1], batch_norm="support").outputs(batch.x_query[1])
     np.testing.assert_allclose(single, outputs[1], rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="x has 1 tasks but the model was adapted to 2"):
+        model.outputs(batch.x_query[:1])
+    with pytest.raises(ValueError, match="x has 3 features but this network takes 4"):
+        model.outputs(batch.x_query[..., :3])
     with pytest.raises(ValueError, match='batch_norm="suport" must be one of "transductive", "support"'):
         learner.evaluate(tasks, episodes=4, batch_norm="suport")
     with pytest.raises(ValueError, match=r'batch_norm="support" must be left out: .* has no batch norm'):

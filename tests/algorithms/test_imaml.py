@@ -110,3 +110,11 @@ def test_conjugate_gradients_stop_where_they_must():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         fm.iMAML(fm.MLP((1, 1)), **arguments)
+
+
+def test_conjugate_gradients_end_at_the_first_direction_of_negative_curvature():
+    """Going on from there would lead away: in 5 steps to 9 times the length of the solution."""
+    matrix, b = np.diag([-1.0, 2.0, 3.0]), np.ones((1, 3))
+    path = list(conjugate_gradients(lambda v: v @ matrix, b, steps=5))
+    np.testing.assert_allclose(path[0], [[0.75, 0.75, 0.75]])
+    np.testing.assert_array_equal(path[0], path[-1])

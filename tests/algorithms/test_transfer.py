@@ -157,11 +157,21 @@ def test_weights_of_zero_leave_samples_out():
             ValueError,
             r"each label 0 \.\. ways-1",
         ),
+        (
+            lambda: transfer().fit(clusters(), 1).adapt(np.ones((2, 12)), [0, 10**12]),
+            ValueError,
+            r"each label 0 \.\. ways-1",
+        ),
         (lambda: transfer().fit(clusters(), 1).adapt(np.ones((2, 12)), [0.5, 1.5]), ValueError, "one whole number a"),
         (
             lambda: transfer().fit(clusters(), 1).adapt(np.ones((2, 12)), [0, 1], [1.0, -1.0]),
             ValueError,
             r"weights of shape \(2,\) must be finite numbers of at least 0",
+        ),
+        (
+            lambda: transfer().fit(clusters(), 1).adapt(np.ones((3, 2, 12)), [[0, 1]] * 3).predict(np.ones((4, 12))),
+            ValueError,
+            "x has 1 tasks but the model was adapted to 3",
         ),
         (lambda: transfer().evaluate(clusters()), RuntimeError, "Transfer has learned nothing yet"),
     ],
