@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import fastmeta as fm
@@ -96,6 +97,17 @@ def test_options_that_make_no_sense(tmp_path, options, message):
     assert result.exit_code != 0
     assert message in result.output
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_test_part_with_too_few_classes_is_said_before_any_training(tmp_path):
+    for part, classes in (("train", 6), ("test", 3)):
+        x = np.zeros((20 * classes, 16, 16, 1), np.uint8)
+        np.savez(tmp_path / f"{part}.npz", x=x, y=[f"{part} {k}" for k in np.repeat(np.arange(classes), 20)])
+    options = ["--data", tmp_path, "--image-size", 16, "--channels", 2, "--iterations", 1, "--device", "numpy"]
+    result = invoke("train", "images", *options, "--ways", 4, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "ways=4 must be at most 3" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_batch_norm_that_is_not_there_is_said_before_any_training(tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     stored |= {key: value for key, value in settings.items() if key not in NOT_STORED}
     settings = resumed(ctx, folder, stored) if resume else stored
     problem = PROBLEMS[settings["problem"]](settings)
+    list(problem.evaluations())  # what the test part lacks is said before any training
     tasks = problem.training_tasks()
     learner = new_learner(settings, problem.network(tasks))
     check_batch_norm(learner, settings["batch_norm"])
