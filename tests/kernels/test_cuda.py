@@ -12,15 +12,13 @@ import fastmeta.device
 from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
 from fastmeta.networks import MLP, Network
 from fastmeta_kernels import reference
-from fastmeta_kernels.contract import Backend
+from fastmeta_kernels.contract import Backend, StepParameters
 from fastmeta_kernels.cuda import execution, machine, persistent_mlp, products
-from fastmeta_kernels.layer_table import AFFINE, KIND
-from tests.cases import CASES as ALL_CASES
-from tests.cases import Case
+from fastmeta_kernels.layer_table import places
+from tests.cases import CASES, Case
 from tests.gradcheck import relative
 from tests.kernels.test_backends import BY_NAME, _inner, _named, _sets, _smooth_seed, _values
 
-CASES = [case for case in ALL_CASES if AFFINE not in case.network.table[:, KIND]]
 SOME = [BY_NAME[name] for name in ("mlp_odd_tanh", "norm_bias_tanh", "conv4_stride")]
 SMALL = SOME[:2]
 
@@ -57,6 +55,30 @@ def test_rates_of_every_shape(cuda, case, kind, adapt):
         assert ours.rates_gradient.shape == inner.rates.shape
         assert relative(ours, expected) <= 1e-12
         assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+
+
+@pytest.mark.parametrize("adapt", ["all", "head"])
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+@pytest.mark.parametrize("case", [*SMALL, BY_NAME["affine_first"]], ids=_named)
+def test_losses_and_parameters_of_each_step(cuda, case, blocks, adapt):
+    """All that differs from step to step, with none, one and every other array each step's own."""
+    net, rng = case.network, np.random.default_rng(0)
+    theta, support, query = _sets(case, weighted=True)
+    chosen = ((), (1,), tuple(range(0, len(net.parameter_shapes), 2)))[blocks]
+    for steps in (0, 1, 3):
+        own = None
+        if chosen:
+            values = theta[places(net.table, chosen)]
+            own = StepParameters(chosen, values + 0.3 * rng.standard_normal((steps + 1, values.size)))
+        inner = _inner(net, "float64", "arrays", adapt, steps)._replace(stepwise=own)
+        adapted = cuda.adapt(net.table, theta, support, inner)
+        assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
+        for weights in (None, rng.uniform(size=steps + 1), np.eye(steps + 1)[0]):
+            for order, memory in ((1, "auto"), (2, "stash"), (2, "recompute")):
+                arguments = net.table, theta, support, query, inner, order, memory, weights
+                ours, expected = (b.meta_gradient(*arguments) for b in (cuda, reference))
+                assert ours.stepwise_gradient.shape == expected.stepwise_gradient.shape
+                assert relative(ours, expected) <= 1e-12
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

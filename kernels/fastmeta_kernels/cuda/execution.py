@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Execution:
         self._runs = 0
         self._graph: Any = None
 
-    def __call__(self, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
+    def __call__(self, inputs: dict[str, Any], results: Sequence[str]) -> list[NDArray[Any]]:
         """Fill the named inputs, run, and give copies of the named results."""
         on_device = {}
         for name, value in inputs.items():
@@ -56,7 +57,7 @@ class Execution:
 
     def _view(self, memory: Any, name: str, start: int = 0) -> Any:
         """A slot in memory that begins `start` bytes behind the arena's beginning."""
-        slot = self.program.slots[name]
+        slot = self.program.recording.slots[name]
         if 0 in slot.shape:
             return np.empty(slot.shape, slot.dtype)
         first = slot.offset - start
@@ -86,7 +87,7 @@ class Execution:
             function((launch.blocks,), block, launch.arguments, shared_mem=launch.shared)
 
 
-def run(request: Request, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
+def run(request: Request, inputs: dict[str, Any], results: Sequence[str]) -> list[NDArray[Any]]:
     """Results of a request; raises MemoryError, naming a meta-batch that fits, where the device is too small."""
     key = machine.cupy().cuda.runtime.getDevice(), request
     with _lock:

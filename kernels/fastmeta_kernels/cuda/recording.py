@@ -31,6 +31,14 @@ class Array(NamedTuple):
 NONE = Array(0)
 
 
+class Slot(NamedTuple):
+    """An input or result, at a byte offset of the arena."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class Launch(NamedTuple):
     """One kernel call; arguments are 0-d NumPy structs and int32 scalars, passed by value."""
 
@@ -52,6 +60,7 @@ class Recording:
     def __init__(self, dtype: np.dtype[Any], base: int = ALIGNMENT, sizes: Mapping[str, int] | None = None) -> None:
         self.dtype, self.base = dtype, base
         self.launches: list[Launch] = []
+        self.slots: dict[str, Slot] = {}
         self.sizes = dict.fromkeys(REGIONS, 0)
         given = sizes or self.sizes
         self.starts = dict(zip(REGIONS, accumulate((given[r] for r in REGIONS), initial=0), strict=False))
@@ -70,6 +79,19 @@ class Recording:
     def array(self, tasks: int, values: int) -> Array:
         """A new array of `values` for each task."""
         return Array(self.take(tasks * values), values)
+
+    def input(self, name: str, tasks: int, values: int, dtype: Any = None) -> Array:
+        """The input of that name, of the recording's dtype if no other is given; one of a single task is everyone's."""
+        return self._named("inputs", name, tasks, values, np.dtype(dtype or self.dtype))
+
+    def result(self, name: str, tasks: int, values: int = 1) -> Array:
+        """The result of that name."""
+        return self._named("results", name, tasks, values, self.dtype)
+
+    def _named(self, region: str, name: str, tasks: int, values: int, dtype: np.dtype[Any]) -> Array:
+        address = self.take(tasks * values, dtype.itemsize, region)
+        self.slots[name] = Slot(address - self.base, (tasks, values), dtype)
+        return Array(address, values if tasks > 1 else 0)
 
     def scratch(self, values: int) -> int:
         """The address of scratch memory."""
