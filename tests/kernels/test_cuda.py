@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 import fastmeta as fm
 import fastmeta.device
 from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
-from fastmeta.networks import MLP, Network
+from fastmeta.networks import MLP, Conv4, Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import Backend, StepParameters
 from fastmeta_kernels.cuda import execution, machine, persistent_mlp, products
+from fastmeta_kernels.cuda.program import Program
+from fastmeta_kernels.cuda.recording import Launch
+from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.layer_table import places
 from tests.cases import CASES, Case
 from tests.gradcheck import relative
@@ -105,6 +108,35 @@ def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("resident", [0, 2, 7, 15])
+@pytest.mark.parametrize("case", [*SOME[1:], BY_NAME["norm_on_vectors"]], ids=_named)
+def test_any_number_of_blocks_gives_the_same_bits(cuda_on_cpu, cupy_on_cpu, case, resident):
+    """Groups of one block and more, in several orders, and blocks that cannot wait: each job a launch of its own."""
+    theta, support, query = _sets(case, "float32", weighted=True)
+    inner = _inner(case.network, "float32", "arrays")
+    expected = cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
+    for cached in (execution.clear, machine.cooperates.cache_clear, machine.resident_blocks.cache_clear):
+        cached()
+    machine.module.cache_clear()
+    machine.function.cache_clear()
+    cupy_on_cpu.resident, before = resident, cupy_on_cpu.launches
+    for cupy_on_cpu.order in (0, 1, 5):
+        ours = cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
+        assert all(np.array_equal(a, b) for a, b in zip(ours, expected, strict=True))
+    assert (cupy_on_cpu.launches - before == 3 * execution.latest().program.launches) == (resident > 0)
+
+
+@pytest.mark.parametrize(
+    ("net", "order", "launches"), [(Conv4(), 2, 4), (Conv4(), 1, 4), (MLP((1, 40, 40, 1)), 2, 3)], ids=str
+)
+def test_a_meta_step_is_few_launches(net, order, launches):
+    """32 tasks of 5 inner steps: jobs of all layers and steps, and three means over tasks."""
+    request = Request("meta_gradient", net.table.tobytes(), np.dtype("float32"), 32, SetShape(5, True, False))
+    support = SetShape(5, True, False)
+    request = request._replace(support=support, steps=5, adapted=(0, net.parameter_count), order=order)
+    assert Program(request).launches == launches
+
+
 @pytest.mark.parametrize("case", SMALL, ids=_named)
 def test_no_inner_step_is_the_query_gradient(cuda, case):
     net = case.network
@@ -174,8 +206,8 @@ def test_long_sums_are_split_over_blocks(cuda):
     inner = _inner(case.network, "float64")
     ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
     assert relative(ours, expected) <= 1e-12
-    launches = execution.latest().program.recording.launches
-    structs = [argument for launch in launches for argument in launch.arguments if argument.dtype.names]
+    jobs = execution.latest().program.recording.launches[0].jobs
+    structs = [job.members for job in jobs]
     assert max(job["splits"] for job in structs if "splits" in job.dtype.names) > 1
     assert max(job["chunks"] for job in structs if "chunks" in job.dtype.names) > 1
 
@@ -233,8 +265,8 @@ def test_mlps_of_any_size(cuda_on_cpu, widths, activation, loss, sets, kind, ord
     assert relative(ours, expected) <= 1e-12
     expected = reference.adapt(case.network.table, theta, support, inner)
     assert relative(cuda_on_cpu.adapt(case.network.table, theta, support, inner), expected) <= 1e-12
-    kernels = {launch.kernel for launch in execution.latest().program.recording.launches}
-    assert ("mlp_meta_gradient<double>" in kernels) == (len(widths) <= 9)
+    first = execution.latest().program.recording.launches[0]
+    assert (isinstance(first, Launch) and first.kernel == "mlp_meta_gradient<double>") == (len(widths) <= 9)
 
 
 @pytest.mark.parametrize("order", [1, 2])

@@ -19,7 +19,7 @@ struct BatchNorm {
   Batched<T> statistics;     // (2, channels): <x> and r
   Batched<T> tangents;       // (2, channels): <x_dot> and <x_hat x_dot>
   Batched<const T> mask;     // x, where dx passes only if it is positive
-  T* partial;                // (T, chunks, NORM_SUMS, channels)
+  Batched<T> partial;        // (chunks, NORM_SUMS, channels)
   int rows, channels, groups, chunks, phase, rectified;
   int fixed;  // affine
   double epsilon;
@@ -31,12 +31,10 @@ struct NormPlace {
   long long task;
   int channel, chunk, first, last, begin;
   bool active;
-  DEVICE explicit NormPlace(const BatchNorm<T>& job) {
-    int block = blockIdx.x;
+  DEVICE NormPlace(const BatchNorm<T>& job, long long of_task, int block) {
     const int group = block % job.groups;
-    block /= job.groups;
-    chunk = block % job.chunks;
-    task = block / job.chunks;
+    chunk = block / job.groups;
+    task = of_task;
     channel = group * NORM_WIDTH + threadIdx.x % NORM_WIDTH;
     const int share = (job.rows + job.chunks - 1) / job.chunks;
     begin = chunk * share < job.rows ? chunk * share : job.rows;
@@ -49,7 +47,7 @@ struct NormPlace {
     return static_cast<long long>(row) * job.channels + channel;
   }
   DEVICE T* part(const BatchNorm<T>& job, int of_chunk, int sum) const {
-    return job.partial + ((task * job.chunks + of_chunk) * NORM_SUMS + sum) * job.channels + channel;
+    return job.partial.of(task) + (of_chunk * NORM_SUMS + sum) * job.channels + channel;
   }
 };
 
@@ -78,9 +76,8 @@ DEVICE T mean_of(const BatchNorm<T>& job, T sum) {
 
 // y = scale r (x - <x>) + shift. The variance is that of the chunks and of their means (Chan et al. 1983).
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS, 4) norm_forward(BatchNorm<T> job) {
-  __shared__ T scratch[NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_forward(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T* x = job.x.of(place.task);
   const T origin = x[c];  // a constant channel is its own mean to the last bit
@@ -145,9 +142,8 @@ __global__ void __launch_bounds__(NORM_THREADS, 4) norm_forward(BatchNorm<T> job
 
 // dshift = sum dy, dscale = sum dy x_hat, dx = r (g - <g> - x_hat <x_hat g>) with g = scale dy.
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS, 4) norm_backward(BatchNorm<T> job) {
-  __shared__ T scratch[2 * NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_backward(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T *x = job.x.of(place.task), *dy = job.dy.of(place.task), *statistics = job.statistics.of(place.task);
   const T mean = statistics[c], r = statistics[job.channels + c];
@@ -179,9 +175,8 @@ __global__ void __launch_bounds__(NORM_THREADS, 4) norm_backward(BatchNorm<T> jo
 
 // y_dot = scale r (x_dot - <x_dot> - x_hat <x_hat x_dot>) + scale_dot x_hat + shift_dot.
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS, 4) norm_forward_tangent(BatchNorm<T> job) {
-  __shared__ T scratch[2 * NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_forward_tangent(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T *x = job.x.of(place.task), *x_dot = job.x_dot.of(place.task), *statistics = job.statistics.of(place.task);
   const T mean = statistics[c], r = statistics[job.channels + c];
@@ -216,9 +211,8 @@ __global__ void __launch_bounds__(NORM_THREADS, 4) norm_forward_tangent(BatchNor
 // dshift_dot = sum dy_dot, dscale_dot = sum (dy_dot x_hat + dy x_hat_dot), and with g_dot = scale_dot dy + scale dy_dot
 // dx_dot = J g_dot - r <x_hat x_dot> J g - r (x_hat_dot <x_hat g> + x_hat <x_hat_dot g>).
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS, 4) norm_backward_tangent(BatchNorm<T> job) {
-  __shared__ T scratch[NORM_SUMS * NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_backward_tangent(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T *x = job.x.of(place.task), *x_dot = job.x_dot.of(place.task);
   const T *dy = job.dy.of(place.task), *dy_dot = job.dy_dot.of(place.task);

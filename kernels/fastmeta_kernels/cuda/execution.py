@@ -1,6 +1,6 @@
 """Programs in their arenas: the latest are kept, filled, run and read.
 
-A program runs launch by launch the first time and as a CUDA graph from the second time on.
+A program whose launches are many, as where blocks cannot wait for each other, becomes a CUDA graph in its second run.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.cuda import machine
 from fastmeta_kernels.cuda.program import Program
-from fastmeta_kernels.cuda.recording import ALIGNMENT
+from fastmeta_kernels.cuda.recording import ALIGNMENT, JobLaunch
 from fastmeta_kernels.cuda.request import Request
 
 MOST_PROGRAMS = 8
+MOST_GROUPS = 65535  # rows of a grid
 _programs: OrderedDict[tuple[int, Request], Execution] = OrderedDict()
 _lock = threading.Lock()
 
@@ -35,6 +36,8 @@ class Execution:
         self.program = Program(request, base, recording.sizes)
         self._inputs, self._results = recording.sizes["inputs"], recording.sizes["results"]
         self._staging = np.frombuffer(machine.pinned(self._inputs), np.uint8, self._inputs)
+        jobs, start = np.frombuffer(self.program.jobs, np.uint8), self.program.recording.starts["jobs"]
+        self._arena[start : start + len(jobs)].set(jobs)
         self._runs = 0
         self._graph: Any = None
 
@@ -67,7 +70,7 @@ class Execution:
     def replay(self) -> None:
         """Compute once more on what the arena holds, in the current stream; returns before it is done."""
         self._runs += 1
-        if self._runs == 1:
+        if self._runs == 1 or machine.cooperates():
             self._launch()
             return
         if self._graph is None:
@@ -80,11 +83,29 @@ class Execution:
 
     def _launch(self) -> None:
         for launch in self.program.recording.launches:
+            if isinstance(launch, JobLaunch):
+                self._launch_jobs(launch)
+                continue
             function, threads = machine.function(launch.kernel)
             if launch.shared > machine.DEFAULT_SHARED:
                 function.max_dynamic_shared_size_bytes = launch.shared
             block = (launch.threads or threads,)
             function((launch.blocks,), block, launch.arguments, shared_mem=launch.shared)
+
+    def _launch_jobs(self, launch: JobLaunch) -> None:
+        """All jobs at once by groups of blocks that wait for themselves, or each job in a launch of its own."""
+        request = self.program.request
+        name = "run_jobs<float>" if request.dtype.itemsize == 4 else "run_jobs<double>"
+        function, threads = machine.function(name)
+        if machine.cooperates():
+            most = machine.resident_blocks(name)
+            group = max(1, min(most // request.tasks, launch.most_blocks))
+            jobs = launch.part(0, len(launch.jobs), request.tasks)
+            function((group, min(request.tasks, most // group)), (threads,), (jobs,))
+            return
+        for i, job in enumerate(launch.jobs):
+            grid = job.blocks, min(request.tasks, MOST_GROUPS)
+            function(grid, (threads,), (launch.part(i, 1, request.tasks),))
 
 
 def run(request: Request, inputs: dict[str, Any], results: Sequence[str]) -> list[NDArray[Any]]:

@@ -15,7 +15,7 @@ struct Sweep {
   const T* rates;                // (rate_count,) of this step
   const long long* edges;        // (arrays + 1,) boundaries of the parameter arrays
   int parameters, start, stop;   // only [start, stop) moves
-  int rate_count, arrays, blocks;
+  int rate_count, arrays;
   int adds;                      // to what a later step has left in `along`
 };
 
@@ -51,9 +51,8 @@ DEVICE int own_place(const Sweep<T>& job, int p) {
 
 // phi_{k+1} = phi_k - m alpha_k grad L(phi_k), or phi_k without a gradient, but for the parameters that are step k+1's.
 template <typename T>
-__global__ void __launch_bounds__(VECTOR_THREADS) descend(Sweep<T> job) {
-  const long long task = blockIdx.x / job.blocks;
-  const int p = blockIdx.x % job.blocks * VECTOR_THREADS + threadIdx.x;
+DEVICE void descend(const Sweep<T>& job, long long task, int block, T*) {
+  const int p = block * VECTOR_THREADS + static_cast<int>(threadIdx.x);
   if (p >= job.parameters) return;
   T phi = job.phi.of(task)[p];
   const int own = own_place(job, p);
@@ -68,9 +67,8 @@ __global__ void __launch_bounds__(VECTOR_THREADS) descend(Sweep<T> job) {
 // v_k = v_{k+1} - H u_k + w_k grad Q(phi_k), in which what is absent is 0; entries of parameters that are step k's own go
 // to own_v and no further. For the step before, u_{k-1} = m alpha_{k-1} v_k and d Q / d alpha_{k-1} = - m grad L v_k.
 template <typename T>
-__global__ void __launch_bounds__(VECTOR_THREADS) sweep(Sweep<T> job) {
-  const long long task = blockIdx.x / job.blocks;
-  const int p = blockIdx.x % job.blocks * VECTOR_THREADS + threadIdx.x;
+DEVICE void sweep(const Sweep<T>& job, long long task, int block, T*) {
+  const int p = block * VECTOR_THREADS + static_cast<int>(threadIdx.x);
   if (p >= job.parameters) return;
   T v = job.v.data == nullptr ? T(0) : job.v.of(task)[p];
   if (job.product.data != nullptr) v -= job.product.of(task)[p];

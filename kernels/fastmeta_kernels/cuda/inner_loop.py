@@ -110,14 +110,13 @@ class InnerLoop:
         """theta with the parameters that are the first step's own."""
         if not self.request.own:
             return theta
-        thetas, parameters = self.request.thetas, self.network.parameters
-        phi = Array(self.recording.take(thetas * parameters), parameters if thetas > 1 else 0)
-        self._descend(-1, theta, NONE, phi, thetas)
+        phi = self._vector()
+        self._descend(-1, theta, NONE, phi)
         return phi
 
-    def _descend(self, k: int, phi: Array, gradient: Array, next_phi: Array, tasks: int = 0) -> None:
+    def _descend(self, k: int, phi: Array, gradient: Array, next_phi: Array) -> None:
         job = self._job(k, k + 1, phi=phi, gradient=gradient, next_phi=next_phi)
-        self.recording.launch("descend", (tasks or self.request.tasks) * int(job["blocks"]), job)
+        self.recording.job("descend<T>", -(-self.network.parameters // 256), job)
 
     def _sweep(self, k: int, v: Array, along: Array, terms: dict[str, Array]) -> None:
         """v_k, and for step k - 1 its direction and d Q / d alpha."""
@@ -126,12 +125,12 @@ class InnerLoop:
             rows, steps = self.request.rates[0], self.request.steps
             job["along"] = along.at((k - 1) % rows * self.network.parameters, self.itemsize)
             job["adds"] = rows == 1 and k < steps
-        self.recording.launch("sweep", self.request.tasks * int(job["blocks"]), job)
+        self.recording.job("sweep<T>", -(-self.network.parameters // 256), job)
 
     def _job(self, k: int, own_row: int, **members: Any) -> Any:
         """A struct Sweep with the rates of step k and the parameters that are step `own_row`'s own."""
         (start, stop), (rows, rates), parameters = self.request.adapted, self.request.rates, self.network.parameters
-        sizes = {"parameters": parameters, "start": start, "stop": stop, "blocks": -(-parameters // 256)}
+        sizes = {"parameters": parameters, "start": start, "stop": stop}
         arrays = {"rate_count": rates, "arrays": len(self.network.edges) - 1, "edges": self.edges}
         arrays["rates"] = self.rates + max(k, 0) % rows * rates * self.itemsize
         if self.request.own:

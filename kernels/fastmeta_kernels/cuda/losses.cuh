@@ -1,8 +1,8 @@
-// Losses of a set and where its backward pass starts: one block a task, one thread a sample at a time.
+// Losses of a set and where its backward pass starts: one block of a task, one thread a sample at a time.
 #pragma once
 #include "base.cuh"
 
-constexpr int LOSS_THREADS = 128;
+constexpr int LOSS_THREADS = 256;
 
 template <typename T>
 struct Loss {
@@ -45,9 +45,7 @@ DEVICE void write_loss(const Loss<T>& job, long long task, T loss) {
 
 // L = 1/N sum w (log sum exp z - z_y), dz = w (p - e) / N.
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) cross_entropy(Loss<T> job) {
-  __shared__ T scratch[LOSS_THREADS];
-  const long long task = blockIdx.x;
+DEVICE void cross_entropy(const Loss<T>& job, long long task, int, T* scratch) {
   T sum[1] = {T(0)};
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const T* z = job.z.of(task) + static_cast<long long>(n) * job.outputs;
@@ -65,8 +63,7 @@ __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy(Loss<T> job) {
 
 // dz_dot = w (p z_dot - p (p . z_dot)) / N.
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) cross_entropy_tangent(Loss<T> job) {
-  const long long task = blockIdx.x;
+DEVICE void cross_entropy_tangent(const Loss<T>& job, long long task, int, T*) {
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const long long row = static_cast<long long>(n) * job.outputs;
     const T *z = job.z.of(task) + row, *z_dot = job.z_dot.of(task) + row;
@@ -82,9 +79,7 @@ __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy_tangent(Loss<T> jo
 
 // L = 1/(N O) sum w (z - y)^2, dz = 2 w (z - y) / (N O).
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) squared_error(Loss<T> job) {
-  __shared__ T scratch[LOSS_THREADS];
-  const long long task = blockIdx.x;
+DEVICE void squared_error(const Loss<T>& job, long long task, int, T* scratch) {
   const int count = job.samples * job.outputs;
   T sum[1] = {T(0)};
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
@@ -98,8 +93,7 @@ __global__ void __launch_bounds__(LOSS_THREADS) squared_error(Loss<T> job) {
 
 // dz_dot = 2 w z_dot / (N O).
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) squared_error_tangent(Loss<T> job) {
-  const long long task = blockIdx.x;
+DEVICE void squared_error_tangent(const Loss<T>& job, long long task, int, T*) {
   const int count = job.samples * job.outputs;
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
     job.dz.of(task)[i] = T(2) * weight_of(job, task, i / job.outputs) * job.z_dot.of(task)[i];

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.contract import DeviceError
-from fastmeta_kernels.cuda import kernel_table, sources
+from fastmeta_kernels.cuda import sources
+from fastmeta_kernels.cuda.kernel_table import JOBS, KERNELS, instances
 
 OLDEST = 80  # compute capability: the oldest one that tests compile for
 OPTIONS = ("--std=c++17",)
@@ -51,18 +52,36 @@ def cupy() -> ModuleType:
 
 
 @cache
-def module(scalar: str) -> Any:
+def cooperates() -> bool:
+    """Whether the device can run all blocks of a launch at once, so that they can wait for each other."""
+    return bool(cupy().cuda.Device().attributes["CooperativeLaunch"])
+
+
+@cache
+def module(scalar: str, for_jobs: bool) -> Any:
     """The kernels for "float" or "double"; CuPy compiles them on first use and keeps them on disk."""
-    names = kernel_table.instances(scalar)
-    return cupy().RawModule(code=sources.source(), options=OPTIONS, name_expressions=names)
+    kernels = {name: kernel for name, kernel in KERNELS.items() if (name in JOBS) == for_jobs}
+    names = instances(scalar, kernels)
+    together = for_jobs and cooperates()
+    code = sources.source()
+    return cupy().RawModule(code=code, options=OPTIONS, name_expressions=names, enable_cooperative_groups=together)
 
 
 @cache
 def function(name: str) -> tuple[Any, int]:
     """A kernel by its name expression, and its threads a block."""
     scalar = "float" if "<float" in name else "double"
-    kernel = kernel_table.KERNELS[name.replace(scalar, "{T}", 1)]
-    return module(scalar).get_function(name), kernel.threads
+    key = name.replace(scalar, "{T}", 1)
+    return module(scalar, key in JOBS).get_function(name), KERNELS[key].threads
+
+
+@cache
+def resident_blocks(name: str) -> int:
+    """How many blocks of a kernel without dynamic shared memory the device runs at once."""
+    kernel, threads = function(name)
+    cuda = cupy().cuda
+    blocks = cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, threads, 0)
+    return int(blocks) * int(cuda.Device().attributes["MultiProcessorCount"])
 
 
 def allocate(size: int) -> Any:

@@ -88,7 +88,7 @@ class Passes:
                 statistics = {"statistics": run.statistics[i], "tangents": dot.statistics[i]}
                 self._norm("norm_forward_tangent", layer, x=x, x_dot=x_dot, mask=mask, **members, **statistics)
             elif layer.kind in _ACTIVATIONS:
-                self._elementwise(f"activate_slope, {layer.kind}", layer, x=x, dy=x_dot, result=y_dot)
+                self._elementwise(_BACKWARD[layer.kind], layer, x=x, dy=x_dot, result=y_dot)
             elif layer.kind == lt.MAX_POOL:
                 self._elementwise("max_pool", layer, x=x, x_dot=x_dot, result=y_dot)
             else:
@@ -119,7 +119,8 @@ class Passes:
                 self._norm("norm_backward_tangent", layer, **members, **results, **statistics)
             elif layer.kind in _ACTIVATIONS:
                 members = {"x": x, "x_dot": x_dot, "dy": dy, "dy_dot": dy_dot, "result": dx_dot, "mask": mask}
-                self._elementwise(f"activate_backward_tangent, {layer.kind}", layer, **members)
+                kernel = f"activate_backward_tangent<T, {_ACTIVATIONS[layer.kind]}>"
+                self._elementwise(kernel, layer, **members)
             else:
                 self._elementwise(_BACKWARD[layer.kind], layer, x=x, dy=dy_dot, result=dx_dot, mask=mask)
 
@@ -161,11 +162,11 @@ class Passes:
         sizes["fixed"] = layer.kind == lt.AFFINE
         job = struct("BatchNorm", epsilon=lt.BATCH_NORM_EPSILON, **sizes, **members)
         if chunks > 1:
-            job["partial"] = self.recording.scratch(self.tasks * chunks * NORM_SUMS * layer.c)
+            job["partial"] = self.recording.scratch(chunks * NORM_SUMS * layer.c)
         for phase in (NORM_SUMS_ONLY, NORM_APPLY) if chunks > 1 else (NORM_WHOLE,):
             job = job.copy()
             job["phase"] = phase
-            self.recording.launch(kernel, self.tasks * groups * chunks, job)
+            self.recording.job(f"{kernel}<T>", groups * chunks, job)
 
     def _elementwise(self, kernel: str, layer: Layer, **members: Any) -> None:
         rows, columns = layer.h, layer.w
@@ -177,8 +178,8 @@ class Passes:
             rows = columns = 1
         blocks = -(-self.data.samples * rows * columns * layer.c // 256)
         sizes = {"h": layer.h, "w": layer.w, "c": layer.c, "out_h": layer.out_h, "out_w": layer.out_w}
-        job = struct("Elementwise", samples=self.data.samples, kernel=layer.kernel, blocks=blocks, **sizes, **members)
-        self.recording.launch(kernel, self.tasks * blocks, job)
+        job = struct("Elementwise", samples=self.data.samples, kernel=layer.kernel, **sizes, **members)
+        self.recording.job(f"{kernel}<T>" if "<" not in kernel else kernel, blocks, job)
 
     def _loss(self, suffix: str, **members: Any) -> None:
         data = self.data
@@ -194,7 +195,7 @@ class Passes:
             share=1 / (data.samples * (1 if labelled else self.network.outputs)),
             **members,
         )
-        self.recording.launch(kind + suffix, self.tasks, job)
+        self.recording.job(f"{kind}{suffix}<T>", 1, job)
 
 
 def passes_over(recording: Recording, network: Layout, tasks: int, data: TaskData) -> tuple[Passes, ActivationSet]:
@@ -209,8 +210,8 @@ def tangents_over(recording: Recording, network: Layout, tasks: int, data: TaskD
     return activation_set(recording, network, tasks, data.samples, tangents=True)
 
 
-_ACTIVATIONS = (lt.RELU, lt.TANH, lt.SOFTPLUS)
-_FORWARD = {kind: f"activate, {kind}" for kind in _ACTIVATIONS}
+_ACTIVATIONS = {lt.RELU: "ACTIVATION_RELU", lt.TANH: "ACTIVATION_TANH", lt.SOFTPLUS: "ACTIVATION_SOFTPLUS"}
+_FORWARD = {kind: f"activate<T, {name}>" for kind, name in _ACTIVATIONS.items()}
 _FORWARD |= {lt.MAX_POOL: "max_pool", lt.GLOBAL_MEAN_POOL: "mean_pool"}
-_BACKWARD = {kind: f"activate_slope, {kind}" for kind in _ACTIVATIONS}
+_BACKWARD = {kind: f"activate_slope<T, {name}>" for kind, name in _ACTIVATIONS.items()}
 _BACKWARD |= {lt.MAX_POOL: "max_pool_backward", lt.GLOBAL_MEAN_POOL: "mean_pool_backward"}

@@ -20,12 +20,13 @@ class Program:
 
     def __init__(self, request: Request, base: int = ALIGNMENT, sizes: Mapping[str, int] | None = None) -> None:
         self.request = request
-        self.recording = Recording(request.dtype, base, sizes)
+        self.recording = Recording(request.dtype, request.tasks, base, sizes)
         if request.table:
             self.network: Layout = layout(request.table)
             self.theta = self.recording.input("theta", request.thetas, self.network.parameters)
             self.query = self._set("query", request.query)
         getattr(self, "_" + request.kind)()
+        self.jobs = self.recording.finish()
 
     @property
     def launches(self) -> int:
