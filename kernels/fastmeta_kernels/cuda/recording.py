@@ -149,9 +149,9 @@ class Recording:
         contents = bytearray()
 
         def put(data: bytes) -> int:
-            address = self.take(len(data), 1, "jobs")
-            contents.extend(data.ljust(_aligned(len(data)), b"\0"))
-            return address
+            contents.extend(bytes(self.sizes["jobs"] - len(contents)))
+            contents.extend(data)
+            return self.take(len(data), 1, "jobs")
 
         for launch in self.launches:
             if isinstance(launch, JobLaunch):
