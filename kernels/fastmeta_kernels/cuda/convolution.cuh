@@ -53,21 +53,20 @@ DEVICE void share_of(int depth, int split, int splits, int& from, int& to) {
 
 // Writes this thread's sums to rows `target(row)` of the result, or of the split's part of it. Where they belong is
 // worked out again: during the product registers are scarce.
-template <typename T, int ROWS, int COLUMNS, typename Target>
+template <int PRECISION, typename T, int ROWS, int COLUMNS, typename Target>
 DEVICE void write(const Product<T>& job, long long task, int block, const T (&sums)[ROWS][COLUMNS], Target target) {
   const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
-  const int y = threadIdx.x / PRODUCT_SIDE, x = threadIdx.x % PRODUCT_SIDE;
   const long long size = static_cast<long long>(job.rows) * job.columns;
   const bool whole = job.splits == 1;
   T* result = whole ? job.result.of(task) : job.partial.of(task) + tile.split * size;
   const T* mask = job.mask.of(task);
 #pragma unroll
   for (int i = 0; i < ROWS; i++) {
-    const int row = target(tile.row + y * ROWS + i);
+    const int row = target(tile.row + sum_row<PRECISION, ROWS, COLUMNS>(i));
     if (row < 0) continue;
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-      const int column = tile.column + x * COLUMNS + j;
+      const int column = tile.column + sum_column<PRECISION, ROWS, COLUMNS>(i, j);
       if (column >= job.columns) continue;
       const long long at = static_cast<long long>(row) * job.columns + column;
       T value = sums[i][j];
@@ -78,55 +77,55 @@ DEVICE void write(const Product<T>& job, long long task, int block, const T (&su
 }
 
 // y or y_dot: (places, taps) x (taps, outputs).
-template <typename T, int ROWS, int COLUMNS>
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
 DEVICE void convolve(const Product<T>& job, long long task, int block, T* shared) {
-  const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
   const Window& g = job.window;
   T sums[ROWS][COLUMNS] = {};
-  int from, to;
-  share_of(job.depth, tile.split, job.splits, from, to);
   for (int p = 0; p < job.pairs; p++) {
+    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+    int from, to;
+    share_of(job.depth, tile.split, job.splits, from, to);
     const PatchRows<T> left{{job.x[p].of(task), g, job.rows, g.kernel * g.kernel * g.c, job.ones[p]}};
     const Matrix<T> right{job.weight[p].of(task), job.columns};
-    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
   }
-  write(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
+  write<PRECISION>(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
 }
 
 // dW and db, or their tangents: (taps, places) x (places, outputs).
-template <typename T, int ROWS, int COLUMNS>
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
 DEVICE void weight_tile(const Product<T>& job, long long task, int block, T* shared) {
-  const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
   const Window& g = job.window;
   T sums[ROWS][COLUMNS] = {};
-  int from, to;
-  share_of(job.depth, tile.split, job.splits, from, to);
   for (int p = 0; p < job.pairs; p++) {
+    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+    int from, to;
+    share_of(job.depth, tile.split, job.splits, from, to);
     const PatchColumns<T> left{{job.x[p].of(task), g, job.depth, g.kernel * g.kernel * g.c, job.ones[p]}};
     const Matrix<T> right{job.dy[p].of(task), job.columns};
-    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
   }
-  write(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
+  write<PRECISION>(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
 }
 
 // dx or dx_dot: (input places of a class, (taps, outputs)) x ((taps, outputs), inputs).
-template <typename T, int ROWS, int COLUMNS>
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
 DEVICE void input_tile(const Product<T>& job, long long task, int block, T* shared) {
   const Window& g = job.window;
-  const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
-  const ResidueClass of(g, tile.group);
-  const int places = job.rows / (g.h * g.w) * g.quarter_h * g.quarter_w;
   T sums[ROWS][COLUMNS] = {};
-  int from, to;
-  share_of(of.depth(g), tile.split, job.splits, from, to);
   for (int p = 0; p < job.pairs; p++) {
+    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+    const ResidueClass of(g, tile.group);
+    const int places = job.rows / (g.h * g.w) * g.quarter_h * g.quarter_w;
+    int from, to;
+    share_of(of.depth(g), tile.split, job.splits, from, to);
     const ReachingOutputs<T> left{job.dy[p].of(task), g, of, places};
     const ReachingWeights<T> right{job.weight[p].of(task), g, of};
-    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
   }
   const ResidueClass target(g, Tile(job, block, 1, 1).group);
   const int outputs = job.rows / (g.h * g.w) * g.quarter_h * g.quarter_w;
-  write(job, task, block, sums, [&](int m) {
+  write<PRECISION>(job, task, block, sums, [&](int m) {
     if (m >= outputs) return -1;
     int pixel, column;
     const int sample = g.by_quarter_pixels.split(m, pixel);
@@ -137,12 +136,12 @@ DEVICE void input_tile(const Product<T>& job, long long task, int block, T* shar
 }
 
 // dx and dW, db.
-template <typename T, int ROWS, int COLUMNS>
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
 DEVICE void convolve_backward(const ProductPair<T>& job, long long task, int block, T* shared) {
   if (block < job.input_blocks) {
-    input_tile<T, ROWS, COLUMNS>(job.dx, task, block, shared);
+    input_tile<T, PRECISION, ROWS, COLUMNS>(job.dx, task, block, shared);
   } else {
-    weight_tile<T, ROWS, COLUMNS>(job.dw, task, block - job.input_blocks, shared);
+    weight_tile<T, PRECISION, ROWS, COLUMNS>(job.dw, task, block - job.input_blocks, shared);
   }
 }
 

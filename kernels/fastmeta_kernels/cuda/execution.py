@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cuda import machine
+from fastmeta_kernels.cuda.kernel_table import PRECISIONS
 from fastmeta_kernels.cuda.program import Program
 from fastmeta_kernels.cuda.recording import ALIGNMENT, JobLaunch
 from fastmeta_kernels.cuda.request import Request
@@ -95,7 +96,8 @@ class Execution:
     def _launch_jobs(self, launch: JobLaunch) -> None:
         """All jobs at once by groups of blocks that wait for themselves, or each job in a launch of its own."""
         request = self.program.request
-        name = "run_jobs<float>" if request.dtype.itemsize == 4 else "run_jobs<double>"
+        scalar = "float" if request.dtype.itemsize == 4 else "double"
+        name = f"run_jobs<{scalar}, {PRECISIONS[request.precision]}>"
         function, threads = machine.function(name)
         if machine.cooperates():
             most = machine.resident_blocks(name)
@@ -110,6 +112,8 @@ class Execution:
 
 def run(request: Request, inputs: dict[str, Any], results: Sequence[str]) -> list[NDArray[Any]]:
     """Results of a request; raises MemoryError, naming a meta-batch that fits, where the device is too small."""
+    if request.dtype.itemsize == 4:
+        request = request._replace(precision=machine.precision())
     key = machine.cupy().cuda.runtime.getDevice(), request
     with _lock:
         execution = _programs.pop(key, None) or _fitting(request)

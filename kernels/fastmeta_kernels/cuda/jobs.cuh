@@ -27,7 +27,7 @@ struct Jobs {
 constexpr int ARRIVED_STEP = 32;  // a cache line each
 
 // The kinds: number, struct, function. Python reads them here.
-template <typename T>
+template <typename T, int P>
 DEVICE void run_job(int kind, const void* members, long long task, int block, T* shared) {
 #define JOB(number, type, ...)                                                      \
   case number:                                                                      \
@@ -35,12 +35,12 @@ DEVICE void run_job(int kind, const void* members, long long task, int block, T*
     __VA_ARGS__(*static_cast<const type<T>*>(members), task, block, shared);        \
     break
   switch (kind) {
-    JOB(0, Product, convolve<T, 4, 4>);
-    JOB(1, Product, convolve<T, 4, 2>);
-    JOB(2, Product, convolve<T, 4, 1>);
-    JOB(3, ProductPair, convolve_backward<T, 4, 4>);
-    JOB(4, ProductPair, convolve_backward<T, 4, 2>);
-    JOB(5, ProductPair, convolve_backward<T, 4, 1>);
+    JOB(0, Product, convolve<T, P, 4, 4>);
+    JOB(1, Product, convolve<T, P, 4, 2>);
+    JOB(2, Product, convolve<T, P, 4, 1>);
+    JOB(3, ProductPair, convolve_backward<T, P, 4, 4>);
+    JOB(4, ProductPair, convolve_backward<T, P, 4, 2>);
+    JOB(5, ProductPair, convolve_backward<T, P, 4, 1>);
     JOB(6, Product, add_splits<T>);
     JOB(7, BatchNorm, norm_forward<T>);
     JOB(8, BatchNorm, norm_backward<T>);
@@ -84,7 +84,7 @@ DEVICE void wait_for_blocks(unsigned* arrived) {
 }
 #endif
 
-template <typename T>
+template <typename T, int P>
 __global__ void __launch_bounds__(JOB_THREADS, sizeof(T) == 4 ? 2 : 1) run_jobs(Jobs all) {
   __shared__ __align__(16) T shared[JOB_SHARED];
   __shared__ __align__(16) unsigned members[JOB_BYTES / 4];
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(JOB_THREADS, sizeof(T) == 4 ? 2 : 1) run_jobs(
       for (int word = threadIdx.x; word < job->bytes / 4; word += JOB_THREADS) members[word] = job->members[word];
       __syncthreads();
       for (int block = blockIdx.x; block < job->blocks; block += gridDim.x) {
-        run_job<T>(job->kind, members, task, block, shared);
+        run_job<T, P>(job->kind, members, task, block, shared);
         __syncthreads();
       }
       if (i + 1 < all.count) wait_for_blocks(all.arrived + blockIdx.y * ARRIVED_STEP);

@@ -5,7 +5,6 @@ The budgets are checked by compiling for each architecture; a kernel that spills
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -18,7 +17,9 @@ class Kernel(NamedTuple):
 
 TILES = ((4, 4), (4, 2), (4, 1))  # sums a thread keeps: rows x columns; a block has 16 x 16 threads
 
-JOBS = {"run_jobs<{T}>": Kernel(256, (128, 255))}  # whose blocks may wait for each other: launched all at once
+PRECISIONS = {"fp32": "FP32", "3xtf32": "TF32X3", "tf32": "TF32"}  # as they are called here and in tensor_core.cuh
+# Kernels whose blocks may wait for each other: launched all at once.
+JOBS = {f"run_jobs<{{T}}, {name}>": Kernel(256, (128, 255)) for name in PRECISIONS.values()}
 KERNELS = JOBS | {
     "prototype_centres<{T}>": Kernel(128, (40, 48)),
     "prototype_logits<{T}>": Kernel(128, (48, 64)),
@@ -30,6 +31,7 @@ KERNELS = JOBS | {
 }
 
 
-def instances(scalar: str, kernels: Mapping[str, Kernel] = KERNELS) -> tuple[str, ...]:
-    """Name expressions of kernels for `scalar`, "float" or "double"."""
-    return tuple(name.format(T=scalar) for name in kernels)
+def instances(scalar: str) -> dict[str, Kernel]:
+    """All kernels for "float" or "double", by their name expressions; TF32 is for float alone."""
+    kernels = {name.format(T=scalar): kernel for name, kernel in KERNELS.items()}
+    return {name: kernel for name, kernel in kernels.items() if scalar == "float" or "TF32" not in name}

@@ -17,6 +17,7 @@ from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.recording import NONE, Array, Recording
 
 NORMS = (lt.BATCH_NORM, lt.AFFINE)
+MOST_PIXELS = 16_000  # along a side of an image; see `Place` in patches.cuh
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, *NORMS)
 
 
@@ -69,6 +70,8 @@ class Layout:
 def layout(table: bytes) -> Layout:
     """The layout of a layer table, given as its bytes."""
     rows = np.frombuffer(table, np.int64).reshape(-1, lt.FIELDS)
+    if (side := int(rows[:, [lt.IN_H, lt.IN_W]].max())) > MOST_PIXELS:
+        raise ValueError(f'images of {side} pixels must have at most {MOST_PIXELS} on a side. Use device="cpu".')
     layers: list[Layer] = []
     kept = [[int(n) for n in row] for row in rows if row[lt.KIND] != lt.FLATTEN]
     for i, row in enumerate(kept):

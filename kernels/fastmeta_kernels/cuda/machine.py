@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from fastmeta_kernels.contract import DeviceError
 from fastmeta_kernels.cuda import sources
-from fastmeta_kernels.cuda.kernel_table import JOBS, KERNELS, instances
+from fastmeta_kernels.cuda.kernel_table import PRECISIONS, instances
 
 OLDEST = 80  # compute capability: the oldest one that tests compile for
 OPTIONS = ("--std=c++17",)
@@ -57,12 +58,18 @@ def cooperates() -> bool:
     return bool(cupy().cuda.Device().attributes["CooperativeLaunch"])
 
 
+def precision() -> str:
+    """How products of float32 are computed: FASTMETA_CUDA_PRECISION, by default "fp32"."""
+    chosen = os.environ.get("FASTMETA_CUDA_PRECISION") or "fp32"
+    if chosen not in PRECISIONS:
+        known = ", ".join(f'"{name}"' for name in PRECISIONS)
+        raise ValueError(f'FASTMETA_CUDA_PRECISION="{chosen}" must be one of {known}.')
+    return chosen
+
+
 @cache
-def module(scalar: str, for_jobs: bool) -> Any:
-    """The kernels for "float" or "double"; CuPy compiles them on first use and keeps them on disk."""
-    kernels = {name: kernel for name, kernel in KERNELS.items() if (name in JOBS) == for_jobs}
-    names = instances(scalar, kernels)
-    together = for_jobs and cooperates()
+def module(names: tuple[str, ...], together: bool) -> Any:
+    """Kernels; CuPy compiles them on first use and keeps them on disk. `together`: all blocks of a launch at once."""
     code = sources.source()
     return cupy().RawModule(code=code, options=OPTIONS, name_expressions=names, enable_cooperative_groups=together)
 
@@ -70,9 +77,10 @@ def module(scalar: str, for_jobs: bool) -> Any:
 @cache
 def function(name: str) -> tuple[Any, int]:
     """A kernel by its name expression, and its threads a block."""
-    scalar = "float" if "<float" in name else "double"
-    key = name.replace(scalar, "{T}", 1)
-    return module(scalar, key in JOBS).get_function(name), KERNELS[key].threads
+    kernels = instances("float" if "<float" in name else "double")
+    others = tuple(other for other in kernels if not other.startswith("run_jobs"))
+    found = module(others, False) if name in others else module((name,), cooperates())
+    return found.get_function(name), kernels[name].threads
 
 
 @cache

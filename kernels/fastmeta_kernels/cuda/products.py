@@ -37,7 +37,7 @@ def convolve(
     rectified = layer.relu and mask == NONE
     tile = min(TILES, key=lambda t: size.padded(t))
     job, blocks = _job(recording, layer, tasks, size, tile, pairs, result, mask, rectified)
-    recording.job(f"convolve<T, {tile[0]}, {tile[1]}>", blocks, job)
+    recording.job(f"convolve<T, P, {tile[0]}, {tile[1]}>", blocks, job)
     _add_splits(recording, job)
 
 
@@ -68,7 +68,7 @@ def convolve_backward(
     behind = _partial_values(pair["dx"])
     partial = recording.scratch(behind + _partial_values(pair["dw"]))
     pair["dx"]["partial"], pair["dw"]["partial"] = partial, partial.at(behind, recording.dtype.itemsize)
-    recording.job(f"convolve_backward<T, {tile[0]}, {tile[1]}>", int(pair["input_blocks"]) + blocks, pair)
+    recording.job(f"convolve_backward<T, P, {tile[0]}, {tile[1]}>", int(pair["input_blocks"]) + blocks, pair)
     for job in (pair["dx"], pair["dw"]):
         _add_splits(recording, job)
 

@@ -137,7 +137,7 @@ class Recording:
         self.launches.append(Launch(f"{kernel}<{scalar}>", blocks, arguments, threads, shared))
 
     def job(self, function: str, blocks: int, members: Any) -> None:
-        """Record a job, such as "convolve<T, 4, 4>", with its blocks for each task and its struct."""
+        """Record a job, such as "convolve<T, P, 4, 4>", with its blocks for each task and its struct."""
         if not self.launches or isinstance(self.launches[-1], Launch):
             self.launches.append(JobLaunch())
         launch = self.launches[-1]

@@ -40,6 +40,7 @@ class Request(NamedTuple):
     own: tuple[int, ...] = ()  # parameter arrays that are each step's own
     head: PrototypeHead | None = None
     width: int = 0  # of embeddings that no network gives
+    precision: str = "fp32"  # of the products of layers; see `machine.precision`
 
 
 def stashes(request: Request) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-_LAYERED = ("product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
+_LAYERED = ("tensor_core", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
 FILES = ("base", *_LAYERED, "jobs", "prototypes", "mlp_loss", "mlp", "persistent_mlp")
 
 _INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
@@ -50,7 +50,7 @@ def struct_dtype(name: str) -> np.dtype[np.void]:
 
 @cache
 def jobs() -> dict[str, int]:
-    """The numbers of the kinds of jobs, by their functions: {"convolve<T, 4, 4>": 0, ...}."""
+    """The numbers of the kinds of jobs, by their functions: {"convolve<T, P, 4, 4>": 0, ...}."""
     return {function: int(number) for number, _, function in _JOB.findall(source())}
 
 

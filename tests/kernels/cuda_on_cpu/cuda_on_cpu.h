@@ -36,6 +36,7 @@
 #define __restrict__
 #define __shared__ static
 #define BLOCKS_IN_TURN
+#define TENSOR_CORES_ON_CPU
 #define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(on_cpu::block.shared)
 
 using std::max;
@@ -271,6 +272,39 @@ inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<uint64_t>(
 template <typename T>
 T rsqrt(T x) {
   return T(1) / std::sqrt(x);
+}
+inline float __uint_as_float(unsigned bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// The 10 bits of mantissa next to x, halves away from 0.
+inline unsigned to_tf32(float x) {
+  unsigned bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return std::isfinite(x) ? (bits + 0x1000) & ~0x1fffu : bits;
+}
+
+// mma.m16n8k8 of TF32 by the threads of a block, warp by warp; what does not fit into a float is cut off.
+inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  static unsigned lefts[1024][4], rights[1024][2];
+  const unsigned thread = threadIdx.x, warp = thread / 32 * 32, group = thread % 32 / 4, place = thread % 4;
+  std::memcpy(lefts[thread], a, sizeof a);
+  std::memcpy(rights[thread], b, sizeof b);
+  __syncthreads();
+  for (unsigned i = 0; i < 4; i++) {
+    const unsigned row = group + i / 2 * 8, column = 2 * place + i % 2;
+    double sum = c[i];
+    for (unsigned k = 0; k < 8; k++) {
+      const unsigned left = lefts[warp + row % 8 * 4 + k % 4][row / 8 + k / 4 * 2];
+      const unsigned right = rights[warp + column * 4 + k % 4][k / 4];
+      sum += static_cast<double>(__uint_as_float(left)) * __uint_as_float(right);
+    }
+    c[i] = static_cast<float>(sum);
+    if (std::abs(static_cast<double>(c[i])) > std::abs(sum)) c[i] = std::nextafter(c[i], 0.0f);
+  }
+  __syncthreads();
 }
 using std::exp;
 using std::log;
