@@ -1,4 +1,4 @@
-"""FASTMETA_CUDA_PRECISION: the same source with tensor cores emulated, their TF32 rounding and cut-off sums included."""
+"""FASTMETA_CUDA_PRECISION: the same source with tensor cores emulated, their rounding and cut-off sums too."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_tf32_has_an_error_of_its_size(cuda, monkeypatch, case):
 def test_blocks_and_threads_in_any_order_give_the_same_bits(cuda_on_cpu, cupy_on_cpu, monkeypatch, precision):
     monkeypatch.setenv("FASTMETA_CUDA_PRECISION", precision)
     case = BY_NAME["kernel_5_stride_3"]
-    theta, support, query = _sets(case, "float32", weighted=True)
+    theta, _, query = _sets(case, "float32", weighted=True)
     results = []
     for cupy_on_cpu.order in (0, 1, 5):
         results.append(cuda_on_cpu.gradient(case.network.table, theta, query))

@@ -1,6 +1,7 @@
 """CUDA kernels through CuPy: the same results as `reference`, on an NVIDIA GPU; see kernels/README.md.
 
-Arrays may be NumPy's or, already on the device, CuPy's; results are NumPy's.
+Arrays may be NumPy's or, already on the device, CuPy's. Results are NumPy's, but that gradients, products and adapted
+parameters lie where theta lies.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import numpy as np
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
 from fastmeta_kernels.cuda import execution, machine
 from fastmeta_kernels.cuda.layout import layout
+from fastmeta_kernels.cuda.machine import free_bytes, is_on_device, on_device
 from fastmeta_kernels.cuda.request import Request, SetShape, stashes
 from fastmeta_kernels.layer_table import Table, places
 
 __all__ = [
     "adapt",
+    "free_bytes",
     "gradient",
     "hvp",
     "loss",
     "meta_gradient",
+    "on_device",
     "predict",
     "prototype_gradient",
     "prototype_loss",
@@ -67,6 +71,7 @@ def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tup
         phi = np.broadcast_to(_host(theta), (request.tasks, theta.shape[-1])).copy()
         if inner.stepwise is not None:
             phi[:, places(table, inner.stepwise.blocks)] = _host(inner.stepwise.values)[0]
+        phi = on_device(phi) if is_on_device(theta) else phi
         return phi, np.empty((request.tasks, 0), theta.dtype)
     request, inputs = _with_inner_loop(request, inputs, inner)
     phi, losses = execution.run(request, inputs, ("phi", "losses"))
@@ -166,4 +171,4 @@ def _count(theta: Array) -> int:
 
 
 def _host(array: Any) -> Array:
-    return array if isinstance(array, np.ndarray) else np.asarray(array.get())
+    return np.asarray(array.get()) if is_on_device(array) else np.asarray(array)

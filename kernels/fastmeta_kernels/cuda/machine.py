@@ -92,6 +92,24 @@ def resident_blocks(name: str) -> int:
     return int(blocks) * int(cuda.Device().attributes["MultiProcessorCount"])
 
 
+def is_on_device(value: Any) -> bool:
+    """Whether `value` is an array on a GPU."""
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def on_device(value: Any) -> Any:
+    """`value` on the current device, without a copy where it is there; ValueError where it is on another one."""
+    cp = cupy()
+    if not is_on_device(value) or isinstance(value, cp.ndarray):
+        found = value if isinstance(value, cp.ndarray) else cp.asarray(value)
+    else:
+        found = cp.from_dlpack(value) if hasattr(value, "__dlpack__") else cp.asarray(value)
+    here = cp.cuda.runtime.getDevice()
+    if found.device.id != here:
+        raise ValueError(f"an array on GPU {found.device.id} must lie on the current one, {here}. Copy it there.")
+    return found
+
+
 def allocate(size: int) -> Any:
     """`size` bytes on the device; MemoryError where they do not fit."""
     cp = cupy()

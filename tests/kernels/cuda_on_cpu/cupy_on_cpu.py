@@ -25,7 +25,24 @@ class Pointer:
 
 
 class ndarray(np.ndarray):
-    """A NumPy array that has what a CuPy array has."""
+    """A NumPy array that has what a CuPy array has, and meets no plain array in arithmetic."""
+
+    device = types.SimpleNamespace(id=0)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self.__array_interface__
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        if any(type(value) is np.ndarray and value.ndim for value in inputs):
+            raise TypeError(f"{ufunc.__name__} of arrays on the host and on the device")
+        plain = [np.asarray(value) if isinstance(value, ndarray) else value for value in inputs]
+        if out is not None:
+            options["out"] = tuple(np.asarray(value) for value in out)
+        return _on_device(getattr(ufunc, method)(*plain, **options))
+
+    def __array_function__(self, function: Any, kinds: Any, arguments: Any, options: Any) -> Any:
+        return _on_device(super().__array_function__(function, kinds, arguments, options))
 
     @property
     def data(self) -> Pointer:
@@ -77,6 +94,10 @@ class RawModule:
         call.max_dynamic_shared_size_bytes = 0  # type: ignore[attr-defined]
         call.kernel = Pointer(0)  # type: ignore[attr-defined]
         return call
+
+
+def _on_device(result: Any) -> Any:
+    return result.view(ndarray) if isinstance(result, np.ndarray) else result
 
 
 class Launch(ctypes.Structure):
