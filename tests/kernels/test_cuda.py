@@ -153,6 +153,18 @@ def test_no_inner_step_is_the_query_gradient(cuda, case):
     assert not result.rates_gradient.any()
 
 
+@pytest.mark.parametrize("kind", ["scalar", "steps_arrays"])
+def test_many_inner_steps_are_taken_in_parts(cuda, monkeypatch, kind):
+    monkeypatch.setattr(cuda, "MOST_STEPS", 2)
+    case = BY_NAME["norm_on_vectors"]
+    net, chosen = case.network, (2,)
+    theta, support, _ = _sets(case)
+    values = theta[places(net.table, chosen)] * np.linspace(1, 2, 6)[:, None]
+    inner = _inner(net, "float64", kind, steps=5)._replace(stepwise=StepParameters(chosen, values))
+    phi, losses = cuda.adapt(net.table, theta, support, inner)
+    assert relative((phi, losses), reference.adapt(net.table, theta, support, inner)) <= 1e-12
+
+
 def test_each_call_computes_on_its_own_numbers(cuda):
     """The second call captures a graph and the third replays it."""
     case = BY_NAME["norm_on_vectors"]

@@ -15,7 +15,7 @@ from fastmeta_kernels.cuda import execution, machine
 from fastmeta_kernels.cuda.layout import layout
 from fastmeta_kernels.cuda.machine import free_bytes, is_on_device, on_device
 from fastmeta_kernels.cuda.request import Request, SetShape, stashes
-from fastmeta_kernels.layer_table import Table, places
+from fastmeta_kernels.layer_table import Table
 
 __all__ = [
     "adapt",
@@ -31,6 +31,8 @@ __all__ = [
     "pullback",
     "ready",
 ]
+
+MOST_STEPS = 200  # of one program: `adapt` runs it again for more
 
 
 def ready() -> None:
@@ -66,16 +68,16 @@ def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
 
 def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
     """phi_S (T, P) and support losses (T, S); see the contract."""
-    request, inputs = _one_set("adapt", table, theta, support)
-    if not inner.steps:
-        phi = np.broadcast_to(_host(theta), (request.tasks, theta.shape[-1])).copy()
-        if inner.stepwise is not None:
-            phi[:, places(table, inner.stepwise.blocks)] = _host(inner.stepwise.values)[0]
-        phi = on_device(phi) if is_on_device(theta) else phi
-        return phi, np.empty((request.tasks, 0), theta.dtype)
-    request, inputs = _with_inner_loop(request, inputs, inner)
-    phi, losses = execution.run(request, inputs, ("phi", "losses"))
-    return phi, losses
+    phi, losses = theta, []
+    for first in range(0, max(inner.steps, 1), MOST_STEPS):
+        steps = min(inner.steps - first, MOST_STEPS)
+        rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
+        own = inner.stepwise and inner.stepwise._replace(values=inner.stepwise.values[first : first + steps + 1])
+        part = InnerLoop(steps, rates, inner.adapted, own)
+        request, inputs = _with_inner_loop(*_one_set("adapt", table, phi, support), part)
+        phi, found = execution.run(request, inputs, ("phi", "losses"))
+        losses.append(found)
+    return phi, np.concatenate(losses, axis=1)
 
 
 def meta_gradient(

@@ -36,13 +36,12 @@ class InnerLoop:
 
     def adapt(self, theta: Array, support: TaskData, losses: Array, phi: Array) -> None:
         """phi_S and the losses before each step."""
-        start = self._first_phi(theta)
+        self._descend(-1, theta, NONE, phi)
         gradient = self._vector()
         passes, run = passes_over(self.recording, self.network, self.request.tasks, support)
         for k in range(self.request.steps):
-            passes.gradient(start, run, losses.at(k, self.itemsize), gradient)
-            self._descend(k, start, gradient, phi)
-            start = phi
+            passes.gradient(phi, run, losses.at(k, self.itemsize), gradient)
+            self._descend(k, phi, gradient, phi)
 
     def meta_gradient(
         self, theta: Array, support: TaskData, query: TaskData, support_losses: Array, query_losses: Array

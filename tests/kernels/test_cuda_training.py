@@ -1,4 +1,4 @@
-"""Training on a GPU, by the CUDA backend on the CPU: what stays on the device, and what comes back from it."""
+"""Training with device="cuda": what stays on the device, and what comes back from it."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import fastmeta as fm
 import fastmeta.device
 from fastmeta import checks
 from fastmeta.tasks.labelled import LabelledTasks
-from tests.kernels.conftest import cuda_on_cpu, cupy_on_cpu, gxx  # noqa: F401 (fixtures)
+from fastmeta_kernels.cuda import machine
 
 NET = fm.MLP((8, 6, 3), "tanh")
 EMBEDDING = fm.MLP((8, 6, 4), "tanh")
@@ -22,7 +22,7 @@ LEARNERS = {
 
 
 @pytest.fixture(autouse=True)
-def backend(cuda_on_cpu):  # noqa: F811
+def backend(cuda):
     fastmeta.device.backend.cache_clear()
     yield
     fastmeta.device.backend.cache_clear()
@@ -79,9 +79,9 @@ def test_episodes_gathered_on_the_device_have_the_same_bits(kind):
         assert np.array_equal(getattr(there, name).get(), getattr(here, name))
 
 
-def test_a_data_set_that_is_too_large_stays_on_the_host(cupy_on_cpu):  # noqa: F811
+def test_a_data_set_that_is_too_large_stays_on_the_host(monkeypatch):
     tasks = _tasks()
-    cupy_on_cpu.memory = tasks.x.nbytes
+    monkeypatch.setattr("fastmeta_kernels.cuda.free_bytes", lambda: tasks.x.nbytes)
     moved = tasks.on_gpu()
     assert isinstance(moved, LabelledTasks)
     assert type(moved.x) is np.ndarray
@@ -104,9 +104,9 @@ def test_a_training_that_diverges_comes_back_to_the_host():
     assert type(learner.theta) is np.ndarray
 
 
-def test_the_functional_layer_takes_arrays_on_the_device(cupy_on_cpu):  # noqa: F811
+def test_the_functional_layer_takes_arrays_on_the_device():
     batch, theta = _tasks().sample(2, seed=0), NET.init(0, "float64")
-    move = cupy_on_cpu.asarray
+    move = machine.cupy().asarray
     there = fm.Batch(move(batch.x_support), batch.y_support, move(batch.x_query), batch.y_query)
     ours = fm.meta_gradient(NET, move(theta), there, 0.1, 2, device="cuda")
     expected = fm.meta_gradient(NET, theta, batch, 0.1, 2, device="numpy")
