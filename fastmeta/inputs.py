@@ -5,6 +5,7 @@ Every kernel input is C-contiguous, aligned and of one dtype: float64 where thet
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,7 @@ def _check_labels(labels: Array, ways: int) -> None:
 
 def _converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore") if values.dtype != dtype else contextlib.nullcontext():
         made = _contiguous(values, dtype)
     if not np.isfinite(made).all():
         checks.finite(name, array(name, values))

@@ -11,12 +11,13 @@ import click
 
 import fastmeta as fm
 from fastmeta.cli.options import Whole, Wholes, Word, use_threads
-from fastmeta.cli.problems import BATCH_NORMS, EVALUATION_SEED, PARTS, PROBLEMS, Problem
+from fastmeta.cli.problems import BATCH_NORMS, EVALUATION_SEED, PROBLEMS, Problem
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.device import DEVICES
 from fastmeta.gradient_learner import GradientLearner
 from fastmeta.heads import HEADS
 from fastmeta.learner import Learner
+from fastmeta.tasks.parts import PARTS
 
 Row = dict[str, Any]
 
@@ -126,4 +127,5 @@ def print_scores(rows: Sequence[Row], problem: Problem, episodes: int) -> None:
         cells = [row["text"] for row in rows if row["shots"] == shots]
         click.echo(f"{shots:>5}" + "".join(f"{cell:>{width}}" for cell in cells))
     streams = dict.fromkeys(row["stream"] for row in rows)
-    click.echo(f"\nepisode stream{'s' if len(streams) > 1 else ''} {', '.join(streams)}\n")
+    plural = "s" if len(streams) > 1 else ""
+    click.echo(f"\nepisode stream{plural} {', '.join(streams)}: `fastmeta compare` pairs scores of equal streams\n")

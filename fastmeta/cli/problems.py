@@ -16,7 +16,6 @@ from fastmeta.learner import Learner
 from fastmeta.tasks import TaskSource
 
 Settings = dict[str, Any]
-PARTS = ("train", "validation", "test")
 BATCH_NORMS = ("transductive", "support", "running")
 EVALUATION_SEED = 1_000_003  # every run is evaluated on the same tasks, whatever its own seed
 ALGORITHMS: dict[str, type[Learner]] = {

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from itertools import combinations
 from pathlib import Path
 
 from fastmeta import checks
+from fastmeta.tasks.parts import PARTS
 
-PARTS = ("train", "validation", "test")
 PUBLISHED = {"miniimagenet": "miniimagenet.txt", "cifar-fs": "cifar_fs.txt"}
 STEMS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
@@ -23,6 +22,8 @@ def published_split(name: str) -> dict[str, tuple[str, ...]]:
     "miniimagenet": WordNet numbers, Ravi & Larochelle 2017. "cifar-fs": CIFAR-100's names, Bertinetto et al. 2019
     (arXiv 1805.08136).
     """
+    from importlib import resources
+
     text = resources.files("fastmeta.tasks").joinpath(PUBLISHED[checks.choice("split", name, PUBLISHED)])
     rows = [line.split() for line in text.read_text("utf-8").splitlines()]
     return {part: tuple(name for where, name in rows if where == part) for part in PARTS}

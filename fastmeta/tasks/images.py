@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
-from fastmeta.tasks.image_splits import PARTS, STEMS, Split, check_disjoint, named_split
+from fastmeta.tasks.image_splits import STEMS, Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
-from fastmeta.tasks.parts import Parts
+from fastmeta.tasks.parts import PARTS, Parts
 
 Arrays = dict[str, tuple[NDArray[Any], NDArray[Any]]]  # images (n, size, size, C) and class numbers (n,) by part
 Classes = dict[str, tuple[str, ...]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from importlib import resources
 from typing import ClassVar
 
 import numpy as np
@@ -12,9 +11,7 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, Root
-from fastmeta.tasks.parts import Parts
-
-PARTS = ("train", "validation", "test")
+from fastmeta.tasks.parts import PARTS, Parts
 
 
 class Omniglot(Parts):
@@ -105,6 +102,8 @@ def maml_split(
 
 def vinyals_split() -> dict[str, tuple[str, ...]]:
     """The characters of each part as printed in vinyals.txt, whose lines read `part ALPHABET first-last`."""
+    from importlib import resources
+
     characters: dict[str, list[str]] = {part: [] for part in PARTS}
     for line in resources.files("fastmeta.tasks").joinpath("vinyals.txt").read_text("utf-8").splitlines():
         part, alphabet, span = line.split()

@@ -7,6 +7,8 @@ from functools import cached_property
 
 from fastmeta.tasks.labelled import LabelledTasks
 
+PARTS = ("train", "validation", "test")
+
 
 class Parts(ABC):
     """A data set whose `_tasks` makes the tasks of a part by its name."""

@@ -15,7 +15,8 @@ from PIL import Image
 
 import fastmeta as fm
 from fastmeta.tasks import image_folders
-from fastmeta.tasks.image_splits import PARTS, published_split
+from fastmeta.tasks.image_splits import published_split
+from fastmeta.tasks.parts import PARTS
 
 SIZE, PER_CLASS = 8, 4
 CLASSES = {"train": ("ant", "bee", "cat"), "validation": ("dog", "eel"), "test": ("fox", "gnu")}

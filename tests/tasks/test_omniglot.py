@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from fastmeta.tasks import Omniglot, omniglot_images
-from fastmeta.tasks.omniglot import PARTS, maml_split, vinyals_split
+from fastmeta.tasks.omniglot import maml_split, vinyals_split
 from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, cache_folder, download, locate
 from fastmeta.tasks.omniglot_images import load_images
+from fastmeta.tasks.parts import PARTS
 
 image_module = pytest.importorskip("PIL.Image")
 OFFICIAL = Path(__file__).parents[2].parent / "shared" / "omniglot"

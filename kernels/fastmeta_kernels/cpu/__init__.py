@@ -139,7 +139,7 @@ def prototype_loss(
     fields = plan.fields.copy()
     fields[[prototype_layout.TASKS, prototype_layout.BY_BLOCKS, prototype_layout.EXTERNAL]] = tasks, by_blocks, 1
     held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
-    fields[prototype_layout.SUPPORT : prototype_layout.LOGITS + 1] = [array.ctypes.data for array in held]
+    fields[prototype_layout.SUPPORT : prototype_layout.LOGITS + 1] = [job.address(array) for array in held]
     used = min(threads, int(fields[prototype_layout.BLOCKS]) if by_blocks else tasks)
     workspaces = job.workspace(
         (head, n, m, d, dtype, used, by_blocks), 1 if by_blocks else used, plan.size, dtype, "prototypes"
@@ -206,10 +206,10 @@ def _run(
     head_fields, *held = _head(plan.head, head, query.y, dtype)
     streams += [(gradients, False, True), (rates_gradients, False, True)]
     streams += [(own, False, False), (own_gradients, False, True), (head_fields, False, False)]
-    fields = [tasks, chunks, plan.workspace, plan.code.ctypes.data, len(plan.code)]
-    fields += [plan.schedule.ctypes.data, len(plan.schedule)]
+    fields = [tasks, chunks, plan.workspace, job.address(plan.code), len(plan.code)]
+    fields += [job.address(plan.schedule), len(plan.schedule)]
     for array, a_task, a_chunk in streams:
-        fields += [array.ctypes.data, array.strides[0] * a_task, array.strides[0] * a_chunk]
+        fields += [job.address(array), array.strides[0] * a_task, array.strides[0] * a_chunk]
     _launch(request, plan.workspace, plan.work, np.array([fields], np.int64), dtype)
     del held  # what the head points at lived until here
 
@@ -264,7 +264,7 @@ def _head(
         return (np.zeros(1, np.int64),)
     labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, : head[0]], y[:, head[0] :])]
     fields, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
-    fields[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [array.ctypes.data for array in held]
+    fields[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [job.address(array) for array in held]
     return fields, *held
 
 

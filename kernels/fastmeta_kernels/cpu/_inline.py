@@ -21,6 +21,7 @@ class InlineLowering(NativeLowering):
 
     def run_pass(self, state: Any) -> bool:
         """Lower into a library that is never optimised or loaded, and give it a callable that names it."""
+        state.targetctx = state.targetctx.subtarget(enable_nrt=False)  # nothing is allocated, no references to count
         library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
         library._optimize_final_module = lambda: None
         library._finalize_final_module = lambda: setattr(library, "_finalized", True)

@@ -18,8 +18,10 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils, config
-from numba.core.caching import CacheImpl, UserWideCacheLocator
+from numba.core import cgutils, config, sigutils
+from numba.core.caching import CacheImpl, FunctionCache, UserWideCacheLocator
+from numba.core.ccallback import CFunc
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from fastmeta_kernels.cpu._inline import InlineCompiler
@@ -32,6 +34,7 @@ OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "nsz"},
 }
+HELPER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
 PACKAGE = Path(__file__).resolve().parent.parent
 _linked: dict[str, Callable[[Any], None]] = {}
 _kept: list[Any] = []  # compiled symbols live as long as the process
@@ -39,17 +42,22 @@ _kept: list[Any] = []  # compiled symbols live as long as the process
 
 def kernel(function: F) -> F:
     """Compile a helper; it is cached as a part of the entry points that call it."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
-    compiled: Any = numba.njit(**options, **OPTIONS)(function)
-    return cast(F, compiled)
+    return cast(F, numba.njit(**HELPER, **OPTIONS)(function))
+
+
+def inlined(function: F) -> F:
+    """A helper that is put into its callers: a call hands each array over as seven numbers."""
+    return cast(F, numba.njit(forceinline=True, **HELPER, **OPTIONS)(function))
 
 
 def entry(parallel: bool) -> Callable[[F], F]:
     """Compile an entry point and keep its machine code on disk where a place is writable."""
 
     def compile_entry(function: F) -> F:
-        compiled: F = numba.njit(parallel=parallel, cache=_cache_is_writable(), **OPTIONS)(function)
-        return compiled
+        compiled: Any = numba.njit(parallel=parallel, **OPTIONS)(function)
+        if _cache_is_writable():
+            compiled._cache = KernelCache(function)
+        return cast(F, compiled)
 
     return compile_entry
 
@@ -62,7 +70,10 @@ def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any
     function = FunctionType(template.__code__, template.__globals__ | bound, name)
     function.__qualname__ = name  # what the cache files are called
     options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
-    compiled = numba.cfunc(signature, cache=_cache_is_writable(), **options)(function)
+    compiled = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
+    if _cache_is_writable():
+        compiled._cache = KernelCache(function)
+    compiled.compile()
     llvmlite.binding.add_symbol(name, compiled.address)
     _kept.append(compiled)
 
@@ -153,6 +164,16 @@ class KernelCacheLocator(UserWideCacheLocator):
 
 
 CacheImpl._locator_classes.insert(0, KernelCacheLocator)
+
+
+class KernelCache(FunctionCache):
+    """Machine code on disk that is found without what Numba loads to compile: a fifth of a second for a new process."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function, None where there is none."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 def _cache_is_writable() -> bool:

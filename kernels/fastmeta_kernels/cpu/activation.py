@@ -17,9 +17,11 @@ from fastmeta_kernels.layer_table import RELU, TANH
 def mask_relu(ws, code, l, n, y, value):
     """value = value where y > 0, else 0, at the outputs of row l: the derivative of a ReLU that a row took over."""
     width = VECTOR_BYTES // ws.itemsize
-    length = code[l, OW] * code[l, OCP]
+    rows, length = code[l, OH], code[l, OW] * code[l, OCP]
+    if code[l, Y_N] == rows * length:  # one run
+        n, rows, length = 1, 1, n * rows * length
     for i in range(n):
-        for r in range(code[l, OH]):
+        for r in range(rows):
             at = i * code[l, Y_N] + r * code[l, Y_R]
             for q in range(at, at + length, width):
                 store(ws, value + q, where_positive(load(ws, y + q), load(ws, value + q)))

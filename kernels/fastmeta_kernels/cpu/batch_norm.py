@@ -220,11 +220,14 @@ def bias_gradient(ws, code, l, n, first, last, dy, out, sign):
     """out = sum over samples and pixels of dy, or out += sign * (...), for channels first .. last."""
     width = VECTOR_BYTES // ws.itemsize
     ocp, add, scale = code[l, OCP], code[l, ARGUMENTS + 2], splat(sign)
+    rows, pixels = code[l, OH], code[l, OW]
+    if code[l, Y_N] == rows * pixels * ocp:  # one run
+        n, rows, pixels = 1, 1, n * rows * pixels
     for j in range(first, last, width):
         s = splat(ws.dtype.type(0.0))
         for i in range(n):
-            for y in range(code[l, OH]):
+            for y in range(rows):
                 row = dy + i * code[l, Y_N] + y * code[l, Y_R] + j
-                for x in range(code[l, OW]):
+                for x in range(pixels):
                     s = s + load(ws, row + x * ocp)
         store(ws, out + j, load(ws, out + j) + scale * s if add else s)

@@ -14,7 +14,7 @@ from fastmeta_kernels.cpu import (
     samples,
 )
 from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu._jit import kernel, linked
+from fastmeta_kernels.cpu._jit import inlined, kernel, linked
 from fastmeta_kernels.cpu.instruction import (
     ARGUMENTS,
     BEGIN,
@@ -41,7 +41,7 @@ def vectors(channels, width, part, parts):
     return first * width, last * width
 
 
-@kernel
+@inlined
 def run_transpose(ws, code, l, schedule, r, part, parts):
     """A matrix (rows, columns) in whole vectors, by vectors of rows."""
     width = VECTOR_BYTES // ws.itemsize
@@ -53,7 +53,7 @@ def run_transpose(ws, code, l, schedule, r, part, parts):
             transpose(ws, source + i * ld + j, ld, target + j * ldt + i, ldt)
 
 
-@kernel
+@inlined
 def run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r):
     """The four functions of batch norm, for channels first .. last."""
     if kind == op.NORM_FORWARD:
@@ -68,7 +68,7 @@ def run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, sc
         batch_norm.backward_tangent(ws, code, l, n, first, last, a, b, c, d, e, f, g, h, i, inner)
 
 
-@kernel
+@inlined
 def run_samples(ws, code, l, kind, n, x, y, a, b, c, d, e):
     """Instructions dealt by samples: a .. e are their operands; x and y scalars lie before the part's first sample."""
     if kind == op.MASK:
@@ -99,7 +99,7 @@ def run_samples(ws, code, l, kind, n, x, y, a, b, c, d, e):
         pooling.flatten_backward(ws, code, l, n, c + y, d + x)
 
 
-@kernel
+@inlined
 def run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign):
     """Gradients of biases, scales and shifts."""
     if kind == op.BIAS:
@@ -110,7 +110,7 @@ def run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign):
         batch_norm.gradient(ws, code, l, a, b, c, sign)
 
 
-@kernel
+@inlined
 def _one(ws, job, code, schedule, r, l, t, part, parts):
     """One part of an instruction; all of it where it is not one that threads share."""
     kind, split = code[l, OP], code[l, SPLIT]

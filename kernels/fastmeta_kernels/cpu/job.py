@@ -67,6 +67,12 @@ def schedule_of(job):
     return carray(_address(job, job[A_SCHEDULE]), (job[SCHEDULE_ROWS], instruction.SCHEDULE_FIELDS))
 
 
+def address(array: NDArray[Any]) -> int:
+    """Where an array's values begin."""
+    start: int = array.__array_interface__["data"][0]
+    return start
+
+
 def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network") -> NDArray[Any]:
     """(threads * size,) zeros aligned to cache lines; the last one of this Python thread is reused for the same key.
 

@@ -19,7 +19,7 @@ from fastmeta_kernels.cpu.instruction import (
 from fastmeta_kernels.cpu.instruction import RATES as RATES_OP
 from fastmeta_kernels.cpu.job import EDGES, RATES, RATES_GRADIENTS, stream
 from fastmeta_kernels.cpu.plan import Plan
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store, total
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, load_first, splat, store, store_first, total
 
 LOAD, STORE, ADD = range(3)
 BLOCK = 4096  # scalars summed in one vector before the parts are added: keeps float32 dot products accurate
@@ -31,8 +31,10 @@ def move(code: Code, plan: Plan, which: int, operand: int, direction: int, a_ste
     a_step: distance in the stream from one row of rates to the next.
     """
     for block in plan.blocks:
-        target = operand + 8 * block.packed_start
-        arguments = which, block.start, target, *block.shape, *block.strides, direction, a_step
+        target, (pixels, c, o), (t0, t1, t2) = operand + 8 * block.packed_start, block.shape, block.strides
+        if o == 1:  # a column is as good as a row
+            c, o, t2 = o, c, t1
+        arguments = which, block.start, target, pixels, c, o, t0, t1, t2, direction, a_step
         code.add(PARAMETERS, OWN, *arguments)
 
 
@@ -72,23 +74,24 @@ def run_move(ws, job, code, l, schedule, r, t, part, parts):
     low, high = share(pixels * c, part, parts)
     for row in range(low, high):
         at, to = start + row * o, base + row // c * t0 + row % c * t1
-        done = 0
-        if t2 == 1:
-            done = o - o % width
-            for j in range(0, done, width):
+        if t2 != 1:
+            for j in range(o):
                 if direction == LOAD:
-                    store(ws, to + j, load(values, at + j))
+                    ws[to + j * t2] = values[at + j]
                 elif direction == STORE:
-                    store(values, at + j, load(ws, to + j))
+                    values[at + j] = ws[to + j * t2]
                 else:
-                    store(values, at + j, load(values, at + j) + signs * load(ws, to + j))
-        for j in range(done, o):
+                    values[at + j] += sign * ws[to + j * t2]
+            continue
+        for j in range(0, o, width):
+            count = min(o - j, width)
             if direction == LOAD:
-                ws[to + j * t2] = values[at + j]
+                store(ws, to + j, load_first(values, at + j, count))
             elif direction == STORE:
-                values[at + j] = ws[to + j * t2]
+                store_first(values, at + j, load(ws, to + j), count)
             else:
-                values[at + j] += sign * ws[to + j * t2]
+                more = load_first(values, at + j, count) + signs * load(ws, to + j)
+                store_first(values, at + j, more, count)
 
 
 @kernel

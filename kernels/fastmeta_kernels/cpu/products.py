@@ -5,7 +5,7 @@ Every linear and convolution layer, forward, backward and tangent, is one or two
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import kernel
+from fastmeta_kernels.cpu._jit import inlined
 from fastmeta_kernels.cpu.instruction import OWN, PRODUCT, SIGN, Code, place, share
 from fastmeta_kernels.cpu.product import product
 
@@ -39,7 +39,7 @@ def multiply(
     code.rows[-1][2:26] = *shape, *a, *b, *c, d, relu, flags, *i, *j
 
 
-@kernel
+@inlined
 def run_product(ws, code, l, schedule, r, part, parts):
     """One part of an instruction PRODUCT."""
     flags = code[l, FLAGS]

@@ -103,6 +103,50 @@ def store(context: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.int64, value), emit
 
 
+def _masked_ir(
+    builder: Any, lane: Any, name: str, result: Any, count: Any, *before: Any, after: tuple[Any, ...]
+) -> Any:
+    """Call llvm.masked.`name` for the first `count` lanes: arguments, alignment, mask, more arguments."""
+    width = VECTOR_BYTES // BYTES[lane]
+    kind = ir.VectorType(INT64, width)
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(undefined, count, ir.Constant(INT32, 0))
+    counts = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(INT32, width), [0] * width))
+    mask = builder.icmp_signed("<", ir.Constant(kind, list(range(width))), counts)
+    arguments = [*before, ir.Constant(INT32, BYTES[lane]), mask, *after]
+    form = ir.FunctionType(result, [argument.type for argument in arguments])
+    full = f"llvm.masked.{name}.v{width}{SUFFIX[lane]}.p0"
+    return builder.call(cgutils.get_or_insert_function(builder.module, form, full), arguments)
+
+
+@intrinsic
+def load_first(context: Any, array: Any, offset: Any, count: Any) -> Any:
+    """The first `count` lanes from array[offset], zeros in the others; no memory behind them is touched."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lane = signature.return_type.lane
+        pointer = data_pointer(context, builder, signature.args[0], args[0], args[1])
+        kind = vector_ir(lane)
+        pointer = builder.bitcast(pointer, kind.as_pointer())
+        return _masked_ir(builder, lane, "load", kind, args[2], pointer, after=(ir.Constant(kind, None),))
+
+    return Vector(array.dtype)(array, types.int64, types.int64), emit
+
+
+@intrinsic
+def store_first(context: Any, array: Any, offset: Any, value: Any, count: Any) -> Any:
+    """array[offset : offset + count] = the first lanes of value."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lane = signature.args[2].lane
+        pointer = data_pointer(context, builder, signature.args[0], args[0], args[1])
+        pointer = builder.bitcast(pointer, vector_ir(lane).as_pointer())
+        _masked_ir(builder, lane, "store", ir.VoidType(), args[3], args[2], pointer, after=())
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value, types.int64), emit
+
+
 @intrinsic
 def splat(context: Any, scalar: Any) -> Any:
     """A vector of equal lanes."""
