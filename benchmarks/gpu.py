@@ -1,8 +1,10 @@
 """Meta-gradients on an NVIDIA GPU: `python -m benchmarks.gpu [row ...]`, best through `benchmarks/on_gpu.sh`.
 
 For each row: the gradient against the NumPy reference in float64 on its first tasks; the same bits from call to call;
-launches of a meta-step; the time on the device, by device events around a graph's replay, without copies; the time of a
-whole call from NumPy to NumPy; the share of the measured float32 rate. Against other programs:
+launches of a meta-step; the time on the device, by device events, without copies, with all jobs in one launch and with
+each in its own, in a CUDA graph; the time of a whole call from NumPy to NumPy; the share of the measured float32 rate.
+Rows of convolutions come once in each FASTMETA_CUDA_PRECISION, with the float32 gradient's error. Then the time of an
+iteration of `fit` with everything on the device, and from the host. Against other programs:
 `python -m benchmarks.run --device cuda`.
 """
 
@@ -10,18 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+import fastmeta as fm
 from benchmarks.inputs import inputs
 from benchmarks.peers import fastmeta_peer
 from benchmarks.workloads import WORKLOADS, Workload
+from fastmeta_kernels.cuda.kernel_table import PRECISIONS
 
 CHECKED_TASKS = 4
 GATE = 1e-11  # relative, in float64
@@ -87,23 +94,71 @@ def machine_rates(cp: Any) -> dict[str, float]:
     return {"tflops": flops / milliseconds / 1e9, "tb_per_s": 2 * source.nbytes / copied / 1e9}
 
 
-def check(workload: Workload) -> float:
-    """Relative error of the float64 gradient of the first tasks against the NumPy reference."""
-    small = replace(workload, tasks=min(workload.tasks, CHECKED_TASKS))
-    arrays = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in inputs(small).items()}
-    ours, expected = (
-        fastmeta_peer.build(small, arrays, "float64", "", device)["meta_gradient"]() for device in ("cuda", "numpy")
-    )
-    return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
+def few(workload: Workload) -> Workload:
+    """The workload with the tasks that are checked."""
+    return replace(workload, tasks=min(workload.tasks, CHECKED_TASKS))
 
 
-def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float) -> dict[str, Any]:
+def wide(workload: Workload) -> dict[str, Any]:
+    """Its inputs in float64."""
+    return {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in inputs(workload).items()}
+
+
+@cache
+def expected(workload: Workload) -> Any:
+    """The gradient of the NumPy reference in float64."""
+    return fastmeta_peer.build(workload, wide(workload), "float64", "", "numpy")["meta_gradient"]()
+
+
+def check(workload: Workload, dtype: str = "float64") -> float:
+    """Relative error of the gradient of the first tasks."""
+    small = few(workload)
+    given = wide(small) if dtype == "float64" else inputs(small)
+    ours = fastmeta_peer.build(small, given, dtype, "", "cuda")["meta_gradient"]()
+    return float(np.linalg.norm(ours - expected(small)) / np.linalg.norm(expected(small)))
+
+
+@contextmanager
+def launched_apart() -> Iterator[None]:
+    """Each job in a launch of its own, as where blocks cannot wait for each other."""
+    from fastmeta_kernels.cuda import execution, machine
+
+    cooperates = machine.cooperates
+    machine.cooperates = lambda: False
+    machine.function.cache_clear()
+    execution.clear()
+    try:
+        yield
+    finally:
+        machine.cooperates = cooperates
+        machine.function.cache_clear()
+        execution.clear()
+
+
+def fit_times(iterations: int = 50) -> dict[str, float]:
+    """Milliseconds of an iteration of MAML on images like Omniglot's, 32 tasks of 5 inner steps."""
+    images = np.random.default_rng(0).integers(0, 256, (1000 * 20, 28, 28, 1)).astype(np.uint8)
+    tasks = fm.tasks.from_arrays(images, np.repeat(np.arange(1000), 20), ways=5, shots=1, queries=1)
+    times = {}
+    for name, stays in (("fit_ms", True), ("fit_from_host_ms", False)):
+        learner = fm.MAML(fm.Conv4((28, 28, 1), 64, 5, "stride"), 0.1, 5, device="cuda")
+        learner.trains_on_gpu = stays
+        learner.fit(tasks, iterations, tasks_per_step=32)
+        times[name] = 1e3 * float(np.median(learner.history["seconds"][5:]))
+    return times
+
+
+def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float, precision: str) -> dict[str, Any]:
     """One line of the table."""
     from fastmeta_kernels.cuda import execution
 
-    result: dict[str, Any] = {"row": workload.name, "float64_error": check(workload)}
-    if result["float64_error"] > GATE:
-        return result | {"status": "wrong: not timed"}
+    os.environ["FASTMETA_CUDA_PRECISION"] = precision
+    result: dict[str, Any] = {"row": workload.name, "precision": precision}
+    if precision == "fp32":
+        result["float64_error"] = check(workload)
+        if result["float64_error"] > GATE:
+            return result | {"status": "wrong: not timed"}
+    result["float32_error"] = check(workload, "float32")
     execution.clear()
     arrays = inputs(workload)
     call = fastmeta_peer.build(workload, arrays, "float32", "", "cuda")["meta_gradient"]
@@ -114,12 +169,24 @@ def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float) ->
     program = execution.latest()
     result["launches"] = program.program.launches
     result["device_ms"] = device_time(cp, program.replay, seconds)
+    with launched_apart():
+        call()
+        result["apart_ms"] = device_time(cp, execution.latest().replay, seconds)
+    call()
     result["call_ms"] = wall_time(call, seconds)
     flops = workload.flops("meta_gradient")
     result["floor_ms"] = flops / rates["tflops"] / 1e9
     result["of_rate"] = result["floor_ms"] / result["device_ms"]
     execution.clear()
     return result | {"status": "timed"}
+
+
+def report(results: dict[str, Any], line: dict[str, Any], path: str | None) -> None:
+    """Print a line, and write what there is."""
+    print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in line.items()), flush=True)
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=1)
 
 
 def main() -> None:
@@ -144,12 +211,14 @@ def main() -> None:
     for workload in known.values():
         if options.rows and not any(workload.name.startswith(start) for start in options.rows):
             continue
-        line = row(workload, cp, rates, options.seconds)
-        results["rows"].append(line)
-        print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in line.items()), flush=True)
-        if options.out:
-            with open(options.out, "w", encoding="utf-8") as file:
-                json.dump(results, file, indent=1)
+        convolves = not workload.name.startswith("sinusoid")
+        for precision in PRECISIONS if convolves else ("fp32",):
+            results["rows"].append(row(workload, cp, rates, options.seconds, precision))
+            report(results, results["rows"][-1], options.out)
+    os.environ.pop("FASTMETA_CUDA_PRECISION", None)
+    if not options.rows:
+        results["fit"] = fit_times()
+        report(results, results["fit"], options.out)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,22 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 "$python" -c "import cupy; cupy.show_config()" | head -n 20
 
 echo "== the CUDA backend against the reference"
-timeout 150 "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_cuda.py tests/kernels/test_cuda_prototypes.py -k on_device || failed=1
+timeout 180 "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_cuda.py tests/kernels/test_cuda_precision.py \
+    tests/kernels/test_cuda_prototypes.py tests/kernels/test_cuda_training.py -k on_device || failed=1
 
 echo "== memory and race checks on small rows"
 for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
-        timeout 70 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m benchmarks.gpu --check || failed=1
+        timeout 50 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m benchmarks.gpu --check || failed=1
     else
         echo "compute-sanitizer is not installed: $tool was not run"
     fi
 done
 
 echo "== times on the device"
-timeout 120 "$python" -m benchmarks.gpu --seconds 0.3 --out "$out/gpu.json" || failed=1
+timeout 200 "$python" -m benchmarks.gpu --seconds 0.3 --out "$out/gpu.json" || failed=1
 
 echo "== against other programs"
-timeout 140 "$python" -m benchmarks.run sinusoid-1000x5 omniglot-q5-s5 --device cuda --peers numpy,jax,torch --seconds 1 \
+timeout 110 "$python" -m benchmarks.run sinusoid-1000x5 omniglot-q5-s5 --device cuda --peers numpy,jax,torch --seconds 1 \
     --peers-python "$(command -v "$python")" --out "$out/times-gpu.json" || failed=1
 exit "$failed"

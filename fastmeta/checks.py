@@ -78,3 +78,8 @@ def finite(name: str, array: NDArray[Any]) -> None:
 def _message(name: str, value: Any, constraint: str, advice: str) -> str:
     shown = f'"{value}"' if isinstance(value, str) else f"{value!r}"
     return f"{name}={shown} must {constraint}.{' ' + advice if advice else ''}"
+
+
+def is_on_device(value: Any) -> bool:
+    """Whether `value` is an array on a GPU, CuPy's or another library's."""
+    return hasattr(value, "__cuda_array_interface__")

@@ -1,6 +1,8 @@
 """The functional layer: theta is one flat vector in, values and gradients out.
 
-One task's data (N, ...) give one result; (T, N, ...) data give one per task, for theta (P,) or (T, P).
+One task's data (N, ...) give one result; (T, N, ...) data give one per task, for theta (P,) or (T, P). For
+device="cuda" theta and x may be arrays on the GPU, CuPy's or any that DLPack brings; gradients, products and adapted
+parameters lie where theta lies.
 """
 
 from __future__ import annotations
@@ -51,10 +53,10 @@ def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Arr
 
     Raises DivergenceError where an output is not finite.
     """
-    x = np.atleast_1d(inputs.array("x", x))
+    x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
-    theta = inputs.parameters(net, theta, None if single else len(x))
-    outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype))
+    theta = inputs.parameters(net, theta, None if single else len(x), device=device)
+    outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype, device=device))
     if not np.isfinite(outputs).all():
         task, sample, output = np.argwhere(~np.isfinite(outputs))[0]
         place = f"sample {sample}" if single else f"sample {sample} of task {task}"
@@ -71,7 +73,7 @@ def loss(net: Network, theta: Array, x: Array, y: Array, weights: Array | None =
     Integer y (N,) are labels and mean cross-entropy, float y (N, O) mean squared error.
     Raises DivergenceError where it is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights)
+    theta, data, single = _one_set(net, theta, x, y, weights, device)
     losses = devices.backend(device).loss(net.table, theta, data)
     _check_losses(losses)
     return float(losses[0]) if single else losses
@@ -81,7 +83,7 @@ def gradient(
     net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu"
 ) -> tuple[Any, Array]:
     """Loss (a float, or (T,)) and its gradient with respect to theta, (P,) or (T, P)."""
-    theta, data, single = _one_set(net, theta, x, y, weights)
+    theta, data, single = _one_set(net, theta, x, y, weights, device)
     losses, gradients = devices.backend(device).gradient(net.table, theta, data)
     _check_losses(losses)
     _check_finite("gradient", gradients, "Scale the data")
@@ -102,7 +104,7 @@ def hvp(
 
     Raises DivergenceError where the product is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights)
+    theta, data, single = _one_set(net, theta, x, y, weights, device)
     v = inputs.direction(net, v, None if single else len(data.x), theta.dtype)
     product = devices.backend(device).hvp(net.table, theta, v, data)
     if not np.isfinite(product).all():
@@ -133,7 +135,7 @@ def adapt(
     inner step and after each; no step moves them and theta's are not used.
     Raises DivergenceError where a loss or phi is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights)
+    theta, data, single = _one_set(net, theta, x, y, weights, device)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
     phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
     _check_inner(losses, phi, inner_lr)
@@ -169,8 +171,8 @@ def meta_gradient(
     if checks.integer("order", order, 1, "Use 2 (exact) or 1 (first order).") > 2:
         raise ValueError(f"order={order!r} must be 2 (exact) or 1 (first order).")
     checks.choice("memory", memory, ("auto", "stash", "recompute"))
-    theta = inputs.parameters(net, theta)
-    support, query = inputs.batch_sets(net, batch, theta.dtype)
+    theta = inputs.parameters(net, theta, device=device)
+    support, query = inputs.batch_sets(net, batch, theta.dtype, device)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
     shares = inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
     backend = devices.backend(device)
@@ -200,11 +202,11 @@ def _by_name(net: Network, stepwise: StepParameters | None, gradient: Array) -> 
     return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
 
 
-def _one_set(net: Network, theta: Any, x: Any, y: Any, weights: Any) -> tuple[Array, TaskSet, bool]:
-    x = np.atleast_1d(inputs.array("x", x))
+def _one_set(net: Network, theta: Any, x: Any, y: Any, weights: Any, device: str) -> tuple[Array, TaskSet, bool]:
+    x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
-    theta = inputs.parameters(net, theta, None if single else len(x))
-    return theta, inputs.task_set(net, x, y, weights, theta.dtype), single
+    theta = inputs.parameters(net, theta, None if single else len(x), device=device)
+    return theta, inputs.task_set(net, x, y, weights, theta.dtype, device=device), single
 
 
 def _check_losses(losses: Array) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.checks import is_on_device
+from fastmeta.device import on_device
 from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import InnerLoop, StepParameters, TaskSet
@@ -20,10 +22,16 @@ Array = NDArray[Any]
 MOST_STEPS = 1_000_000
 
 
-def array(name: str, value: Any) -> Array:
-    """`value` as NumPy sees it, a CuPy array brought to the host; ValueError where its rows differ in length."""
-    if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):
-        value = value.get()
+def array(name: str, value: Any, device: str = "cpu") -> Array:
+    """`value` as NumPy sees it; ValueError where its rows differ in length.
+
+    An array on a GPU is taken as it is, by CuPy, for device "cuda", and brought to the host for any other.
+    """
+    if is_on_device(value):
+        if device == "cuda":
+            found: Array = on_device(value)
+            return found
+        value = value.get() if hasattr(value, "get") else value
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -45,9 +53,9 @@ def initial_rates(inner_lr: Any) -> float | Array:
     return _converted(_rates(rates).copy(), np.float64, "inner_lr")
 
 
-def parameters(net: Network, theta: Any, tasks: int | None = None, name: str = "theta") -> Array:
+def parameters(net: Network, theta: Any, tasks: int | None = None, name: str = "theta", device: str = "cpu") -> Array:
     """theta (P,), or (T, P) where data of T tasks allow it, as float32 or float64."""
-    values = array(name, theta)
+    values = array(name, theta, device)
     if values.dtype.kind != "f":
         raise TypeError(f"{name} of dtype {values.dtype} must be floats. Start from net.init(seed=0).")
     if values.shape != (net.parameter_count,) and values.shape != (tasks, net.parameter_count):
@@ -67,9 +75,9 @@ def is_single(net: Network, x: Any) -> bool:
     return np.ndim(x) == len(net.input_shape) + 1
 
 
-def samples(net: Network, x: Any, dtype: Any, name: str = "x") -> Array:
+def samples(net: Network, x: Any, dtype: Any, name: str = "x", device: str = "cpu") -> Array:
     """x (T, N, ...) in `dtype`; one task's (N, ...) gets T = 1."""
-    given = array(name, x)
+    given = array(name, x, device)
     if given.dtype.kind not in "fiub":
         raise TypeError(f"{name} of dtype {given.dtype} must be numbers.")
     values = given[None] if is_single(net, given) else given
@@ -88,11 +96,12 @@ def task_set(
     weights: Any,
     dtype: Any,
     names: tuple[str, str, str] = ("x", "y", "weights"),
+    device: str = "cpu",
 ) -> TaskSet:
     """Samples, labels or targets and weights of T tasks; single data get T = 1."""
-    x = array(names[0], x)
+    x = array(names[0], x, device)
     single = is_single(net, x)
-    data = samples(net, x, dtype, names[0])
+    data = samples(net, x, dtype, names[0], device)
     lead = data.shape[:2]
     targets = array(names[1], y)
     targets = targets[None] if single else targets
@@ -114,15 +123,15 @@ def task_set(
     return TaskSet(data, targets, _weights(weights, lead, single, dtype, names[2]))
 
 
-def batch_sets(net: Network, batch: Batch, dtype: Any) -> tuple[TaskSet, TaskSet]:
+def batch_sets(net: Network, batch: Batch, dtype: Any, device: str = "cpu") -> tuple[TaskSet, TaskSet]:
     """The support and query sets of a batch."""
     if not isinstance(batch, Batch):
         raise TypeError(f"batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query); got {type(batch)}.")
     support = ("x_support", "y_support", "support_weights")
     query = ("x_query", "y_query", "query_weights")
     return (
-        task_set(net, batch.x_support, batch.y_support, batch.support_weights, dtype, support),
-        task_set(net, batch.x_query, batch.y_query, batch.query_weights, dtype, query),
+        task_set(net, batch.x_support, batch.y_support, batch.support_weights, dtype, support, device),
+        task_set(net, batch.x_query, batch.y_query, batch.query_weights, dtype, query, device),
     )
 
 
@@ -228,13 +237,15 @@ def _converted(values: Array, dtype: Any, name: str) -> Array:
     with np.errstate(over="ignore") if values.dtype != dtype else contextlib.nullcontext():
         made = _contiguous(values, dtype)
     if not np.isfinite(made).all():
-        checks.finite(name, values)
+        checks.finite(name, array(name, values))
         cure = "Scale it" if made.dtype == np.float64 else "Use a float64 theta, or scale it"
         raise ValueError(f"{name} is too large for {made.dtype}: it reaches {np.abs(values).max():.3g}. {cure}.")
     return made
 
 
 def _contiguous(values: Array, dtype: Any) -> Array:
+    if is_on_device(values):
+        return values.astype(dtype, order="C", copy=False)
     values = np.ascontiguousarray(values, dtype)
     return values if values.flags.aligned else values.copy()
 

@@ -23,6 +23,7 @@ from fastmeta.networks import Network
 from fastmeta.optimizers import Adam, Optimizer
 from fastmeta.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
+from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.training import Training
 
 Array = NDArray[Any]
@@ -37,6 +38,7 @@ class Learner(ABC):
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
+    trains_on_gpu: bool = False  # whether `meta_gradients` takes theta and samples, and leaves theta's slope, on a GPU
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -139,6 +141,8 @@ class Learner(ABC):
         `checkpoint_every`, on Ctrl-C and at the end. resume: go on from that file where it exists, to the same
         bits as a run that was never interrupted; give the same tasks, which are not compared, and no theta.
         callback(iteration, loss): called after each iteration, counted from 1.
+        With device="cuda" most algorithms keep theta, the optimizer's moments and the samples of labelled tasks, where
+        they fit, on the GPU until the end: in a callback, `theta` is a CuPy array.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
         `checkpoint` exists and resume is False; ValueError where it has another network or other settings.
@@ -162,10 +166,14 @@ class Learner(ABC):
         self._restore(checkpoints.continued(start, checkpoint, resume))
         room = np.zeros(max(0, iterations - self.training.step))
         self._history = {name: np.concatenate([past, room]) for name, past in self.history.items()}
+        source = tasks
         try:
+            if self.device == "cuda" and self.trains_on_gpu:
+                self._training = training.on_gpu(self.training)
+                source = tasks.on_gpu() if isinstance(tasks, LabelledTasks) else tasks
             begin = self.training.step
             for step in range(begin, iterations):
-                loss = self._iterate(tasks, optimizer)
+                loss = self._iterate(source, optimizer)
                 if callback is not None:
                     callback(step + 1, loss)
                 due = step == begin or (step + 1) % checkpoint_every == 0
@@ -181,6 +189,8 @@ class Learner(ABC):
             if checkpoint is not None:
                 self.save(checkpoint)
             raise
+        finally:
+            self._training = training.on_host(self.training)
         return self
 
     def evaluate(self, tasks: TaskSource, episodes: int = 600, *, seed: int = 1, tasks_per_step: int = 25) -> Score:
@@ -200,7 +210,7 @@ class Learner(ABC):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""
-        checkpoints.write(path, self._checkpoint(self.training, self._settings, self.history))
+        checkpoints.write(path, self._checkpoint(training.on_host(self.training), self._settings, self.history))
 
     def _checkpoint(self, state: Training, settings: dict[str, Any], history: dict[str, Array]) -> Checkpoint:
         return Checkpoint(type(self).__name__, self.hyper_parameters(), self.net, settings, state, history)

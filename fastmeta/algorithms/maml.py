@@ -29,6 +29,7 @@ class MAML(GradientLearner):
     """
 
     order = 2
+    trains_on_gpu = True
 
     def __init__(
         self,

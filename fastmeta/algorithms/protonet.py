@@ -41,6 +41,8 @@ class ProtoNet(Learner):
     'accuracy'
     """
 
+    trains_on_gpu = True
+
     def __init__(self, net: Network, metric: str = "euclidean", scale: float = 10.0, device: str = "cpu") -> None:
         super().__init__(net, device)
         self.metric, self.scale = prototypes.similarity(metric, scale)
@@ -50,7 +52,8 @@ class ProtoNet(Learner):
         y_support, head = self._labels(batch)
         prototypes.check_queries(batch.y_query, head.ways)
         y = np.concatenate([y_support, batch.y_query], axis=1, dtype=np.int64)
-        data = TaskSet(inputs.samples(self.net, _together(batch), self.theta.dtype), y)
+        x = inputs.samples(self.net, _together(batch), self.theta.dtype, device=self.device)
+        data = TaskSet(x, y)
         backend = devices.backend(self.device)
         losses, slopes = backend.prototype_gradient(self.net.table, self.theta, data, y_support.shape[1], head)
         if not np.isfinite(losses).all():

@@ -17,9 +17,9 @@ _EPISODES = 0x7A5C  # keeps these streams apart from default_rng(seed), which dr
 class Batch:
     """The support and query sets of T tasks.
 
-    x_support (T, N, ...), x_query (T, M, ...): floats. y_support (T, N), y_query (T, M): integer labels
-    0 .. ways-1, which mean cross-entropy; or y_support (T, N, O), y_query (T, M, O): float targets, which
-    mean mean squared error. `support_weights` (T, N) and `query_weights` (T, M) multiply each sample's loss.
+    x_support (T, N, ...), x_query (T, M, ...): floats, which may lie on a GPU. y_support (T, N), y_query (T, M):
+    integer labels 0 .. ways-1, which mean cross-entropy; or y_support (T, N, O), y_query (T, M, O): float targets,
+    which mean mean squared error. `support_weights` (T, N) and `query_weights` (T, M) multiply each sample's loss.
     `attributes` (T, K, A) describe the classes of each task, where something is known of them beside samples.
 
     Raises ValueError or TypeError where the shapes or kinds do not fit together.
@@ -37,7 +37,8 @@ class Batch:
         for name in ("x_support", "y_support", "x_query", "y_query", "support_weights", "query_weights", "attributes"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, np.asarray(value))
+                on_device = name.startswith("x_") and checks.is_on_device(value)
+                object.__setattr__(self, name, value if on_device else np.asarray(value))
         for x, y, w in (
             ("x_support", "y_support", "support_weights"),
             ("x_query", "y_query", "query_weights"),

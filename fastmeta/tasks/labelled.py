@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +86,14 @@ class LabelledTasks:
         """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
         x = self.x.take(rows, axis=0)
         return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+
+    def on_gpu(self) -> LabelledTasks:
+        """The same tasks, to the bit, whose samples lie on the GPU and are gathered there; if they fit."""
+        from fastmeta.device import on_device_if_it_fits
+
+        moved = copy.copy(self)
+        object.__setattr__(moved, "x", on_device_if_it_fits(self.x))
+        return moved
 
     def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         tasks, ways, samples = rows.shape

@@ -34,9 +34,17 @@ def cuda_on_cpu(cupy_on_cpu, monkeypatch):
     monkeypatch.setattr(machine, "cupy", lambda: cupy_on_cpu)
     monkeypatch.setattr(cupy_on_cpu, "order", 0)
     monkeypatch.setattr(cupy_on_cpu, "memory", 1 << 40)
-    execution.clear()
+    monkeypatch.setattr(cupy_on_cpu, "resident", 1)
+    _forget()
     yield cuda_backend
+    _forget()
+
+
+def _forget():
+    """No program, and nothing that was asked of the device."""
     execution.clear()
+    for cached in (machine.cooperates, machine.resident_blocks, machine.module, machine.function):
+        cached.cache_clear()
 
 
 def _device_reason():

@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 import fastmeta as fm
 import fastmeta.device
 from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
-from fastmeta.networks import MLP, Network
+from fastmeta.networks import MLP, Conv4, Network
 from fastmeta_kernels import reference
-from fastmeta_kernels.contract import Backend
+from fastmeta_kernels.contract import Backend, StepParameters
 from fastmeta_kernels.cuda import execution, machine, persistent_mlp, products
-from fastmeta_kernels.layer_table import AFFINE, KIND
-from tests.cases import CASES as ALL_CASES
-from tests.cases import Case
+from fastmeta_kernels.cuda.program import Program
+from fastmeta_kernels.cuda.recording import Launch
+from fastmeta_kernels.cuda.request import Request, SetShape
+from fastmeta_kernels.layer_table import places
+from tests.cases import CASES, Case
 from tests.gradcheck import relative
 from tests.kernels.test_backends import BY_NAME, _inner, _named, _sets, _smooth_seed, _values
 
-CASES = [case for case in ALL_CASES if AFFINE not in case.network.table[:, KIND]]
 SOME = [BY_NAME[name] for name in ("mlp_odd_tanh", "norm_bias_tanh", "conv4_stride")]
 SMALL = SOME[:2]
 
@@ -59,6 +60,30 @@ def test_rates_of_every_shape(cuda, case, kind, adapt):
         assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
 
 
+@pytest.mark.parametrize("adapt", ["all", "head"])
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+@pytest.mark.parametrize("case", [*SMALL, BY_NAME["affine_first"]], ids=_named)
+def test_losses_and_parameters_of_each_step(cuda, case, blocks, adapt):
+    """All that differs from step to step, with none, one and every other array each step's own."""
+    net, rng = case.network, np.random.default_rng(0)
+    theta, support, query = _sets(case, weighted=True)
+    chosen = ((), (1,), tuple(range(0, len(net.parameter_shapes), 2)))[blocks]
+    for steps in (0, 1, 3):
+        own = None
+        if chosen:
+            values = theta[places(net.table, chosen)]
+            own = StepParameters(chosen, values + 0.3 * rng.standard_normal((steps + 1, values.size)))
+        inner = _inner(net, "float64", "arrays", adapt, steps)._replace(stepwise=own)
+        adapted = cuda.adapt(net.table, theta, support, inner)
+        assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
+        for weights in (None, rng.uniform(size=steps + 1), np.eye(steps + 1)[0]):
+            for order, memory in ((1, "auto"), (2, "stash"), (2, "recompute")):
+                arguments = net.table, theta, support, query, inner, order, memory, weights
+                ours, expected = (b.meta_gradient(*arguments) for b in (cuda, reference))
+                assert ours.stepwise_gradient.shape == expected.stepwise_gradient.shape
+                assert relative(ours, expected) <= 1e-12
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", SMALL, ids=_named)
 def test_memory_modes_graphs_and_calls_give_the_same_bits(cuda, case, dtype):
@@ -83,6 +108,35 @@ def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("resident", [0, 2, 7, 15])
+@pytest.mark.parametrize("case", [*SOME[1:], BY_NAME["norm_on_vectors"]], ids=_named)
+def test_any_number_of_blocks_gives_the_same_bits(cuda_on_cpu, cupy_on_cpu, case, resident):
+    """Groups of one block and more, in several orders, and blocks that cannot wait: each job a launch of its own."""
+    theta, support, query = _sets(case, "float32", weighted=True)
+    inner = _inner(case.network, "float32", "arrays")
+    expected = cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
+    for cached in (execution.clear, machine.cooperates.cache_clear, machine.resident_blocks.cache_clear):
+        cached()
+    machine.module.cache_clear()
+    machine.function.cache_clear()
+    cupy_on_cpu.resident, before = resident, cupy_on_cpu.launches
+    for cupy_on_cpu.order in (0, 1, 5):
+        ours = cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
+        assert all(np.array_equal(a, b) for a, b in zip(ours, expected, strict=True))
+    assert (cupy_on_cpu.launches - before == 3 * execution.latest().program.launches) == (resident > 0)
+
+
+@pytest.mark.parametrize(
+    ("net", "order", "launches"), [(Conv4(), 2, 4), (Conv4(), 1, 4), (MLP((1, 40, 40, 1)), 2, 3)], ids=str
+)
+def test_a_meta_step_is_few_launches(net, order, launches):
+    """32 tasks of 5 inner steps: jobs of all layers and steps, and three means over tasks."""
+    request = Request("meta_gradient", net.table.tobytes(), np.dtype("float32"), 32, SetShape(5, True, False))
+    support = SetShape(5, True, False)
+    request = request._replace(support=support, steps=5, adapted=(0, net.parameter_count), order=order)
+    assert Program(request).launches == launches
+
+
 @pytest.mark.parametrize("case", SMALL, ids=_named)
 def test_no_inner_step_is_the_query_gradient(cuda, case):
     net = case.network
@@ -97,6 +151,18 @@ def test_no_inner_step_is_the_query_gradient(cuda, case):
     assert relative(result.gradient, gradients.mean(axis=0)) <= 1e-13
     assert result.support_losses.shape == (case.tasks, 0)
     assert not result.rates_gradient.any()
+
+
+@pytest.mark.parametrize("kind", ["scalar", "steps_arrays"])
+def test_many_inner_steps_are_taken_in_parts(cuda, monkeypatch, kind):
+    monkeypatch.setattr(cuda, "MOST_STEPS", 2)
+    case = BY_NAME["norm_on_vectors"]
+    net, chosen = case.network, (2,)
+    theta, support, _ = _sets(case)
+    values = theta[places(net.table, chosen)] * np.linspace(1, 2, 6)[:, None]
+    inner = _inner(net, "float64", kind, steps=5)._replace(stepwise=StepParameters(chosen, values))
+    phi, losses = cuda.adapt(net.table, theta, support, inner)
+    assert relative((phi, losses), reference.adapt(net.table, theta, support, inner)) <= 1e-12
 
 
 def test_each_call_computes_on_its_own_numbers(cuda):
@@ -152,8 +218,8 @@ def test_long_sums_are_split_over_blocks(cuda):
     inner = _inner(case.network, "float64")
     ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
     assert relative(ours, expected) <= 1e-12
-    launches = execution.latest().program.recording.launches
-    structs = [argument for launch in launches for argument in launch.arguments if argument.dtype.names]
+    jobs = execution.latest().program.recording.launches[0].jobs
+    structs = [job.members for job in jobs]
     assert max(job["splits"] for job in structs if "splits" in job.dtype.names) > 1
     assert max(job["chunks"] for job in structs if "chunks" in job.dtype.names) > 1
 
@@ -211,8 +277,8 @@ def test_mlps_of_any_size(cuda_on_cpu, widths, activation, loss, sets, kind, ord
     assert relative(ours, expected) <= 1e-12
     expected = reference.adapt(case.network.table, theta, support, inner)
     assert relative(cuda_on_cpu.adapt(case.network.table, theta, support, inner), expected) <= 1e-12
-    kernels = {launch.kernel for launch in execution.latest().program.recording.launches}
-    assert ("mlp_meta_gradient<double>" in kernels) == (len(widths) <= 9)
+    first = execution.latest().program.recording.launches[0]
+    assert (isinstance(first, Launch) and first.kernel == "mlp_meta_gradient<double>") == (len(widths) <= 9)
 
 
 @pytest.mark.parametrize("order", [1, 2])

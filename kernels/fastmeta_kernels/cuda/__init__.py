@@ -1,6 +1,7 @@
 """CUDA kernels through CuPy: the same results as `reference`, on an NVIDIA GPU; see kernels/README.md.
 
-Arrays may be NumPy's or, already on the device, CuPy's; results are NumPy's.
+Arrays may be NumPy's or, already on the device, CuPy's. Results are NumPy's, but that gradients, products and adapted
+parameters lie where theta lies.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ import numpy as np
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
 from fastmeta_kernels.cuda import execution, machine
 from fastmeta_kernels.cuda.layout import layout
+from fastmeta_kernels.cuda.machine import free_bytes, is_on_device, on_device
 from fastmeta_kernels.cuda.request import Request, SetShape, stashes
 from fastmeta_kernels.layer_table import Table
 
 __all__ = [
     "adapt",
+    "free_bytes",
     "gradient",
     "hvp",
     "loss",
     "meta_gradient",
+    "on_device",
     "predict",
     "prototype_gradient",
     "prototype_loss",
     "pullback",
     "ready",
 ]
+
+MOST_STEPS = 200  # of one program: `adapt` runs it again for more
 
 
 def ready() -> None:
@@ -62,14 +68,16 @@ def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
 
 def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
     """phi_S (T, P) and support losses (T, S); see the contract."""
-    request, inputs = _one_set("adapt", table, theta, support)
-    if not inner.steps:
-        phi = np.broadcast_to(_host(theta), (request.tasks, theta.shape[-1])).copy()
-        return phi, np.empty((request.tasks, 0), theta.dtype)
-    request = _with_inner_loop(request, inner)
-    inputs |= _inner_loop(table, inner)
-    phi, losses = execution.run(request, inputs, ("phi", "losses"))
-    return phi, losses
+    phi, losses = theta, []
+    for first in range(0, max(inner.steps, 1), MOST_STEPS):
+        steps = min(inner.steps - first, MOST_STEPS)
+        rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
+        own = inner.stepwise and inner.stepwise._replace(values=inner.stepwise.values[first : first + steps + 1])
+        part = InnerLoop(steps, rates, inner.adapted, own)
+        request, inputs = _with_inner_loop(*_one_set("adapt", table, phi, support), part)
+        phi, found = execution.run(request, inputs, ("phi", "losses"))
+        losses.append(found)
+    return phi, np.concatenate(losses, axis=1)
 
 
 def meta_gradient(
@@ -82,20 +90,20 @@ def meta_gradient(
     memory: str = "auto",
     loss_weights: Array | None = None,
 ) -> MetaGradient:
-    """Gradient of the mean query loss after the inner loop; see the contract, but for losses of each inner step."""
-    if loss_weights is not None:
-        raise ValueError('device="cuda" takes the query loss behind the last inner step only. Use device="cpu".')
+    """Gradient of the mean query loss after the inner loop; see the contract."""
     request, inputs = _one_set("meta_gradient", table, theta, query)
-    request = _with_inner_loop(request, inner)._replace(support=_shape(support), order=order)
+    request, inputs = _with_inner_loop(request, inputs | _arrays("support", support), inner)
+    request = request._replace(support=_shape(support), order=order)
     request = request._replace(stash=memory == "stash" or (memory == "auto" and stashes(request)))
-    inputs |= _arrays("support", support) | _inner_loop(table, inner)
-    if not inner.steps:
-        request = request._replace(rates=(1, 1))
-        inputs["rates"] = np.zeros((1, 1), theta.dtype)
-    names = ("query_losses", "support_losses", "gradient", "rates_gradient")
-    query_losses, support_losses, total, rates = execution.run(request, inputs, names)
+    if loss_weights is not None:
+        request = request._replace(losses=tuple((_host(loss_weights) != 0).tolist()))
+        inputs["loss_weights"] = loss_weights
+    names = ["query_losses", "support_losses", "gradient", "rates_gradient", "stepwise_gradient"]
+    own = inner.stepwise is not None
+    query_losses, support_losses, total, rates, *rest = execution.run(request, inputs, names if own else names[:-1])
     rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
-    return MetaGradient(query_losses.reshape(-1), support_losses, total.reshape(-1), rates)
+    stepwise = rest[0].reshape(inner.steps + 1, -1) if own else np.zeros((0, 0), theta.dtype)
+    return MetaGradient(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, stepwise)
 
 
 def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
@@ -145,17 +153,19 @@ def _shape(data: TaskSet) -> SetShape:
     return SetShape(data.x.shape[1], data.y.dtype.kind != "f", data.weights is not None)
 
 
-def _with_inner_loop(request: Request, inner: InnerLoop) -> Request:
-    if inner.stepwise is not None:
-        raise ValueError('device="cuda" has no parameters of each inner step (MAML++). Use device="cpu".')
-    rows, rates = inner.rates.shape
-    return request._replace(
-        steps=inner.steps, rates=(rows, rates), adapted=(int(inner.adapted[0]), int(inner.adapted[1]))
-    )
-
-
-def _inner_loop(table: Table, inner: InnerLoop) -> dict[str, Any]:
-    return {"rates": inner.rates, "edges": np.array(layout(table.tobytes()).edges, np.int64)}
+def _with_inner_loop(request: Request, inputs: dict[str, Any], inner: InnerLoop) -> tuple[Request, dict[str, Any]]:
+    edges = np.array(layout(request.table).edges, np.int64)
+    rates = inner.rates if inner.steps else np.zeros((1, 1), request.dtype)
+    start, stop = inner.adapted
+    request = request._replace(steps=inner.steps, rates=rates.shape, adapted=(int(start), int(stop)))
+    inputs = inputs | {"rates": rates, "edges": edges}
+    if inner.stepwise is None:
+        return request, inputs
+    blocks = np.array(inner.stepwise.blocks)
+    sizes, own_at = np.diff(edges)[blocks], np.full(len(edges) - 1, -1)
+    own_at[blocks] = np.cumsum(sizes) - sizes
+    inputs |= {"own": inner.stepwise.values, "own_at": own_at}
+    return request._replace(own=tuple(map(int, blocks))), inputs
 
 
 def _count(theta: Array) -> int:
@@ -163,4 +173,4 @@ def _count(theta: Array) -> int:
 
 
 def _host(array: Any) -> Array:
-    return array if isinstance(array, np.ndarray) else np.asarray(array.get())
+    return np.asarray(array.get()) if is_on_device(array) else np.asarray(array)

@@ -2,10 +2,11 @@
 //
 // With one chunk a kernel first sums over the rows and then writes its result. With more, it runs twice: SUMS leaves
 // each chunk's sums in `partial`, APPLY adds them up in order. <.> is the mean over the rows; see kernels/README.md.
+// An affine layer is a batch norm with <x> = 0 and r = 1 that nothing moves, so that every other <.> is 0.
 #pragma once
 #include "base.cuh"
 
-constexpr int NORM_WIDTH = 16, NORM_ROWS = 32, NORM_SUMS = 5;
+constexpr int NORM_WIDTH = 16, NORM_ROWS = 16, NORM_SUMS = 5;
 constexpr int NORM_THREADS = NORM_WIDTH * NORM_ROWS;
 enum NormPhase { NORM_WHOLE, NORM_SUMS_ONLY, NORM_APPLY };
 
@@ -18,8 +19,9 @@ struct BatchNorm {
   Batched<T> statistics;     // (2, channels): <x> and r
   Batched<T> tangents;       // (2, channels): <x_dot> and <x_hat x_dot>
   Batched<const T> mask;     // x, where dx passes only if it is positive
-  T* partial;                // (T, chunks, NORM_SUMS, channels)
+  Batched<T> partial;        // (chunks, NORM_SUMS, channels)
   int rows, channels, groups, chunks, phase, rectified;
+  int fixed;  // affine
   double epsilon;
 };
 
@@ -29,12 +31,10 @@ struct NormPlace {
   long long task;
   int channel, chunk, first, last, begin;
   bool active;
-  DEVICE explicit NormPlace(const BatchNorm<T>& job) {
-    int block = blockIdx.x;
+  DEVICE NormPlace(const BatchNorm<T>& job, long long of_task, int block) {
     const int group = block % job.groups;
-    block /= job.groups;
-    chunk = block % job.chunks;
-    task = block / job.chunks;
+    chunk = block / job.groups;
+    task = of_task;
     channel = group * NORM_WIDTH + threadIdx.x % NORM_WIDTH;
     const int share = (job.rows + job.chunks - 1) / job.chunks;
     begin = chunk * share < job.rows ? chunk * share : job.rows;
@@ -47,7 +47,7 @@ struct NormPlace {
     return static_cast<long long>(row) * job.channels + channel;
   }
   DEVICE T* part(const BatchNorm<T>& job, int of_chunk, int sum) const {
-    return job.partial + ((task * job.chunks + of_chunk) * NORM_SUMS + sum) * job.channels + channel;
+    return job.partial.of(task) + (of_chunk * NORM_SUMS + sum) * job.channels + channel;
   }
 };
 
@@ -68,23 +68,29 @@ DEVICE bool all_chunks(const BatchNorm<T>& job, const NormPlace<T>& place, T (&s
   return job.phase == NORM_APPLY;
 }
 
+// The mean over the rows of what has this sum; 0 for an affine layer.
+template <typename T>
+DEVICE T mean_of(const BatchNorm<T>& job, T sum) {
+  return job.fixed ? T(0) : sum / T(job.rows);
+}
+
 // y = scale r (x - <x>) + shift. The variance is that of the chunks and of their means (Chan et al. 1983).
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS) norm_forward(BatchNorm<T> job) {
-  __shared__ T scratch[NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_forward(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T* x = job.x.of(place.task);
   const T origin = x[c];  // a constant channel is its own mean to the last bit
+  const int last = job.fixed ? place.first : place.last;  // no rows: no sums
   T mean, squares;
   if (job.phase != NORM_APPLY) {
     const T count = T(place.last > place.begin ? place.last - place.begin : 1);
     T sum[1] = {T(0)};
-    for (int row = place.first; row < place.last; row += NORM_ROWS) sum[0] += x[place.at(job, row)] - origin;
+    for (int row = place.first; row < last; row += NORM_ROWS) sum[0] += x[place.at(job, row)] - origin;
     sum_over_rows<T, NORM_WIDTH, NORM_ROWS>(sum, scratch);
     mean = sum[0] / count;
     sum[0] = T(0);
-    for (int row = place.first; row < place.last; row += NORM_ROWS) {
+    for (int row = place.first; row < last; row += NORM_ROWS) {
       const T centred = (x[place.at(job, row)] - origin) - mean;
       sum[0] += centred * centred;
     }
@@ -117,8 +123,8 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(BatchNorm<T> job) {
       }
     }
   }
-  const T centre = origin + mean;
-  const T variance = squares / T(job.rows) + T(job.epsilon);
+  const T centre = job.fixed ? T(0) : origin + mean;
+  const T variance = job.fixed ? T(1) : squares / T(job.rows) + T(job.epsilon);
   const T r = rsqrt(variance) + (variance - variance);  // NaN: an overflow must not look like a constant
   const T scale = job.scale.of(place.task)[c] * r, shift = job.shift.of(place.task)[c];
   if (place.active && place.chunk == 0 && threadIdx.x < NORM_WIDTH) {
@@ -136,9 +142,8 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(BatchNorm<T> job) {
 
 // dshift = sum dy, dscale = sum dy x_hat, dx = r (g - <g> - x_hat <x_hat g>) with g = scale dy.
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS) norm_backward(BatchNorm<T> job) {
-  __shared__ T scratch[2 * NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_backward(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T *x = job.x.of(place.task), *dy = job.dy.of(place.task), *statistics = job.statistics.of(place.task);
   const T mean = statistics[c], r = statistics[job.channels + c];
@@ -157,8 +162,8 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward(BatchNorm<T> job) 
     job.dscale.of(place.task)[c] = sums[1];
   }
   if (job.result.data == nullptr) return;
-  const T scale = job.scale.of(place.task)[c], rows = T(job.rows);
-  const T mean_g = scale * sums[0] / rows, mean_xg = scale * sums[1] / rows;
+  const T scale = job.scale.of(place.task)[c];
+  const T mean_g = mean_of(job, scale * sums[0]), mean_xg = mean_of(job, scale * sums[1]);
   const T* mask = job.mask.of(place.task);
   T* dx = job.result.of(place.task);
   for (int row = place.first; row < place.last; row += NORM_ROWS) {
@@ -170,9 +175,8 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward(BatchNorm<T> job) 
 
 // y_dot = scale r (x_dot - <x_dot> - x_hat <x_hat x_dot>) + scale_dot x_hat + shift_dot.
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS) norm_forward_tangent(BatchNorm<T> job) {
-  __shared__ T scratch[2 * NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_forward_tangent(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T *x = job.x.of(place.task), *x_dot = job.x_dot.of(place.task), *statistics = job.statistics.of(place.task);
   const T mean = statistics[c], r = statistics[job.channels + c];
@@ -186,7 +190,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward_tangent(BatchNorm<T
     sum_over_rows<T, NORM_WIDTH, NORM_ROWS>(sums, scratch);
   }
   if (!all_chunks(job, place, sums)) return;
-  const T mean_dot = sums[0] / T(job.rows), mean_x_dot = sums[1] / T(job.rows);
+  const T mean_dot = mean_of(job, sums[0]), mean_x_dot = mean_of(job, sums[1]);
   if (place.active && place.chunk == 0 && threadIdx.x < NORM_WIDTH) {
     T* tangents = job.tangents.of(place.task);
     tangents[c] = mean_dot;
@@ -207,9 +211,8 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward_tangent(BatchNorm<T
 // dshift_dot = sum dy_dot, dscale_dot = sum (dy_dot x_hat + dy x_hat_dot), and with g_dot = scale_dot dy + scale dy_dot
 // dx_dot = J g_dot - r <x_hat x_dot> J g - r (x_hat_dot <x_hat g> + x_hat <x_hat_dot g>).
 template <typename T>
-__global__ void __launch_bounds__(NORM_THREADS) norm_backward_tangent(BatchNorm<T> job) {
-  __shared__ T scratch[NORM_SUMS * NORM_THREADS];
-  const NormPlace<T> place(job);
+DEVICE void norm_backward_tangent(const BatchNorm<T>& job, long long task, int block, T* scratch) {
+  const NormPlace<T> place(job, task, block);
   const int c = place.active ? place.channel : 0;
   const T *x = job.x.of(place.task), *x_dot = job.x_dot.of(place.task);
   const T *dy = job.dy.of(place.task), *dy_dot = job.dy_dot.of(place.task);
@@ -236,10 +239,10 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward_tangent(BatchNorm<
     job.dscale.of(place.task)[c] = sums[3] + sums[4];
   }
   if (job.result.data == nullptr) return;
-  const T scale = job.scale.of(place.task)[c], scale_dot = job.scale_dot.of(place.task)[c], rows = T(job.rows);
-  const T mean_g = scale * sums[0] / rows, mean_xg = scale * sums[1] / rows;
-  const T mean_g_dot = (scale_dot * sums[0] + scale * sums[2]) / rows;
-  const T mean_xg_dot = (scale_dot * sums[1] + scale * sums[3]) / rows, mean_x_dot_g = scale * sums[4] / rows;
+  const T scale = job.scale.of(place.task)[c], scale_dot = job.scale_dot.of(place.task)[c];
+  const T mean_g = mean_of(job, scale * sums[0]), mean_xg = mean_of(job, scale * sums[1]);
+  const T mean_g_dot = mean_of(job, scale_dot * sums[0] + scale * sums[2]);
+  const T mean_xg_dot = mean_of(job, scale_dot * sums[1] + scale * sums[3]), mean_x_dot_g = mean_of(job, scale * sums[4]);
   const T* mask = job.mask.of(place.task);
   T* dx_dot = job.result.of(place.task);
   for (int row = place.first; row < place.last; row += NORM_ROWS) {

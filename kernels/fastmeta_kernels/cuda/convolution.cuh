@@ -13,7 +13,7 @@ struct Product {
   Batched<const T> x[2], weight[2], dy[2];  // the factors of each pair; one of the three is absent
   Batched<T> result;
   Batched<const T> mask;  // forward: y, and y_dot passes where it is positive; dx: x likewise
-  T* partial;             // (T, splits, size of result) where there is more than one split
+  Batched<T> partial;     // (splits, size of result) where there is more than one split
   int pairs;              // products that are added up
   int ones[2];            // what the bias is multiplied with in each
   int rows, columns, depth;
@@ -22,19 +22,23 @@ struct Product {
   Window window;
 };
 
-// Which tile of which task a block computes.
+// Both products of a backward pass: the first `input_blocks` blocks of a task compute dx, the others dW and db.
+template <typename T>
+struct ProductPair {
+  Product<T> dx, dw;
+  int input_blocks;
+};
+
+// Which tile a block computes.
 struct Tile {
   int row, column, split, group;
-  long long task;
   template <typename T>
-  DEVICE Tile(const Product<T>& job, int block, int groups, int rows, int columns) {
+  DEVICE Tile(const Product<T>& job, int block, int rows, int columns) {
     const int tiles = job.row_tiles * job.column_tiles;
     const int tile = block % tiles;
     block /= tiles;
     split = block % job.splits;
-    block /= job.splits;
-    group = block % groups;
-    task = block / groups;
+    group = block / job.splits;
     row = tile / job.column_tiles * rows, column = tile % job.column_tiles * columns;
   }
 };
@@ -47,21 +51,22 @@ DEVICE void share_of(int depth, int split, int splits, int& from, int& to) {
   to = from + share < depth ? from + share : depth;
 }
 
-// Writes this thread's sums to rows `target(row)` of the result, or of the split's part of it.
-template <typename T, int ROWS, int COLUMNS, typename Target>
-DEVICE void write(const Product<T>& job, const Tile& tile, const T (&sums)[ROWS][COLUMNS], Target target) {
-  const int y = threadIdx.x / PRODUCT_SIDE, x = threadIdx.x % PRODUCT_SIDE;
+// Writes this thread's sums to rows `target(row)` of the result, or of the split's part of it. Where they belong is
+// worked out again: during the product registers are scarce.
+template <int PRECISION, typename T, int ROWS, int COLUMNS, typename Target>
+DEVICE void write(const Product<T>& job, long long task, int block, const T (&sums)[ROWS][COLUMNS], Target target) {
+  const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
   const long long size = static_cast<long long>(job.rows) * job.columns;
   const bool whole = job.splits == 1;
-  T* result = whole ? job.result.of(tile.task) : job.partial + (tile.task * job.splits + tile.split) * size;
-  const T* mask = job.mask.of(tile.task);
+  T* result = whole ? job.result.of(task) : job.partial.of(task) + tile.split * size;
+  const T* mask = job.mask.of(task);
 #pragma unroll
   for (int i = 0; i < ROWS; i++) {
-    const int row = target(tile.row + y * ROWS + i);
+    const int row = target(tile.row + sum_row<PRECISION, ROWS, COLUMNS>(i));
     if (row < 0) continue;
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-      const int column = tile.column + x * COLUMNS + j;
+      const int column = tile.column + sum_column<PRECISION, ROWS, COLUMNS>(i, j);
       if (column >= job.columns) continue;
       const long long at = static_cast<long long>(row) * job.columns + column;
       T value = sums[i][j];
@@ -72,83 +77,81 @@ DEVICE void write(const Product<T>& job, const Tile& tile, const T (&sums)[ROWS]
 }
 
 // y or y_dot: (places, taps) x (taps, outputs).
-template <typename T, int ROWS, int COLUMNS>
-__global__ void __launch_bounds__(PRODUCT_THREADS) convolve(Product<T> job) {
-  __shared__ __align__(16) T shared[tile_values<ROWS, COLUMNS>];
-  const Tile tile(job, blockIdx.x, 1, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
+DEVICE void convolve(const Product<T>& job, long long task, int block, T* shared) {
   const Window& g = job.window;
   T sums[ROWS][COLUMNS] = {};
-  int from, to;
-  share_of(job.depth, tile.split, job.splits, from, to);
   for (int p = 0; p < job.pairs; p++) {
-    const PatchRows<T> left{{job.x[p].of(tile.task), g, job.rows, g.kernel * g.kernel * g.c, job.ones[p]}};
-    const Matrix<T> right{job.weight[p].of(tile.task), job.columns};
-    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+    int from, to;
+    share_of(job.depth, tile.split, job.splits, from, to);
+    const PatchRows<T> left{{job.x[p].of(task), g, job.rows, g.kernel * g.kernel * g.c, job.ones[p]}};
+    const Matrix<T> right{job.weight[p].of(task), job.columns};
+    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
   }
-  write(job, tile, sums, [&](int row) { return row < job.rows ? row : -1; });
+  write<PRECISION>(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
 }
 
 // dW and db, or their tangents: (taps, places) x (places, outputs).
-template <typename T, int ROWS, int COLUMNS>
-DEVICE void weight_tile(const Product<T>& job, int block, T* shared) {
-  const Tile tile(job, block, 1, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
+DEVICE void weight_tile(const Product<T>& job, long long task, int block, T* shared) {
   const Window& g = job.window;
   T sums[ROWS][COLUMNS] = {};
-  int from, to;
-  share_of(job.depth, tile.split, job.splits, from, to);
   for (int p = 0; p < job.pairs; p++) {
-    const PatchColumns<T> left{{job.x[p].of(tile.task), g, job.depth, g.kernel * g.kernel * g.c, job.ones[p]}};
-    const Matrix<T> right{job.dy[p].of(tile.task), job.columns};
-    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+    int from, to;
+    share_of(job.depth, tile.split, job.splits, from, to);
+    const PatchColumns<T> left{{job.x[p].of(task), g, job.depth, g.kernel * g.kernel * g.c, job.ones[p]}};
+    const Matrix<T> right{job.dy[p].of(task), job.columns};
+    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
   }
-  write(job, tile, sums, [&](int row) { return row < job.rows ? row : -1; });
+  write<PRECISION>(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
 }
 
 // dx or dx_dot: (input places of a class, (taps, outputs)) x ((taps, outputs), inputs).
-template <typename T, int ROWS, int COLUMNS>
-DEVICE void input_tile(const Product<T>& job, int block, T* shared) {
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
+DEVICE void input_tile(const Product<T>& job, long long task, int block, T* shared) {
   const Window& g = job.window;
-  const Tile tile(job, block, g.stride * g.stride, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
-  const ResidueClass of(g, tile.group);
-  const int pixels = g.quarter_h * g.quarter_w, places = job.rows / (g.h * g.w) * pixels;
   T sums[ROWS][COLUMNS] = {};
-  int from, to;
-  share_of(of.depth(g), tile.split, job.splits, from, to);
   for (int p = 0; p < job.pairs; p++) {
-    const ReachingOutputs<T> left{job.dy[p].of(tile.task), g, of, places};
-    const ReachingWeights<T> right{job.weight[p].of(tile.task), g, of};
-    add_product<T, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
+    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+    const ResidueClass of(g, tile.group);
+    const int places = job.rows / (g.h * g.w) * g.quarter_h * g.quarter_w;
+    int from, to;
+    share_of(of.depth(g), tile.split, job.splits, from, to);
+    const ReachingOutputs<T> left{job.dy[p].of(task), g, of, places};
+    const ReachingWeights<T> right{job.weight[p].of(task), g, of};
+    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
   }
-  write(job, tile, sums, [&](int m) {
-    if (m >= places) return -1;
+  const ResidueClass target(g, Tile(job, block, 1, 1).group);
+  const int outputs = job.rows / (g.h * g.w) * g.quarter_h * g.quarter_w;
+  write<PRECISION>(job, task, block, sums, [&](int m) {
+    if (m >= outputs) return -1;
     int pixel, column;
     const int sample = g.by_quarter_pixels.split(m, pixel);
     const int row = g.by_quarter_w.split(pixel, column);
-    const int h = of.h + g.stride * row, w = of.w + g.stride * column;
+    const int h = target.h + g.stride * row, w = target.w + g.stride * column;
     return h < g.h && w < g.w ? (sample * g.h + h) * g.w + w : -1;
   });
 }
 
-// Both products of a backward pass: the first `input_blocks` blocks compute dx, the others dW and db.
-template <typename T, int ROWS, int COLUMNS>
-__global__ void __launch_bounds__(PRODUCT_THREADS) convolve_backward(Product<T> dx, Product<T> dw, int input_blocks) {
-  __shared__ __align__(16) T shared[tile_values<ROWS, COLUMNS>];
-  const int block = blockIdx.x;
-  if (block < input_blocks) {
-    input_tile<T, ROWS, COLUMNS>(dx, block, shared);
+// dx and dW, db.
+template <typename T, int PRECISION, int ROWS, int COLUMNS>
+DEVICE void convolve_backward(const ProductPair<T>& job, long long task, int block, T* shared) {
+  if (block < job.input_blocks) {
+    input_tile<T, PRECISION, ROWS, COLUMNS>(job.dx, task, block, shared);
   } else {
-    weight_tile<T, ROWS, COLUMNS>(dw, block - input_blocks, shared);
+    weight_tile<T, PRECISION, ROWS, COLUMNS>(job.dw, task, block - job.input_blocks, shared);
   }
 }
 
 // result = the splits' parts, added in order.
 template <typename T>
-__global__ void __launch_bounds__(256) add_splits(Product<T> job, int blocks) {
-  const long long task = blockIdx.x / blocks;
-  const long long at = static_cast<long long>(blockIdx.x % blocks) * blockDim.x + threadIdx.x;
+DEVICE void add_splits(const Product<T>& job, long long task, int block, T*) {
+  const long long at = static_cast<long long>(block) * PRODUCT_THREADS + threadIdx.x;
   const long long size = static_cast<long long>(job.rows) * job.columns;
   if (at >= size) return;
-  const T* part = job.partial + task * job.splits * size + at;
+  const T* part = job.partial.of(task) + at;
   T sum = part[0];
   for (int split = 1; split < job.splits; split++) sum += part[split * size];
   job.result.of(task)[at] = passed(job.rectified ? rectify(sum) : sum, job.mask.of(task), at);

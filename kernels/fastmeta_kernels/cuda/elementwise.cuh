@@ -11,16 +11,9 @@ struct Elementwise {
   Batched<T> result;
   Batched<const T> mask;  // x, where dx passes only if it is positive
   int samples, h, w, c, out_h, out_w, kernel;
-  int blocks;  // of a task
 };
 
-// This thread's place among `count` of its task; false behind the last.
-template <typename T>
-DEVICE bool locate(const Elementwise<T>& job, int count, long long& task, int& place) {
-  task = blockIdx.x / job.blocks;
-  place = blockIdx.x % job.blocks * ELEMENTWISE_THREADS + threadIdx.x;
-  return place < count;
-}
+DEVICE int place_of(int block) { return block * ELEMENTWISE_THREADS + static_cast<int>(threadIdx.x); }
 
 template <typename T>
 DEVICE T sigmoid(T x) {
@@ -57,29 +50,26 @@ DEVICE T curvature(T x) {
 
 // y = f(x).
 template <typename T, int KIND>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) activate(Elementwise<T> job) {
-  long long task;
-  int i;
-  if (!locate(job, job.samples * job.h * job.w * job.c, task, i)) return;
+DEVICE void activate(const Elementwise<T>& job, long long task, int block, T*) {
+  const int i = place_of(block);
+  if (i >= job.samples * job.h * job.w * job.c) return;
   job.result.of(task)[i] = activation<T, KIND>(job.x.of(task)[i]);
 }
 
 // dx = f'(x) dy; the same for y_dot = f'(x) x_dot.
 template <typename T, int KIND>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) activate_slope(Elementwise<T> job) {
-  long long task;
-  int i;
-  if (!locate(job, job.samples * job.h * job.w * job.c, task, i)) return;
+DEVICE void activate_slope(const Elementwise<T>& job, long long task, int block, T*) {
+  const int i = place_of(block);
+  if (i >= job.samples * job.h * job.w * job.c) return;
   const T value = slope<T, KIND>(job.x.of(task)[i]) * job.dy.of(task)[i];
   job.result.of(task)[i] = passed(value, job.mask.of(task), i);
 }
 
 // dx_dot = f''(x) x_dot dy + f'(x) dy_dot.
 template <typename T, int KIND>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) activate_backward_tangent(Elementwise<T> job) {
-  long long task;
-  int i;
-  if (!locate(job, job.samples * job.h * job.w * job.c, task, i)) return;
+DEVICE void activate_backward_tangent(const Elementwise<T>& job, long long task, int block, T*) {
+  const int i = place_of(block);
+  if (i >= job.samples * job.h * job.w * job.c) return;
   const T x = job.x.of(task)[i];
   T value = slope<T, KIND>(x) * job.dy_dot.of(task)[i];
   if constexpr (KIND != ACTIVATION_RELU) value += curvature<T, KIND>(x) * job.x_dot.of(task)[i] * job.dy.of(task)[i];
@@ -120,10 +110,9 @@ DEVICE int winner(const Elementwise<T>& job, const T* x, const PoolWindow& windo
 
 // y = max over whole windows, and y_dot = x_dot where the maximum is.
 template <typename T>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) max_pool(Elementwise<T> job) {
-  long long task;
-  int i;
-  if (!locate(job, job.samples * job.out_h * job.out_w * job.c, task, i)) return;
+DEVICE void max_pool(const Elementwise<T>& job, long long task, int block, T*) {
+  const int i = place_of(block);
+  if (i >= job.samples * job.out_h * job.out_w * job.c) return;
   const T *x = job.x.of(task), *x_dot = job.x_dot.of(task);
   const int best = winner(job, x, PoolWindow(job, i, job.out_h, job.out_w));
   job.result.of(task)[i] = x_dot == nullptr ? x[best] : x_dot[best];
@@ -131,11 +120,10 @@ __global__ void __launch_bounds__(ELEMENTWISE_THREADS) max_pool(Elementwise<T> j
 
 // dx = dy where the maximum was, else 0; a thread writes a window, whole or not.
 template <typename T>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) max_pool_backward(Elementwise<T> job) {
+DEVICE void max_pool_backward(const Elementwise<T>& job, long long task, int block, T*) {
   const int rows = (job.h + job.kernel - 1) / job.kernel, columns = (job.w + job.kernel - 1) / job.kernel;
-  long long task;
-  int i;
-  if (!locate(job, job.samples * rows * columns * job.c, task, i)) return;
+  const int i = place_of(block);
+  if (i >= job.samples * rows * columns * job.c) return;
   const PoolWindow window(job, i, rows, columns);
   const bool whole = window.row < job.out_h && window.column < job.out_w;
   const T *x = job.x.of(task), *mask = job.mask.of(task);
@@ -152,10 +140,9 @@ __global__ void __launch_bounds__(ELEMENTWISE_THREADS) max_pool_backward(Element
 
 // y = mean of x over H, W.
 template <typename T>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) mean_pool(Elementwise<T> job) {
-  long long task;
-  int i;
-  if (!locate(job, job.samples * job.c, task, i)) return;
+DEVICE void mean_pool(const Elementwise<T>& job, long long task, int block, T*) {
+  const int i = place_of(block);
+  if (i >= job.samples * job.c) return;
   const int pixels = job.h * job.w, channel = i % job.c;
   const T* x = job.x.of(task) + static_cast<long long>(i / job.c) * pixels * job.c + channel;
   T sum = T(0);
@@ -165,11 +152,10 @@ __global__ void __launch_bounds__(ELEMENTWISE_THREADS) mean_pool(Elementwise<T> 
 
 // dx = dy / (H W).
 template <typename T>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) mean_pool_backward(Elementwise<T> job) {
-  long long task;
-  int i;
+DEVICE void mean_pool_backward(const Elementwise<T>& job, long long task, int block, T*) {
   const int pixels = job.h * job.w;
-  if (!locate(job, job.samples * pixels * job.c, task, i)) return;
+  const int i = place_of(block);
+  if (i >= job.samples * pixels * job.c) return;
   const int sample = i / (pixels * job.c), channel = i % job.c;
   const T value = job.dy.of(task)[sample * job.c + channel] / T(pixels);
   job.result.of(task)[i] = passed(value, job.mask.of(task), i);

@@ -1,6 +1,6 @@
 """Programs in their arenas: the latest are kept, filled, run and read.
 
-A program runs launch by launch the first time and as a CUDA graph from the second time on.
+A program whose launches are many, as where blocks cannot wait for each other, becomes a CUDA graph in its second run.
 """
 
 from __future__ import annotations
@@ -8,17 +8,21 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cuda import machine
+from fastmeta_kernels.cuda.kernel_table import PRECISIONS
 from fastmeta_kernels.cuda.program import Program
-from fastmeta_kernels.cuda.recording import ALIGNMENT
+from fastmeta_kernels.cuda.recording import ALIGNMENT, JobLaunch
 from fastmeta_kernels.cuda.request import Request
 
 MOST_PROGRAMS = 8
+MOST_GROUPS = 65535  # rows of a grid
+LIKE_THETA = frozenset(("gradient", "gradients", "products", "phi"))  # results with theta's last axis
 _programs: OrderedDict[tuple[int, Request], Execution] = OrderedDict()
 _lock = threading.Lock()
 
@@ -32,31 +36,38 @@ class Execution:
         base = -(-memory.data.ptr // ALIGNMENT) * ALIGNMENT
         self._arena = memory[base - memory.data.ptr :]
         self.program = Program(request, base, recording.sizes)
-        self._inputs, self._results = recording.sizes["inputs"], recording.sizes["results"]
+        self._inputs = recording.sizes["inputs"]
         self._staging = np.frombuffer(machine.pinned(self._inputs), np.uint8, self._inputs)
+        jobs, start = np.frombuffer(self.program.jobs, np.uint8), self.program.recording.starts["jobs"]
+        self._arena[start : start + len(jobs)].set(jobs)
         self._runs = 0
         self._graph: Any = None
 
-    def __call__(self, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
-        """Fill the named inputs, run, and give copies of the named results."""
+    def __call__(self, inputs: dict[str, Any], results: Sequence[str]) -> list[Array]:
+        """Fill the named inputs, run, and give copies of the named results; those LIKE_THETA lie where theta lies."""
         on_device = {}
         for name, value in inputs.items():
-            if isinstance(value, np.ndarray):
+            if machine.is_on_device(value):
+                on_device[name] = value
+            else:
                 view = self._view(self._staging, name)
                 view[...] = value.reshape(view.shape)
-            else:
-                on_device[name] = value
         self._arena[: self._inputs].set(self._staging)
         for name, value in on_device.items():
             view = self._view(self._arena, name)
             view[...] = value.reshape(view.shape)
         self.replay()
-        out = self._arena[self._inputs : self._inputs + self._results].get()
-        return [self._view(out, name, self._inputs) for name in results]
+        staying = LIKE_THETA if "theta" in on_device else frozenset()
+        slots = [self.program.recording.slots[name] for name in results if name not in staying]
+        first = min(slot.offset for slot in slots)
+        last = max(slot.offset + math.prod(slot.shape) * slot.dtype.itemsize for slot in slots)
+        out = self._arena[first:last].get()
+        kept = {name: self._view(self._arena, name).copy() for name in results if name in staying}
+        return [kept[name] if name in kept else self._view(out, name, first) for name in results]
 
     def _view(self, memory: Any, name: str, start: int = 0) -> Any:
         """A slot in memory that begins `start` bytes behind the arena's beginning."""
-        slot = self.program.slots[name]
+        slot = self.program.recording.slots[name]
         if 0 in slot.shape:
             return np.empty(slot.shape, slot.dtype)
         first = slot.offset - start
@@ -66,7 +77,7 @@ class Execution:
     def replay(self) -> None:
         """Compute once more on what the arena holds, in the current stream; returns before it is done."""
         self._runs += 1
-        if self._runs == 1:
+        if self._runs == 1 or machine.cooperates():
             self._launch()
             return
         if self._graph is None:
@@ -79,15 +90,39 @@ class Execution:
 
     def _launch(self) -> None:
         for launch in self.program.recording.launches:
+            if isinstance(launch, JobLaunch):
+                self._launch_jobs(launch)
+                continue
             function, threads = machine.function(launch.kernel)
             if launch.shared > machine.DEFAULT_SHARED:
                 function.max_dynamic_shared_size_bytes = launch.shared
             block = (launch.threads or threads,)
             function((launch.blocks,), block, launch.arguments, shared_mem=launch.shared)
 
+    def _launch_jobs(self, launch: JobLaunch) -> None:
+        """All jobs at once by groups of blocks that wait for themselves, or each job in a launch of its own."""
+        request = self.program.request
+        scalar = "float" if request.dtype.itemsize == 4 else "double"
+        name = f"run_jobs<{scalar}, {PRECISIONS[request.precision]}>"
+        function, threads = machine.function(name)
+        if machine.cooperates():
+            most = machine.resident_blocks(name)
+            group = max(1, min(most // request.tasks, launch.most_blocks))
+            jobs = launch.part(0, len(launch.jobs), request.tasks)
+            function((group, min(request.tasks, most // group)), (threads,), (jobs,))
+            return
+        for i, job in enumerate(launch.jobs):
+            grid = job.blocks, min(request.tasks, MOST_GROUPS)
+            function(grid, (threads,), (launch.part(i, 1, request.tasks),))
 
-def run(request: Request, inputs: dict[str, Any], results: tuple[str, ...]) -> list[NDArray[Any]]:
-    """Results of a request; raises MemoryError, naming a meta-batch that fits, where the device is too small."""
+
+def run(request: Request, inputs: dict[str, Any], results: Sequence[str]) -> list[Array]:
+    """Results of a request, on the host or, those LIKE_THETA, where theta lies.
+
+    Raises MemoryError, naming a meta-batch that fits, where the device is too small.
+    """
+    if request.dtype.itemsize == 4:
+        request = request._replace(precision=machine.precision())
     key = machine.cupy().cuda.runtime.getDevice(), request
     with _lock:
         execution = _programs.pop(key, None) or _fitting(request)

@@ -6,20 +6,23 @@ constexpr int VECTOR_THREADS = 256, MEAN_WIDTH = 32, MEAN_ROWS = 32;
 
 template <typename T>
 struct Sweep {
-  Batched<const T> phi, gradient, v, product;
+  Batched<const T> phi, gradient, v, product, outcome;
   Batched<T> next_phi, next_v, direction;
+  Batched<T> own_v;              // (B,) v of the parameters that are the step's own
+  Batched<T> along;              // (parameters,) d Q / d alpha, before it is summed over what shares a rate
+  const T* own;                  // (B,) those parameters
+  const long long* own_at;       // (arrays,) where an array begins in them, -1 where it is none of them; may be absent
   const T* rates;                // (rate_count,) of this step
   const long long* edges;        // (arrays + 1,) boundaries of the parameter arrays
   int parameters, start, stop;   // only [start, stop) moves
-  int rate_count, arrays, blocks;
+  int rate_count, arrays;
+  int adds;                      // to what a later step has left in `along`
 };
 
-// alpha of parameter p: one rate for all, one for each array, or one for each parameter.
+// The array of parameter p: edges[low] <= p < edges[low + 1].
 template <typename T>
-DEVICE T rate_of(const Sweep<T>& job, int p) {
-  if (job.rate_count == 1) return job.rates[0];
-  if (job.rate_count == job.parameters) return job.rates[p];
-  int low = 0, high = job.arrays;  // edges[low] <= p < edges[high]
+DEVICE int array_of(const Sweep<T>& job, int p) {
+  int low = 0, high = job.arrays;
   while (high - low > 1) {
     const int middle = (low + high) / 2;
     if (job.edges[middle] <= p) {
@@ -28,76 +31,94 @@ DEVICE T rate_of(const Sweep<T>& job, int p) {
       high = middle;
     }
   }
-  return job.rates[low];
+  return low;
 }
 
-// phi_{k+1} = phi_k - m alpha_k grad L(phi_k).
+// alpha of parameter p: one rate for all, one for each array, or one for each parameter.
 template <typename T>
-__global__ void __launch_bounds__(VECTOR_THREADS) descend(Sweep<T> job) {
-  const long long task = blockIdx.x / job.blocks;
-  const int p = blockIdx.x % job.blocks * VECTOR_THREADS + threadIdx.x;
+DEVICE T rate_of(const Sweep<T>& job, int p) {
+  if (job.rate_count == 1) return job.rates[0];
+  return job.rates[job.rate_count == job.parameters ? p : array_of(job, p)];
+}
+
+// The place of parameter p among those that are the step's own, -1 where it is none of them.
+template <typename T>
+DEVICE int own_place(const Sweep<T>& job, int p) {
+  if (job.own_at == nullptr) return -1;
+  const int array = array_of(job, p), at = static_cast<int>(job.own_at[array]);
+  return at < 0 ? -1 : at + p - static_cast<int>(job.edges[array]);
+}
+
+// phi_{k+1} = phi_k - m alpha_k grad L(phi_k), or phi_k without a gradient, but for the parameters that are step k+1's.
+template <typename T>
+DEVICE void descend(const Sweep<T>& job, long long task, int block, T*) {
+  const int p = block * VECTOR_THREADS + static_cast<int>(threadIdx.x);
   if (p >= job.parameters) return;
   T phi = job.phi.of(task)[p];
-  if (job.start <= p && p < job.stop) phi -= rate_of(job, p) * job.gradient.of(task)[p];
+  const int own = own_place(job, p);
+  if (own >= 0) {
+    phi = job.own[own];
+  } else if (job.gradient.data != nullptr && job.start <= p && p < job.stop) {
+    phi -= rate_of(job, p) * job.gradient.of(task)[p];
+  }
   job.next_phi.of(task)[p] = phi;
 }
 
-// v_k = v_{k+1} - H u_k, where there is a product yet, and u = m alpha v, where there is another step.
+// v_k = v_{k+1} - H u_k + w_k grad Q(phi_k), in which what is absent is 0; entries of parameters that are step k's own go
+// to own_v and no further. For the step before, u_{k-1} = m alpha_{k-1} v_k and d Q / d alpha_{k-1} = - m grad L v_k.
 template <typename T>
-__global__ void __launch_bounds__(VECTOR_THREADS) sweep(Sweep<T> job) {
-  const long long task = blockIdx.x / job.blocks;
-  const int p = blockIdx.x % job.blocks * VECTOR_THREADS + threadIdx.x;
+DEVICE void sweep(const Sweep<T>& job, long long task, int block, T*) {
+  const int p = block * VECTOR_THREADS + static_cast<int>(threadIdx.x);
   if (p >= job.parameters) return;
-  T v = job.v.of(task)[p];
-  if (job.product.data != nullptr) {
-    v -= job.product.of(task)[p];
-    job.next_v.of(task)[p] = v;
+  T v = job.v.data == nullptr ? T(0) : job.v.of(task)[p];
+  if (job.product.data != nullptr) v -= job.product.of(task)[p];
+  if (job.outcome.data != nullptr) v += job.outcome.of(task)[p];
+  const int own = own_place(job, p);
+  if (own >= 0) {
+    job.own_v.of(task)[own] = v;
+    v = T(0);
   }
-  if (job.direction.data != nullptr) {
-    job.direction.of(task)[p] = job.start <= p && p < job.stop ? rate_of(job, p) * v : T(0);
+  job.next_v.of(task)[p] = v;
+  const bool moves = job.start <= p && p < job.stop;
+  if (job.direction.data != nullptr) job.direction.of(task)[p] = moves ? rate_of(job, p) * v : T(0);
+  if (job.along.data != nullptr) {
+    T* along = job.along.of(task) + p;
+    *along = (job.adds ? *along : T(0)) - (moves ? job.gradient.of(task)[p] * v : T(0));
   }
 }
 
 template <typename T>
 struct TaskMean {
-  Batched<const T> a, b;  // b may be absent
-  T* result;              // (parameters,)
-  const long long* edges; // (arrays + 1,)
-  T* rates;               // (rate_count,)
-  int terms, tasks, parameters, start, stop, rate_count;
-  int adds;               // to rates that a later step has left
+  Batched<const T> values;
+  T* result;               // (places,)
+  const long long* edges;  // (arrays + 1,)
+  T* rates;                // (rows, rate_count)
+  int terms, tasks, places, parameters, rate_count;
 };
 
-// result = sum over `terms` / tasks of a, or minus that of a b; 0 outside [start, stop).
+// result = sum of the values of `terms` / tasks.
 template <typename T>
 __global__ void __launch_bounds__(MEAN_WIDTH* MEAN_ROWS) mean_over_tasks(TaskMean<T> job) {
   __shared__ T scratch[MEAN_WIDTH * MEAN_ROWS];
   const int p = blockIdx.x * MEAN_WIDTH + threadIdx.x % MEAN_WIDTH;
   T sum[1] = {T(0)};
-  if (job.start <= p && p < job.stop) {
-    for (int task = threadIdx.x / MEAN_WIDTH; task < job.terms; task += MEAN_ROWS) {
-      const T a = job.a.of(task)[p];
-      sum[0] += job.b.data == nullptr ? a : -a * job.b.of(task)[p];
-    }
+  if (p < job.places) {
+    for (int task = threadIdx.x / MEAN_WIDTH; task < job.terms; task += MEAN_ROWS) sum[0] += job.values.of(task)[p];
   }
   sum_over_rows<T, MEAN_WIDTH, MEAN_ROWS>(sum, scratch);
-  if (p < job.parameters && threadIdx.x < MEAN_WIDTH) job.result[p] = sum[0] / T(job.tasks);
+  if (p < job.places && threadIdx.x < MEAN_WIDTH) job.result[p] = sum[0] / T(job.tasks);
 }
 
-// rates = result summed over what shares a rate: one block a rate. One of each parameter needs no sum.
+// rates = result (rows, parameters) summed over what shares a rate: one block a rate.
 template <typename T>
 __global__ void __launch_bounds__(VECTOR_THREADS) share(TaskMean<T> job) {
   __shared__ T scratch[VECTOR_THREADS];
-  const int rate = blockIdx.x;
-  if (job.rate_count == job.parameters && job.parameters > 1) {
-    const int p = rate * VECTOR_THREADS + threadIdx.x;
-    if (p < job.parameters) job.rates[p] = job.result[p] + (job.adds ? job.rates[p] : T(0));
-    return;
-  }
+  const int row = blockIdx.x / job.rate_count, rate = blockIdx.x % job.rate_count;
   const int first = job.rate_count == 1 ? 0 : static_cast<int>(job.edges[rate]);
   const int last = job.rate_count == 1 ? job.parameters : static_cast<int>(job.edges[rate + 1]);
+  const T* result = job.result + static_cast<long long>(row) * job.parameters;
   T sum[1] = {T(0)};
-  for (int p = first + threadIdx.x; p < last; p += VECTOR_THREADS) sum[0] += job.result[p];
+  for (int p = first + threadIdx.x; p < last; p += VECTOR_THREADS) sum[0] += result[p];
   sum_over_rows<T, 1, VECTOR_THREADS>(sum, scratch);
-  if (threadIdx.x == 0) job.rates[rate] = sum[0] + (job.adds ? job.rates[rate] : T(0));
+  if (threadIdx.x == 0) job.rates[blockIdx.x] = sum[0];
 }

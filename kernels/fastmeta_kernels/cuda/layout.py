@@ -2,8 +2,8 @@
 
 Position 0 is the input, position i + 1 the output of layer i, all dense in the order (T, N, H, W, C): Flatten is no
 layer.
-A ReLU behind a linear, convolution or batch-norm layer is a flag of that layer, unless it is last: such an output is
-`rectified`, and whoever writes its delta passes it on only where the output is positive.
+A ReLU behind a linear, convolution, batch-norm or affine layer is a flag of that layer, unless it is last: such an
+output is `rectified`, and whoever writes its delta passes it on only where the output is positive.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.recording import NONE, Array, Recording
 
-FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
+NORMS = (lt.BATCH_NORM, lt.AFFINE)
+MOST_PIXELS = 16_000  # along a side of an image; see `Place` in patches.cuh
+FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, *NORMS)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Layout:
 def layout(table: bytes) -> Layout:
     """The layout of a layer table, given as its bytes."""
     rows = np.frombuffer(table, np.int64).reshape(-1, lt.FIELDS)
-    if lt.AFFINE in rows[:, lt.KIND]:
-        raise ValueError('device="cuda" has no affine layers, which folded batch norms become. Use device="cpu".')
+    if (side := int(rows[:, [lt.IN_H, lt.IN_W]].max())) > MOST_PIXELS:
+        raise ValueError(f'images of {side} pixels must have at most {MOST_PIXELS} on a side. Use device="cpu".')
     layers: list[Layer] = []
     kept = [[int(n) for n in row] for row in rows if row[lt.KIND] != lt.FLATTEN]
     for i, row in enumerate(kept):
@@ -104,6 +106,5 @@ def activation_set(recording: Recording, network: Layout, tasks: int, samples: i
         moves = i >= network.first
         values.append(recording.array(tasks, size) if moves or not tangents else NONE)
         deltas.append(recording.array(tasks, size) if moves else NONE)
-        norm = layer.kind == lt.BATCH_NORM
-        statistics.append(recording.array(tasks, 2 * layer.c) if norm else NONE)
+        statistics.append(recording.array(tasks, 2 * layer.c) if layer.kind in NORMS else NONE)
     return ActivationSet(values, deltas, statistics)

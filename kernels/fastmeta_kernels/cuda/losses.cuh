@@ -1,8 +1,8 @@
-// Losses of a set and where its backward pass starts: one block a task, one thread a sample at a time.
+// Losses of a set and where its backward pass starts: one block of a task, one thread a sample at a time.
 #pragma once
 #include "base.cuh"
 
-constexpr int LOSS_THREADS = 128;
+constexpr int LOSS_THREADS = 256;
 
 template <typename T>
 struct Loss {
@@ -12,6 +12,8 @@ struct Loss {
   Batched<T> dz;                                // (N, O), or its tangent; may be absent
   int samples, outputs;
   double share;                                 // 1 / N, or 1 / (N O) of squared errors
+  const T* factor;                              // of losses and deltas, but for tangents; may be absent
+  int adds;                                     // to the loss that is there
 };
 
 // softmax of one sample's outputs without overflow: p = exp(z - largest - log sum exp(z - largest)).
@@ -31,19 +33,24 @@ struct Softmax {
 
 template <typename T>
 DEVICE T weight_of(const Loss<T>& job, long long task, int sample) {
-  return job.weights.data == nullptr ? T(1) : job.weights.of(task)[sample];
+  const T share = job.factor == nullptr ? T(job.share) : *job.factor * T(job.share);
+  return job.weights.data == nullptr ? share : share * job.weights.of(task)[sample];
+}
+
+template <typename T>
+DEVICE void write_loss(const Loss<T>& job, long long task, T loss) {
+  T* at = job.loss.of(task);
+  if (threadIdx.x == 0) *at = job.adds ? *at + loss : loss;
 }
 
 // L = 1/N sum w (log sum exp z - z_y), dz = w (p - e) / N.
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) cross_entropy(Loss<T> job) {
-  __shared__ T scratch[LOSS_THREADS];
-  const long long task = blockIdx.x;
+DEVICE void cross_entropy(const Loss<T>& job, long long task, int, T* scratch) {
   T sum[1] = {T(0)};
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const T* z = job.z.of(task) + static_cast<long long>(n) * job.outputs;
     const Softmax<T> p(z, job.outputs);
-    const T w = weight_of(job, task, n) * T(job.share);
+    const T w = weight_of(job, task, n);
     const int label = static_cast<int>(job.labels.of(task)[n]);
     sum[0] -= w * p.log_of(z[label]);
     if (job.dz.data == nullptr) continue;
@@ -51,13 +58,12 @@ __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy(Loss<T> job) {
     for (int o = 0; o < job.outputs; o++) dz[o] = w * (p(z[o]) - (o == label ? T(1) : T(0)));
   }
   sum_over_rows<T, 1, LOSS_THREADS>(sum, scratch);
-  if (threadIdx.x == 0) *job.loss.of(task) = sum[0];
+  write_loss(job, task, sum[0]);
 }
 
 // dz_dot = w (p z_dot - p (p . z_dot)) / N.
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) cross_entropy_tangent(Loss<T> job) {
-  const long long task = blockIdx.x;
+DEVICE void cross_entropy_tangent(const Loss<T>& job, long long task, int, T*) {
   for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
     const long long row = static_cast<long long>(n) * job.outputs;
     const T *z = job.z.of(task) + row, *z_dot = job.z_dot.of(task) + row;
@@ -65,7 +71,7 @@ __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy_tangent(Loss<T> jo
     T along = T(0);
 #pragma unroll 1  // exp is long
     for (int o = 0; o < job.outputs; o++) along += p(z[o]) * z_dot[o];
-    const T w = weight_of(job, task, n) * T(job.share);
+    const T w = weight_of(job, task, n);
 #pragma unroll 1  // exp is long
     for (int o = 0; o < job.outputs; o++) job.dz.of(task)[row + o] = w * p(z[o]) * (z_dot[o] - along);
   }
@@ -73,26 +79,23 @@ __global__ void __launch_bounds__(LOSS_THREADS) cross_entropy_tangent(Loss<T> jo
 
 // L = 1/(N O) sum w (z - y)^2, dz = 2 w (z - y) / (N O).
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) squared_error(Loss<T> job) {
-  __shared__ T scratch[LOSS_THREADS];
-  const long long task = blockIdx.x;
+DEVICE void squared_error(const Loss<T>& job, long long task, int, T* scratch) {
   const int count = job.samples * job.outputs;
   T sum[1] = {T(0)};
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
-    const T w = weight_of(job, task, i / job.outputs) * T(job.share), gap = job.z.of(task)[i] - job.targets.of(task)[i];
+    const T w = weight_of(job, task, i / job.outputs), gap = job.z.of(task)[i] - job.targets.of(task)[i];
     sum[0] += w * gap * gap;
     if (job.dz.data != nullptr) job.dz.of(task)[i] = T(2) * w * gap;
   }
   sum_over_rows<T, 1, LOSS_THREADS>(sum, scratch);
-  if (threadIdx.x == 0) *job.loss.of(task) = sum[0];
+  write_loss(job, task, sum[0]);
 }
 
 // dz_dot = 2 w z_dot / (N O).
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) squared_error_tangent(Loss<T> job) {
-  const long long task = blockIdx.x;
+DEVICE void squared_error_tangent(const Loss<T>& job, long long task, int, T*) {
   const int count = job.samples * job.outputs;
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
-    job.dz.of(task)[i] = T(2) * weight_of(job, task, i / job.outputs) * T(job.share) * job.z_dot.of(task)[i];
+    job.dz.of(task)[i] = T(2) * weight_of(job, task, i / job.outputs) * job.z_dot.of(task)[i];
   }
 }

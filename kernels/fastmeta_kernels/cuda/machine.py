@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.contract import DeviceError
-from fastmeta_kernels.cuda import kernel_table, sources
+from fastmeta_kernels.cuda import sources
+from fastmeta_kernels.cuda.kernel_table import PRECISIONS, instances
 
 OLDEST = 80  # compute capability: the oldest one that tests compile for
 OPTIONS = ("--std=c++17",)
@@ -51,18 +53,61 @@ def cupy() -> ModuleType:
 
 
 @cache
-def module(scalar: str) -> Any:
-    """The kernels for "float" or "double"; CuPy compiles them on first use and keeps them on disk."""
-    names = kernel_table.instances(scalar)
-    return cupy().RawModule(code=sources.source(), options=OPTIONS, name_expressions=names)
+def cooperates() -> bool:
+    """Whether the device can run all blocks of a launch at once, so that they can wait for each other."""
+    return bool(cupy().cuda.Device().attributes["CooperativeLaunch"])
+
+
+def precision() -> str:
+    """How products of float32 are computed: FASTMETA_CUDA_PRECISION, by default "fp32"."""
+    chosen = os.environ.get("FASTMETA_CUDA_PRECISION") or "fp32"
+    if chosen not in PRECISIONS:
+        known = ", ".join(f'"{name}"' for name in PRECISIONS)
+        raise ValueError(f'FASTMETA_CUDA_PRECISION="{chosen}" must be one of {known}.')
+    return chosen
+
+
+@cache
+def module(names: tuple[str, ...], together: bool) -> Any:
+    """Kernels; CuPy compiles them on first use and keeps them on disk. `together`: all blocks of a launch at once."""
+    code = sources.source()
+    return cupy().RawModule(code=code, options=OPTIONS, name_expressions=names, enable_cooperative_groups=together)
 
 
 @cache
 def function(name: str) -> tuple[Any, int]:
     """A kernel by its name expression, and its threads a block."""
-    scalar = "float" if "<float" in name else "double"
-    kernel = kernel_table.KERNELS[name.replace(scalar, "{T}", 1)]
-    return module(scalar).get_function(name), kernel.threads
+    kernels = instances("float" if "<float" in name else "double")
+    others = tuple(other for other in kernels if not other.startswith("run_jobs"))
+    found = module(others, False) if name in others else module((name,), cooperates())
+    return found.get_function(name), kernels[name].threads
+
+
+@cache
+def resident_blocks(name: str) -> int:
+    """How many blocks of a kernel without dynamic shared memory the device runs at once."""
+    kernel, threads = function(name)
+    cuda = cupy().cuda
+    blocks = cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, threads, 0)
+    return int(blocks) * int(cuda.Device().attributes["MultiProcessorCount"])
+
+
+def is_on_device(value: Any) -> bool:
+    """Whether `value` is an array on a GPU."""
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def on_device(value: Any) -> Any:
+    """`value` on the current device, without a copy where it is there; ValueError where it is on another one."""
+    cp = cupy()
+    if not is_on_device(value) or isinstance(value, cp.ndarray):
+        found = value if isinstance(value, cp.ndarray) else cp.asarray(value)
+    else:
+        found = cp.from_dlpack(value) if hasattr(value, "__dlpack__") else cp.asarray(value)
+    here = cp.cuda.runtime.getDevice()
+    if found.device.id != here:
+        raise ValueError(f"an array on GPU {found.device.id} must lie on the current one, {here}. Copy it there.")
+    return found
 
 
 def allocate(size: int) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda import products
-from fastmeta_kernels.cuda.layout import ActivationSet, Layer, Layout
+from fastmeta_kernels.cuda.layout import NORMS, ActivationSet, Layer, Layout, activation_set
 from fastmeta_kernels.cuda.products import FULL, Pair
 from fastmeta_kernels.cuda.recording import NONE, Array, Recording, struct
 
-NORM_WIDTH, NORM_ROWS, NORM_SUMS = 16, 32, 5  # as in batch_norm.cuh
+NORM_WIDTH, NORM_SUMS = 16, 5  # as in batch_norm.cuh
 NORM_WHOLE, NORM_SUMS_ONLY, NORM_APPLY = range(3)
 NORM_CHUNK = 512  # fewest rows of a chunk
 
@@ -42,15 +42,16 @@ class Passes:
             if layer.kind in (lt.LINEAR, lt.CONVOLUTION):
                 pairs = [Pair(x, weight, NONE, 1)]
                 products.convolve(self.recording, layer, self.tasks, self.data.samples, pairs, y)
-            elif layer.kind == lt.BATCH_NORM:
+            elif layer.kind in NORMS:
                 members = {"x": x, "scale": weight, "shift": bias, "result": y, "rectified": layer.relu}
                 self._norm("norm_forward", layer, statistics=run.statistics[i], **members)
             else:
                 self._elementwise(_FORWARD[layer.kind], layer, x=x, result=y)
 
-    def loss(self, run: ActivationSet, loss: Array, derivative: bool) -> None:
-        """Losses, and with `derivative` the last delta."""
-        self._loss("", z=run.values[-1], loss=loss, dz=run.deltas[-1] if derivative else NONE)
+    def loss(self, run: ActivationSet, loss: Array, derivative: bool, factor: int = 0, adds: bool = False) -> None:
+        """Losses, times what is at the address `factor`, and with `derivative` the last delta."""
+        dz = run.deltas[-1] if derivative else NONE
+        self._loss("", z=run.values[-1], loss=loss, dz=dz, factor=factor, adds=adds)
 
     def backward(self, theta: Array, run: ActivationSet, gradient: Array) -> None:
         """Deltas of all positions behind the first layer with parameters, and the gradient."""
@@ -62,7 +63,7 @@ class Passes:
             if layer.kind in (lt.LINEAR, lt.CONVOLUTION):
                 inputs, weights = [Pair(dy=dy, weight=weight)], [Pair(x=x, dy=dy, ones=1)]
                 self._product_backward(layer, inputs, weights, dx, dweight, mask)
-            elif layer.kind == lt.BATCH_NORM:
+            elif layer.kind in NORMS:
                 members = {"x": x, "dy": dy, "scale": weight, "result": dx, "mask": mask}
                 self._norm(
                     "norm_backward", layer, statistics=run.statistics[i], dscale=dweight, dshift=dbias, **members
@@ -82,12 +83,12 @@ class Passes:
                 if x_dot != NONE:
                     pairs.append(Pair(x_dot, weight, NONE, 0))
                 products.convolve(self.recording, layer, self.tasks, self.data.samples, pairs, y_dot, mask)
-            elif layer.kind == lt.BATCH_NORM:
+            elif layer.kind in NORMS:
                 members = {"scale": weight, "scale_dot": weight_dot, "shift_dot": bias_dot, "result": y_dot}
                 statistics = {"statistics": run.statistics[i], "tangents": dot.statistics[i]}
                 self._norm("norm_forward_tangent", layer, x=x, x_dot=x_dot, mask=mask, **members, **statistics)
             elif layer.kind in _ACTIVATIONS:
-                self._elementwise(f"activate_slope, {layer.kind}", layer, x=x, dy=x_dot, result=y_dot)
+                self._elementwise(_BACKWARD[layer.kind], layer, x=x, dy=x_dot, result=y_dot)
             elif layer.kind == lt.MAX_POOL:
                 self._elementwise("max_pool", layer, x=x, x_dot=x_dot, result=y_dot)
             else:
@@ -111,21 +112,24 @@ class Passes:
                 if x_dot != NONE:
                     weights.append(Pair(x=x_dot, dy=dy, ones=0))
                 self._product_backward(layer, inputs, weights, dx_dot, dweight, mask)
-            elif layer.kind == lt.BATCH_NORM:
+            elif layer.kind in NORMS:
                 members = {"x": x, "x_dot": x_dot, "dy": dy, "dy_dot": dy_dot, "scale": weight, "scale_dot": weight_dot}
                 results = {"result": dx_dot, "dscale": dweight, "dshift": dbias, "mask": mask}
                 statistics = {"statistics": run.statistics[i], "tangents": dot.statistics[i]}
                 self._norm("norm_backward_tangent", layer, **members, **results, **statistics)
             elif layer.kind in _ACTIVATIONS:
                 members = {"x": x, "x_dot": x_dot, "dy": dy, "dy_dot": dy_dot, "result": dx_dot, "mask": mask}
-                self._elementwise(f"activate_backward_tangent, {layer.kind}", layer, **members)
+                kernel = f"activate_backward_tangent<T, {_ACTIVATIONS[layer.kind]}>"
+                self._elementwise(kernel, layer, **members)
             else:
                 self._elementwise(_BACKWARD[layer.kind], layer, x=x, dy=dy_dot, result=dx_dot, mask=mask)
 
-    def gradient(self, theta: Array, run: ActivationSet, loss: Array, gradient: Array) -> None:
-        """Losses and gradients."""
+    def gradient(
+        self, theta: Array, run: ActivationSet, loss: Array, gradient: Array, factor: int = 0, adds: bool = False
+    ) -> None:
+        """Losses and gradients, times what is at the address `factor`; `adds`: to the losses that are there."""
         self.forward(theta, run)
-        self.loss(run, loss, True)
+        self.loss(run, loss, True, factor, adds)
         self.backward(theta, run, gradient)
 
     def hvp(self, theta: Array, v: Array, run: ActivationSet, dot: ActivationSet, product: Array) -> None:
@@ -155,13 +159,14 @@ class Passes:
         rows, groups = self.data.samples * layer.h * layer.w, -(-layer.c // NORM_WIDTH)
         chunks = max(1, min(-(-FULL // (self.tasks * groups)), rows // NORM_CHUNK))
         sizes = {"rows": rows, "channels": layer.c, "groups": groups, "chunks": chunks}
+        sizes["fixed"] = layer.kind == lt.AFFINE
         job = struct("BatchNorm", epsilon=lt.BATCH_NORM_EPSILON, **sizes, **members)
         if chunks > 1:
-            job["partial"] = self.recording.scratch(self.tasks * chunks * NORM_SUMS * layer.c)
+            job["partial"] = self.recording.scratch(chunks * NORM_SUMS * layer.c)
         for phase in (NORM_SUMS_ONLY, NORM_APPLY) if chunks > 1 else (NORM_WHOLE,):
             job = job.copy()
             job["phase"] = phase
-            self.recording.launch(kernel, self.tasks * groups * chunks, job)
+            self.recording.job(f"{kernel}<T>", groups * chunks, job)
 
     def _elementwise(self, kernel: str, layer: Layer, **members: Any) -> None:
         rows, columns = layer.h, layer.w
@@ -173,8 +178,8 @@ class Passes:
             rows = columns = 1
         blocks = -(-self.data.samples * rows * columns * layer.c // 256)
         sizes = {"h": layer.h, "w": layer.w, "c": layer.c, "out_h": layer.out_h, "out_w": layer.out_w}
-        job = struct("Elementwise", samples=self.data.samples, kernel=layer.kernel, blocks=blocks, **sizes, **members)
-        self.recording.launch(kernel, self.tasks * blocks, job)
+        job = struct("Elementwise", samples=self.data.samples, kernel=layer.kernel, **sizes, **members)
+        self.recording.job(f"{kernel}<T>" if "<" not in kernel else kernel, blocks, job)
 
     def _loss(self, suffix: str, **members: Any) -> None:
         data = self.data
@@ -190,11 +195,23 @@ class Passes:
             share=1 / (data.samples * (1 if labelled else self.network.outputs)),
             **members,
         )
-        self.recording.launch(kind + suffix, self.tasks, job)
+        self.recording.job(f"{kind}{suffix}<T>", 1, job)
 
 
-_ACTIVATIONS = (lt.RELU, lt.TANH, lt.SOFTPLUS)
-_FORWARD = {kind: f"activate, {kind}" for kind in _ACTIVATIONS}
+def passes_over(recording: Recording, network: Layout, tasks: int, data: TaskData) -> tuple[Passes, ActivationSet]:
+    """Passes over T sets, and new arrays for what they leave."""
+    run = activation_set(recording, network, tasks, data.samples, tangents=False)
+    run.values[0] = data.x
+    return Passes(recording, network, tasks, data), run
+
+
+def tangents_over(recording: Recording, network: Layout, tasks: int, data: TaskData) -> ActivationSet:
+    """New arrays for the tangents of passes over T sets."""
+    return activation_set(recording, network, tasks, data.samples, tangents=True)
+
+
+_ACTIVATIONS = {lt.RELU: "ACTIVATION_RELU", lt.TANH: "ACTIVATION_TANH", lt.SOFTPLUS: "ACTIVATION_SOFTPLUS"}
+_FORWARD = {kind: f"activate<T, {name}>" for kind, name in _ACTIVATIONS.items()}
 _FORWARD |= {lt.MAX_POOL: "max_pool", lt.GLOBAL_MEAN_POOL: "mean_pool"}
-_BACKWARD = {kind: f"activate_slope, {kind}" for kind in _ACTIVATIONS}
+_BACKWARD = {kind: f"activate_slope<T, {name}>" for kind, name in _ACTIVATIONS.items()}
 _BACKWARD |= {lt.MAX_POOL: "max_pool_backward", lt.GLOBAL_MEAN_POOL: "mean_pool_backward"}

@@ -12,12 +12,19 @@ struct Window {
   Divisor by_out_w, by_out_pixels, by_quarter_w, by_quarter_pixels;
 };
 
+// A place in an image of a sample, in two registers: where the sample begins, and the place's row and column, 16 bits each.
+constexpr int OUTSIDE = -(1 << 14);  // a row that no tap brings back
+struct Place {
+  int start, corner;
+  DEVICE Place(int start, int h, int w) : start(start), corner(h * 65536 + (w & 0xffff)) {}
+  DEVICE Place() {}
+  DEVICE int h() const { return corner >> 16; }
+  DEVICE int w() const { return static_cast<short>(corner & 0xffff); }
+};
+
 // The patch of x below an output place, and the input that a tap takes from it.
 template <typename T>
 struct Patches {
-  struct Place {
-    int start, h, w;
-  };
   struct Tap {
     int offset, a, b;
   };
@@ -26,7 +33,7 @@ struct Patches {
   int samples_places, taps, one;
 
   DEVICE Place place(int m) const {
-    if (m >= samples_places) return {0, -(1 << 20), 0};
+    if (m >= samples_places) return {0, OUTSIDE, 0};
     int pixel, column;
     const int sample = g.by_out_pixels.split(m, pixel);
     const int row = g.by_out_w.split(pixel, column);
@@ -39,8 +46,8 @@ struct Patches {
     return {channel, k < taps ? a : k == taps ? -1 : 1 << 22, b};
   }
   DEVICE T value(const Place& p, const Tap& t) const {
-    if (t.a < 0) return p.h > -(1 << 20) ? T(one) : T(0);
-    const int h = p.h + t.a, w = p.w + t.b;
+    if (t.a < 0) return p.h() != OUTSIDE ? T(one) : T(0);
+    const int h = p.h() + t.a, w = p.w() + t.b;
     const bool inside = static_cast<unsigned>(h) < static_cast<unsigned>(g.h) &&
                         static_cast<unsigned>(w) < static_cast<unsigned>(g.w);
     return inside ? x[p.start + (h * g.w + w) * g.c + t.offset] : T(0);
@@ -51,7 +58,7 @@ struct Patches {
 template <typename T>
 struct PatchRows : Patches<T> {
   static constexpr bool OUTER_RUNS = false;
-  using Outer = typename Patches<T>::Place;
+  using Outer = Place;
   using Inner = typename Patches<T>::Tap;
   DEVICE Outer outer(int m) const { return this->place(m); }
   DEVICE Inner inner(int k) const { return this->tap(k); }
@@ -63,7 +70,7 @@ template <typename T>
 struct PatchColumns : Patches<T> {
   static constexpr bool OUTER_RUNS = true;
   using Outer = typename Patches<T>::Tap;
-  using Inner = typename Patches<T>::Place;
+  using Inner = Place;
   DEVICE Outer outer(int k) const { return this->tap(k); }
   DEVICE Inner inner(int m) const { return this->place(m); }
   DEVICE T at(const Outer& t, const Inner& p) const { return this->value(p, t); }
@@ -102,9 +109,7 @@ struct ResidueClass {
 template <typename T>
 struct ReachingOutputs {
   static constexpr bool OUTER_RUNS = false;
-  struct Outer {
-    int start, h, w;
-  };
+  using Outer = Place;
   struct Inner {
     int offset, a, b;
   };
@@ -114,7 +119,7 @@ struct ReachingOutputs {
   int places;
 
   DEVICE Outer outer(int m) const {
-    if (m >= places) return {0, -(1 << 20), 0};
+    if (m >= places) return {0, OUTSIDE, 0};
     int pixel, column;
     const int sample = g.by_quarter_pixels.split(m, pixel);
     const int row = g.by_quarter_w.split(pixel, column);
@@ -126,7 +131,7 @@ struct ReachingOutputs {
     return {o, tap / of.taps_b, tap % of.taps_b};
   }
   DEVICE T at(const Outer& p, const Inner& t) const {
-    const int h = p.h - t.a, w = p.w - t.b;
+    const int h = p.h() - t.a, w = p.w() - t.b;
     const bool inside = static_cast<unsigned>(h) < static_cast<unsigned>(g.out_h) &&
                         static_cast<unsigned>(w) < static_cast<unsigned>(g.out_w);
     return inside ? dy[p.start + (h * g.out_w + w) * g.out_c + t.offset] : T(0);

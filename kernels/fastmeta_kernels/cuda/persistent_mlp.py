@@ -1,7 +1,8 @@
 """The persistent path: which networks take it, and its single launch; see persistent_mlp.cuh.
 
 A network takes it if it is an MLP of at most 8 linear layers, with biases and at most one activation between two, whose
-parameters (three copies) and samples fit into `MOST_SHARED` bytes of shared memory: two blocks a multiprocessor.
+parameters (three copies) and samples fit into `MOST_SHARED` bytes of shared memory: two blocks a multiprocessor. A
+request takes it if no query loss but the last counts and no parameter is a step's own.
 """
 
 from __future__ import annotations
@@ -84,19 +85,21 @@ def record(
     support: TaskData,
     query: TaskData,
     arrays: dict[str, Any],
-) -> tuple[int, Array, Array, int] | None:
-    """Record a request's launch: how many chunks, their sums of gradients and of d Q / d alpha, and the latter's size.
+) -> tuple[Array, Array, int, int] | None:
+    """Record its launch: the chunks' sums of gradients and of d Q / d alpha, how many, and a row's size in the latter.
 
-    None, and nothing recorded, where the network does not take this path.
+    None, and nothing recorded, where the request does not take this path.
     """
+    if request.losses or request.own:
+        return None
     found = plan(network, max(support.samples, query.samples), request.dtype.itemsize)
     if found is None:
         return None
     job, shared, threads = found
     chunks, (rows, rates), parameters = min(request.tasks, MOST_CHUNKS), request.rates, network.parameters
-    places = rows * (1 if rates == 1 else parameters)
+    row = 1 if rates == 1 else parameters
     steps = recording.take(chunks * request.steps * int(job["padded"]))
-    gradient, along = (recording.array(chunks, count) for count in (parameters, places))
+    gradient, along = (recording.array(chunks, count) for count in (parameters, rows * row))
     start, stop = request.adapted
     sizes = {"tasks": request.tasks, "chunks": chunks, "parameters": parameters, "steps": request.steps}
     sizes |= {"exact": request.order == 2, "samples": support.samples, "query_samples": query.samples}
@@ -109,4 +112,4 @@ def record(
     for name, value in (sizes | arrays).items():
         job[name] = value
     recording.launch("mlp_meta_gradient", chunks, job, threads=threads, shared=shared)
-    return chunks, gradient, along, places
+    return gradient, along, chunks, row

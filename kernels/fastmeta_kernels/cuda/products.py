@@ -1,10 +1,8 @@
-"""Launches of linear and convolution layers: which products make up each of the four functions; see convolution.cuh."""
+"""Jobs of linear and convolution layers: which products make up each of the four functions; see convolution.cuh."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from fastmeta_kernels.cuda.kernel_table import TILES
 from fastmeta_kernels.cuda.layout import Layer
@@ -38,9 +36,9 @@ def convolve(
     size = _Size(samples * layer.out_h * layer.out_w, layer.out_c, _taps(layer))
     rectified = layer.relu and mask == NONE
     tile = min(TILES, key=lambda t: size.padded(t))
-    job, blocks = _job(recording, layer, tasks, size, tile, 1, pairs, result, mask, rectified)
-    recording.launch(f"convolve, {tile[0]}, {tile[1]}", blocks, job)
-    _add_splits(recording, tasks, job)
+    job, blocks = _job(recording, layer, tasks, size, tile, pairs, result, mask, rectified)
+    recording.job(f"convolve<T, P, {tile[0]}, {tile[1]}>", blocks, job)
+    _add_splits(recording, job)
 
 
 def convolve_backward(
@@ -54,35 +52,32 @@ def convolve_backward(
     dweight: Array,
     mask: Array,
 ) -> None:
-    """dx = sum_p R^T(dy_p W_p^T), unless it is NONE, and [dW; db] = sum_p [R(x_p) 1]^T dy_p, in one launch."""
+    """dx = sum_p R^T(dy_p W_p^T), unless it is NONE, and [dW; db] = sum_p [R(x_p) 1]^T dy_p, in one job."""
     places = samples * layer.out_h * layer.out_w
     weight_size = _Size(_taps(layer), layer.out_c, places)
     quarter = _quarter(layer)
     reaching = (-(-layer.kernel // layer.stride)) ** 2 * layer.out_c
-    input_size = _Size(samples * quarter[0] * quarter[1], layer.c, reaching)
+    input_size = _Size(samples * quarter[0] * quarter[1], layer.c, reaching, layer.stride**2)
     sizes = [weight_size] if dx == NONE else [weight_size, input_size]
     tile = min(TILES, key=lambda t: sum(size.padded(t) for size in sizes))
-    scratch = 0
-    input_job, input_blocks = struct("Product"), 0
+    pair = struct("ProductPair")
     if dx != NONE:
-        classes = layer.stride**2
-        input_job, input_blocks = _job(recording, layer, tasks, input_size, tile, classes, inputs, dx, mask, False)
-        input_job["rows"] = samples * layer.h * layer.w
-        scratch = _partial_values(input_job, tasks)
-    job, blocks = _job(recording, layer, tasks, weight_size, tile, 1, weights, dweight, NONE, False)
-    both = recording.scratch(scratch + _partial_values(job, tasks))
-    input_job["partial"], job["partial"] = both, both + scratch * recording.dtype.itemsize
-    kernel = f"convolve_backward, {tile[0]}, {tile[1]}"
-    recording.launch(kernel, input_blocks + blocks, input_job, job, np.int32(input_blocks))
-    if dx != NONE:
-        _add_splits(recording, tasks, input_job)
-    _add_splits(recording, tasks, job)
+        pair["dx"], pair["input_blocks"] = _job(recording, layer, tasks, input_size, tile, inputs, dx, mask, False)
+        pair["dx"]["rows"] = samples * layer.h * layer.w
+    pair["dw"], blocks = _job(recording, layer, tasks, weight_size, tile, weights, dweight, NONE, False)
+    behind = _partial_values(pair["dx"])
+    partial = recording.scratch(behind + _partial_values(pair["dw"]))
+    pair["dx"]["partial"], pair["dw"]["partial"] = partial, partial.at(behind, recording.dtype.itemsize)
+    recording.job(f"convolve_backward<T, P, {tile[0]}, {tile[1]}>", int(pair["input_blocks"]) + blocks, pair)
+    for job in (pair["dx"], pair["dw"]):
+        _add_splits(recording, job)
 
 
 class _Size(NamedTuple):
     rows: int
     columns: int
     depth: int
+    classes: int = 1  # products of this size
 
     def tiles(self, tile: tuple[int, int]) -> tuple[int, int]:
         return -(-self.rows // (tile[0] * SIDE)), -(-self.columns // (tile[1] * SIDE))
@@ -99,34 +94,33 @@ def _job(
     tasks: int,
     size: _Size,
     tile: tuple[int, int],
-    classes: int,
     pairs: list[Pair],
     result: Array,
     mask: Array,
     rectified: bool,
 ) -> tuple[Any, int]:
     row_tiles, column_tiles = size.tiles(tile)
-    blocks = tasks * classes * row_tiles * column_tiles
+    blocks = size.classes * row_tiles * column_tiles
     stages = -(-size.depth // DEPTH)
-    splits = max(1, min(-(-FULL // blocks), stages // LEAST_STAGES, MOST_SPLITS)) if blocks <= FEW else 1
+    few = tasks * blocks <= FEW
+    splits = max(1, min(-(-FULL // (tasks * blocks)), stages // LEAST_STAGES, MOST_SPLITS)) if few else 1
     job = struct("Product", pairs=len(pairs), result=result, mask=mask, rectified=rectified, window=_window(layer))
     for i, pair in enumerate(pairs):
         job["x"][i], job["weight"][i], job["dy"][i], job["ones"][i] = pair
-    job["rows"], job["columns"], job["depth"] = size
+    job["rows"], job["columns"], job["depth"] = size[:3]
     job["row_tiles"], job["column_tiles"], job["splits"] = row_tiles, column_tiles, splits
-    job["partial"] = recording.scratch(_partial_values(job, tasks))
+    job["partial"] = recording.scratch(_partial_values(job))
     return job, blocks * splits
 
 
-def _partial_values(job: Any, tasks: int) -> int:
+def _partial_values(job: Any) -> int:
     splits = int(job["splits"])
-    return tasks * splits * int(job["rows"]) * int(job["columns"]) if splits > 1 else 0
+    return splits * int(job["rows"]) * int(job["columns"]) if splits > 1 else 0
 
 
-def _add_splits(recording: Recording, tasks: int, job: Any) -> None:
+def _add_splits(recording: Recording, job: Any) -> None:
     if job["splits"] > 1:
-        blocks = -(-int(job["rows"]) * int(job["columns"]) // 256)
-        recording.launch("add_splits", tasks * blocks, job, np.int32(blocks))
+        recording.job("add_splits<T>", -(-int(job["rows"]) * int(job["columns"]) // 256), job)
 
 
 def _taps(layer: Layer) -> int:

@@ -57,6 +57,6 @@ def record(
     loss["share"] = 1 / queries
     recording.launch("prototype_centres", tasks * ways, job)
     recording.launch("prototype_logits", tasks * queries, job)
-    recording.launch("cross_entropy", tasks, loss)
+    recording.job("cross_entropy<T>", 1, loss)
     recording.launch("prototype_query_gradient", tasks * queries, job)
     recording.launch("prototype_support_gradient", tasks * ways, job)

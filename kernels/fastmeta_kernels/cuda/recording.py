@@ -1,5 +1,7 @@
 """A sequence of launches over one arena of device memory, recorded before it runs.
 
+What computes tasks apart from each other is a job of `run_jobs`, in one launch with the jobs before it; see jobs.cuh.
+
 Nothing in it depends on data, so that it runs again and again on new contents of the same arena, or as a CUDA graph.
 """
 
@@ -11,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmeta_kernels.cuda.sources import struct_dtype
+from fastmeta_kernels.cuda.sources import jobs, struct_dtype
 
 ALIGNMENT = 256
-REGIONS = ("inputs", "results", "kept", "scratch")
+REGIONS = ("inputs", "results", "kept", "scratch", "jobs")
+ARRIVED_STEP = 32  # as in jobs.cuh
 
 
 class Array(NamedTuple):
@@ -31,8 +34,16 @@ class Array(NamedTuple):
 NONE = Array(0)
 
 
+class Slot(NamedTuple):
+    """An input or result, at a byte offset of the arena."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class Launch(NamedTuple):
-    """One kernel call; arguments are 0-d NumPy structs and int32 scalars, passed by value."""
+    """One kernel call; arguments are 0-d NumPy structs, passed by value."""
 
     kernel: str
     blocks: int
@@ -41,20 +52,50 @@ class Launch(NamedTuple):
     shared: int = 0  # bytes of dynamic shared memory
 
 
-class Recording:
-    """Launches of kernels of one dtype, and the arena that they use, from address `base`.
+class Job(NamedTuple):
+    """One step of a `JobLaunch`: its function in jobs.cuh, its blocks for each task, its struct."""
 
-    The arena is four regions behind each other: inputs, results, what else is kept, and scratch memory, which belongs
-    to one launch, or to one launch and the next, at a time. Recorded once it tells their `sizes`; recorded again with
-    these at the address of so much memory it can run.
+    function: str
+    blocks: int
+    members: Any
+
+
+class JobLaunch:
+    """Jobs that follow each other, task by task; `table` is the address of their `struct Job`s."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.table = self.arrived = 0
+
+    @property
+    def most_blocks(self) -> int:
+        """The blocks for each task of the job that has most."""
+        return max(job.blocks for job in self.jobs)
+
+    def part(self, first: int, count: int, tasks: int) -> Any:
+        """A `struct Jobs` of some of them."""
+        table = self.table + first * struct_dtype("Job").itemsize
+        return struct("Jobs", jobs=table, arrived=self.arrived, count=count, tasks=tasks)
+
+
+class Recording:
+    """Launches of kernels of one dtype over T tasks, and the arena that they use, from address `base`.
+
+    The arena is regions behind each other: inputs, results, what else is kept, scratch memory, which belongs to one
+    job, or to one job and the next, at a time, and the jobs themselves. Recorded once it tells their `sizes`; recorded
+    again with these at the address of so much memory it can run.
     """
 
-    def __init__(self, dtype: np.dtype[Any], base: int = ALIGNMENT, sizes: Mapping[str, int] | None = None) -> None:
-        self.dtype, self.base = dtype, base
-        self.launches: list[Launch] = []
+    def __init__(
+        self, dtype: np.dtype[Any], tasks: int, base: int = ALIGNMENT, sizes: Mapping[str, int] | None = None
+    ) -> None:
+        self.dtype, self.tasks, self.base = dtype, tasks, base
+        self.launches: list[Launch | JobLaunch] = []
+        self.slots: dict[str, Slot] = {}
         self.sizes = dict.fromkeys(REGIONS, 0)
         given = sizes or self.sizes
         self.starts = dict(zip(REGIONS, accumulate((given[r] for r in REGIONS), initial=0), strict=False))
+        self._scratch_stride = given["scratch"] // tasks // dtype.itemsize
 
     @property
     def size(self) -> int:
@@ -71,17 +112,57 @@ class Recording:
         """A new array of `values` for each task."""
         return Array(self.take(tasks * values), values)
 
-    def scratch(self, values: int) -> int:
-        """The address of scratch memory."""
-        self.sizes["scratch"] = max(self.sizes["scratch"], _aligned(values * self.dtype.itemsize))
-        return self.base + self.starts["scratch"]
+    def input(self, name: str, tasks: int, values: int, dtype: Any = None) -> Array:
+        """The input of that name, of the recording's dtype if no other is given; one of a single task is everyone's."""
+        return self._named("inputs", name, tasks, values, np.dtype(dtype or self.dtype))
+
+    def result(self, name: str, tasks: int, values: int = 1) -> Array:
+        """The result of that name."""
+        return self._named("results", name, tasks, values, self.dtype)
+
+    def _named(self, region: str, name: str, tasks: int, values: int, dtype: np.dtype[Any]) -> Array:
+        address = self.take(tasks * values, dtype.itemsize, region)
+        self.slots[name] = Slot(address - self.base, (tasks, values), dtype)
+        return Array(address, values if tasks > 1 else 0)
+
+    def scratch(self, values: int) -> Array:
+        """Scratch memory of each task."""
+        size = self.tasks * _aligned(values * self.dtype.itemsize)
+        self.sizes["scratch"] = max(self.sizes["scratch"], size)
+        return Array(self.base + self.starts["scratch"], self._scratch_stride)
 
     def launch(self, kernel: str, blocks: int, *arguments: Any, threads: int = 0, shared: int = 0) -> None:
-        """Record `kernel`, a name expression without its <T ...> or with what follows T, as in "convolve, 4, 4"."""
-        name, _, rest = kernel.partition(",")
+        """Record a kernel of the kernel table, a name without its scalar type."""
         scalar = "float" if self.dtype.itemsize == 4 else "double"
-        full = f"{name}<{scalar},{rest}>" if rest else f"{name}<{scalar}>"
-        self.launches.append(Launch(full, blocks, arguments, threads, shared))
+        self.launches.append(Launch(f"{kernel}<{scalar}>", blocks, arguments, threads, shared))
+
+    def job(self, function: str, blocks: int, members: Any) -> None:
+        """Record a job, such as "convolve<T, P, 4, 4>", with its blocks for each task and its struct."""
+        if not self.launches or isinstance(self.launches[-1], Launch):
+            self.launches.append(JobLaunch())
+        launch = self.launches[-1]
+        assert isinstance(launch, JobLaunch)
+        launch.jobs.append(Job(function, blocks, members))
+
+    def finish(self) -> bytes:
+        """Places for all jobs; the region's contents before the first launch."""
+        contents = bytearray()
+
+        def put(data: bytes) -> int:
+            contents.extend(bytes(self.sizes["jobs"] - len(contents)))
+            contents.extend(data)
+            return self.take(len(data), 1, "jobs")
+
+        for launch in self.launches:
+            if isinstance(launch, JobLaunch):
+                rows = []
+                for job in launch.jobs:
+                    members = job.members.tobytes()
+                    sizes = {"kind": jobs()[job.function], "blocks": job.blocks, "bytes": len(members)}
+                    rows.append(struct("Job", members=put(members), **sizes).tobytes())
+                launch.table = put(b"".join(rows))
+                launch.arrived = put(bytes(4 * ARRIVED_STEP * self.tasks))
+        return bytes(contents)
 
 
 def _aligned(size: int) -> int:

@@ -36,16 +36,11 @@ class Request(NamedTuple):
     adapted: tuple[int, int] = (0, 0)
     order: int = 2
     stash: bool = True
+    losses: tuple[bool, ...] = ()  # whether phi_0 .. phi_S have a query loss; () is phi_S alone, unweighted
+    own: tuple[int, ...] = ()  # parameter arrays that are each step's own
     head: PrototypeHead | None = None
     width: int = 0  # of embeddings that no network gives
-
-
-class Slot(NamedTuple):
-    """An array of the arena, at a byte offset."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    precision: str = "fp32"  # of the products of layers; see `machine.precision`
 
 
 def stashes(request: Request) -> bool:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-_LAYERED = ("product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
-FILES = ("base", *_LAYERED, "prototypes", "mlp_loss", "mlp", "persistent_mlp")
+_LAYERED = ("tensor_core", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
+FILES = ("base", *_LAYERED, "jobs", "prototypes", "mlp_loss", "mlp", "persistent_mlp")
 
 _INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
 _STRUCT = r"struct {name} \{{\n(.*?)\n\}};"
+_JOB = re.compile(r"^    JOB\((\d+), (\w+), (.*)\);$", re.MULTILINE)
 _MEMBER = re.compile(r"^  (\w[\w<> ]*?)(\*?) (\w+(?:\[\d+\])?(?:, \w+(?:\[\d+\])?)*);", re.MULTILINE)
 _SCALARS = {"int": np.int32, "unsigned": np.uint32, "long long": np.int64, "double": np.float64}
 
@@ -45,6 +46,12 @@ def struct_dtype(name: str) -> np.dtype[np.void]:
             shape = (int(count.rstrip("]")),) if count else ()
             fields.append((label, np.dtype(np.uint64) if pointer else _dtype(kind), shape))
     return np.dtype(fields, align=True)
+
+
+@cache
+def jobs() -> dict[str, int]:
+    """The numbers of the kinds of jobs, by their functions: {"convolve<T, P, 4, 4>": 0, ...}."""
+    return {function: int(number) for number, _, function in _JOB.findall(source())}
 
 
 def _dtype(kind: str) -> np.dtype[np.generic]:

@@ -25,7 +25,24 @@ class Pointer:
 
 
 class ndarray(np.ndarray):
-    """A NumPy array that has what a CuPy array has."""
+    """A NumPy array that has what a CuPy array has, and meets no plain array in arithmetic."""
+
+    device = types.SimpleNamespace(id=0)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self.__array_interface__
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        if any(type(value) is np.ndarray and value.ndim for value in inputs):
+            raise TypeError(f"{ufunc.__name__} of arrays on the host and on the device")
+        plain = [np.asarray(value) if isinstance(value, ndarray) else value for value in inputs]
+        if out is not None:
+            options["out"] = tuple(np.asarray(value) for value in out)
+        return _on_device(getattr(ufunc, method)(*plain, **options))
+
+    def __array_function__(self, function: Any, kinds: Any, arguments: Any, options: Any) -> Any:
+        return _on_device(super().__array_function__(function, kinds, arguments, options))
 
     @property
     def data(self) -> Pointer:
@@ -43,11 +60,10 @@ class ndarray(np.ndarray):
 class RawModule:
     """CUDA C++ through g++; `functions` are those of the shared library."""
 
-    def __init__(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...], cpu: CuPy) -> None:
-        self.names, self.cpu = list(name_expressions), cpu
+    def __init__(self, code: str, name_expressions: tuple[str, ...], waits: bool, cpu: CuPy) -> None:
+        self.names, self.waits, self.cpu = list(name_expressions), waits, cpu
         wrappers = "".join(
-            f'extern "C" void kernel_{i}(unsigned b, unsigned t, size_t s, void** a) '
-            f"{{ on_cpu::launch(&{name}, b, t, s, a); }}\n"
+            f'extern "C" void kernel_{i}(const on_cpu::Launch* how, void** a) {{ on_cpu::launch(&{name}, *how, a); }}\n'
             for i, name in enumerate(self.names)
         )
         text = HEADER.read_text("utf-8") + code + '\n#line 1 "wrappers"\n' + wrappers
@@ -57,7 +73,10 @@ class RawModule:
         function = self.library[f"kernel_{self.names.index(name)}"]
         function.restype = None
 
-        def call(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int = 0) -> None:
+        def call(grid: tuple[int, ...], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int = 0) -> None:
+            columns, rows = (*grid, 1)[:2]
+            assert not self.waits or columns * rows <= self.cpu.resident, "a cooperative launch is too large"
+            how = Launch(columns, rows, block[0], shared_mem, self.waits)
             held = [np.array(argument) for argument in arguments]
             pointers = (ctypes.c_void_p * len(held))(*(array.ctypes.data for array in held))
 
@@ -65,7 +84,7 @@ class RawModule:
                 assert held  # what the pointers point to
                 self.library.set_order(self.cpu.order)
                 self.cpu.launches += 1
-                function(grid[0], block[0], ctypes.c_size_t(shared_mem), pointers)
+                function(ctypes.byref(how), pointers)
 
             if self.cpu.captured is None:
                 launch()
@@ -73,7 +92,24 @@ class RawModule:
                 self.cpu.captured.append(launch)
 
         call.max_dynamic_shared_size_bytes = 0  # type: ignore[attr-defined]
+        call.kernel = Pointer(0)  # type: ignore[attr-defined]
         return call
+
+
+def _on_device(result: Any) -> Any:
+    return result.view(ndarray) if isinstance(result, np.ndarray) else result
+
+
+class Launch(ctypes.Structure):
+    """on_cpu::Launch."""
+
+    _fields_ = (
+        ("columns", ctypes.c_uint),
+        ("rows", ctypes.c_uint),
+        ("threads", ctypes.c_uint),
+        ("shared", ctypes.c_size_t),
+        ("waits", ctypes.c_int),
+    )
 
 
 class Graph:
@@ -88,11 +124,15 @@ class Graph:
 
 
 class CuPy(types.ModuleType):
-    """A module that stands for `cupy`. `order` is that of the threads, `memory` the bytes of the device."""
+    """A module that stands for `cupy`.
+
+    `order` is that of threads and blocks, `memory` the bytes of the device, `resident` the blocks that it runs at once.
+    """
 
     def __init__(self, folder: Path, flags: tuple[str, ...] = ("-O1",)) -> None:
         super().__init__("cupy")
         self.folder, self.flags, self.order, self.launches, self.memory = folder, flags, 0, 0, 1 << 40
+        self.resident = 1
         self.captured: list[Callable[[], None]] | None = None
         self.ndarray = ndarray
         outer = self
@@ -124,6 +164,10 @@ class CuPy(types.ModuleType):
         class Device:
             compute_capability = "90"
 
+            @property
+            def attributes(self) -> dict[str, int]:
+                return {"CooperativeLaunch": outer.resident > 0, "MultiProcessorCount": outer.resident}
+
         runtime = types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: 1,
@@ -132,12 +176,15 @@ class CuPy(types.ModuleType):
             memGetInfo=lambda: (outer.memory, outer.memory),
         )
         memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+        driver = types.SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda ptr, threads, shared: 1)
         self.cuda = types.SimpleNamespace(
-            runtime=runtime, memory=memory, Device=Device, Stream=Stream, alloc_pinned_memory=bytearray
+            driver=driver, runtime=runtime, memory=memory, Device=Device, Stream=Stream, alloc_pinned_memory=bytearray
         )
 
-    def RawModule(self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...]) -> RawModule:
-        return RawModule(code, options, name_expressions, self)
+    def RawModule(
+        self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...], enable_cooperative_groups: bool
+    ) -> RawModule:
+        return RawModule(code, name_expressions, enable_cooperative_groups, self)
 
     def empty(self, size: int, dtype: Any) -> ndarray:
         if size > self.memory:

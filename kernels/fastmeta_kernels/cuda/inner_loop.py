@@ -1,0 +1,144 @@
+"""The inner loop and the sweep back through it, recorded layer by layer, and means over tasks; see inner_loop.cuh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastmeta_kernels.cuda.layout import ActivationSet, Layout
+from fastmeta_kernels.cuda.passes import TaskData, passes_over, tangents_over
+from fastmeta_kernels.cuda.recording import NONE, Array, Recording, struct
+from fastmeta_kernels.cuda.request import Request
+
+
+class InnerLoop:
+    """Records the inner loop of a request; phi, v and gradients are (T, P).
+
+    Its inputs are the rates, the boundaries of the parameter arrays, and what differs from step to step: parameters,
+    weights of query losses.
+    """
+
+    def __init__(self, recording: Recording, network: Layout, request: Request) -> None:
+        self.recording, self.network, self.request = recording, network, request
+        self.itemsize = request.dtype.itemsize
+        rows, rates = request.rates
+        self.rates = recording.input("rates", 1, rows * rates).address
+        self.edges = recording.input("edges", 1, len(network.edges), np.int64).address
+        self.own_count = sum(network.edges[i + 1] - network.edges[i] for i in request.own)
+        if request.own:
+            self.own = recording.input("own", 1, (request.steps + 1) * self.own_count).address
+            self.own_at = recording.input("own_at", 1, len(network.edges) - 1, np.int64).address
+        if request.losses:
+            self.loss_weights = recording.input("loss_weights", 1, request.steps + 1).address
+        if request.kind == "meta_gradient":
+            self.rates_gradient = recording.result("rates_gradient", 1, rows * rates).address
+
+    def adapt(self, theta: Array, support: TaskData, losses: Array, phi: Array) -> None:
+        """phi_S and the losses before each step."""
+        self._descend(-1, theta, NONE, phi)
+        gradient = self._vector()
+        passes, run = passes_over(self.recording, self.network, self.request.tasks, support)
+        for k in range(self.request.steps):
+            passes.gradient(phi, run, losses.at(k, self.itemsize), gradient)
+            self._descend(k, phi, gradient, phi)
+
+    def meta_gradient(
+        self, theta: Array, support: TaskData, query: TaskData, support_losses: Array, query_losses: Array
+    ) -> tuple[Array, Array]:
+        """Losses; returns v_0 and d Q / d alpha (T, rows P) of each task."""
+        request, recording, tasks, steps = self.request, self.recording, self.request.tasks, self.request.steps
+        exact, counts = request.order == 2, request.losses or (False,) * steps + (True,)
+        keeps = request.stash or not exact
+
+        passes, run = passes_over(recording, self.network, tasks, support)
+        phis, gradients, runs = [self._first_phi(theta)], list[Array](), list[ActivationSet]()
+        for k in range(steps):
+            fresh = k == 0 or exact or any(counts[:-1])
+            phis.append(self._vector() if fresh else phis[-1])
+            gradients.append(self._vector() if keeps or k == 0 else gradients[0])
+            if k and exact and keeps:
+                passes, run = passes_over(recording, self.network, tasks, support)
+            runs.append(run)
+            passes.gradient(phis[k], run, support_losses.at(k, self.itemsize), gradients[k])
+            self._descend(k, phis[k], gradients[k], phis[k + 1])
+
+        query_passes, query_run = passes_over(recording, self.network, tasks, query)
+        v, along = self._vector(), recording.array(tasks, request.rates[0] * self.network.parameters)
+        own_v = recording.array(tasks, (steps + 1) * self.own_count) if request.own else NONE
+        outcome = self._vector() if any(counts[:-1]) else NONE
+        if exact and steps:
+            direction, product = self._vector(), self._vector()
+            dot, unused = tangents_over(recording, self.network, tasks, support), recording.array(tasks, 1)
+        for k in range(steps, -1, -1):
+            terms = {"v": v if k < steps or counts[k] else NONE}
+            if exact and k < steps:
+                passes.hvp(phis[k], direction, runs[k], dot, product)
+                terms["product"] = product
+            if counts[k]:
+                factor = self.loss_weights + k * self.itemsize if request.losses else 0
+                to, adds = (v, False) if k == steps else (outcome, any(counts[k + 1 :]))
+                query_passes.gradient(phis[k], query_run, query_losses, to, factor, adds)
+                terms |= {"outcome": to} if k < steps else {}
+            if request.own:
+                terms["own_v"] = own_v.at(k * self.own_count, self.itemsize)
+            if k:
+                if not keeps and k < steps:
+                    passes.gradient(phis[k - 1], run, unused, gradients[k - 1])
+                terms |= {"gradient": gradients[k - 1], "direction": direction if exact else NONE}
+            self._sweep(k, v, along, terms)
+        if request.own:
+            self._mean("stepwise_gradient", own_v, tasks, (steps + 1) * self.own_count)
+        return v, along
+
+    def means(self, v: Array, along: Array, terms: int, row: int) -> None:
+        """The gradients, from sums of `terms` arrays: v_0, and d Q / d alpha with `row` places a row of rates."""
+        rows, rates = self.request.rates
+        self._mean("gradient", v, terms, self.network.parameters)
+        result = self.rates_gradient if row == rates else self.recording.take(rows * row)
+        self._mean(result, along, terms, rows * row)
+        if row != rates:
+            job = struct("TaskMean", result=result, edges=self.edges, rates=self.rates_gradient, parameters=row)
+            job["rate_count"] = rates
+            self.recording.launch("share", rows * rates, job)
+
+    def _vector(self) -> Array:
+        return self.recording.array(self.request.tasks, self.network.parameters)
+
+    def _first_phi(self, theta: Array) -> Array:
+        """theta with the parameters that are the first step's own."""
+        if not self.request.own:
+            return theta
+        phi = self._vector()
+        self._descend(-1, theta, NONE, phi)
+        return phi
+
+    def _descend(self, k: int, phi: Array, gradient: Array, next_phi: Array) -> None:
+        job = self._job(k, k + 1, phi=phi, gradient=gradient, next_phi=next_phi)
+        self.recording.job("descend<T>", -(-self.network.parameters // 256), job)
+
+    def _sweep(self, k: int, v: Array, along: Array, terms: dict[str, Array]) -> None:
+        """v_k, and for step k - 1 its direction and d Q / d alpha."""
+        job = self._job(k - 1, k, next_v=v, **terms)
+        if k:
+            rows, steps = self.request.rates[0], self.request.steps
+            job["along"] = along.at((k - 1) % rows * self.network.parameters, self.itemsize)
+            job["adds"] = rows == 1 and k < steps
+        self.recording.job("sweep<T>", -(-self.network.parameters // 256), job)
+
+    def _job(self, k: int, own_row: int, **members: Any) -> Any:
+        """A struct Sweep with the rates of step k and the parameters that are step `own_row`'s own."""
+        (start, stop), (rows, rates), parameters = self.request.adapted, self.request.rates, self.network.parameters
+        sizes = {"parameters": parameters, "start": start, "stop": stop}
+        arrays = {"rate_count": rates, "arrays": len(self.network.edges) - 1, "edges": self.edges}
+        arrays["rates"] = self.rates + max(k, 0) % rows * rates * self.itemsize
+        if self.request.own:
+            arrays |= {"own": self.own + own_row * self.own_count * self.itemsize, "own_at": self.own_at}
+        return struct("Sweep", **sizes, **arrays, **members)
+
+    def _mean(self, result: str | int, values: Array, terms: int, places: int) -> None:
+        """The sum of `terms` arrays of values over the number of tasks, a result by its name or anything else."""
+        if isinstance(result, str):
+            result = self.recording.result(result, 1, places).address
+        job = struct("TaskMean", values=values, result=result, terms=terms, tasks=self.request.tasks, places=places)
+        self.recording.launch("mean_over_tasks", -(-places // 32), job)

@@ -1,0 +1,121 @@
+"""Training with device="cuda": what stays on the device, and what comes back from it."""
+
+import numpy as np
+import pytest
+
+import fastmeta as fm
+import fastmeta.device
+from fastmeta import checks
+from fastmeta.tasks.labelled import LabelledTasks
+from fastmeta_kernels.cuda import machine
+
+NET = fm.MLP((8, 6, 3), "tanh")
+EMBEDDING = fm.MLP((8, 6, 4), "tanh")
+LEARNERS = {
+    "MAML": lambda device: fm.MAML(NET, 0.1, 2, learn_inner_lr=True, device=device),
+    "ANIL": lambda device: fm.ANIL(NET, 0.1, 2, device=device),
+    "MetaSGD": lambda device: fm.MetaSGD(NET, 0.1, 2, device=device),
+    "MAMLPlusPlus": lambda device: fm.MAMLPlusPlus(NET, 0.1, 2, multi_step_iterations=3, device=device),
+    "ProtoNet": lambda device: fm.ProtoNet(EMBEDDING, device=device),
+    "Reptile": lambda device: fm.Reptile(NET, 0.1, 2, inner_optimizer="sgd", device=device),
+}
+
+
+@pytest.fixture(autouse=True)
+def backend(cuda):
+    fastmeta.device.backend.cache_clear()
+    yield
+    fastmeta.device.backend.cache_clear()
+
+
+def _tasks(kind="float"):
+    rng = np.random.default_rng(0)
+    x = rng.random((60, 8), np.float32) if kind == "float" else rng.integers(0, 256, (60, 8)).astype(np.uint8)
+    return fm.tasks.from_arrays(x, np.repeat(np.arange(6), 10), ways=3, shots=2, queries=3)
+
+
+def _fit(learner, tasks, iterations=4, **options):
+    theta = learner.net.init(0, "float64")
+    options = {"theta": theta} | options if "resume" not in options else options
+    optimizer = fm.Adam(1e-2, clip_norm=10.0)
+    return learner.fit(tasks, iterations, tasks_per_step=2, optimizer=optimizer, seed=3, **options)
+
+
+@pytest.mark.parametrize("kind", ["float", "uint8"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_it_learns_what_the_reference_learns(name, kind):
+    ours, expected = (_fit(LEARNERS[name](device), _tasks(kind)) for device in ("cuda", "numpy"))
+    for parameter, values in expected.parameters.items():
+        assert type(ours.parameters[parameter]) is np.ndarray
+        np.testing.assert_allclose(ours.parameters[parameter], values, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(ours.history["loss"], expected.history["loss"], rtol=1e-9)
+
+
+def test_samples_theta_and_moments_stay_on_the_device():
+    seen = []
+    learner, tasks = LEARNERS["MAML"]("cuda"), _tasks()
+    meta_gradients = learner.meta_gradients
+
+    def watched(batch):
+        loss, slopes = meta_gradients(batch)
+        state = learner.training.moments["theta"]
+        seen.append([batch.x_support, batch.x_query, learner.theta, slopes["theta"], *state.moments])
+        return loss, slopes
+
+    learner.meta_gradients = watched
+    _fit(learner, tasks)
+    assert len(seen) == 4
+    assert all(checks.is_on_device(value) for values in seen for value in values)
+    assert not checks.is_on_device(learner.theta)
+    assert type(tasks.x) is np.ndarray
+
+
+@pytest.mark.parametrize("kind", ["float", "uint8"])
+def test_episodes_gathered_on_the_device_have_the_same_bits(kind):
+    tasks = _tasks(kind)
+    there, here = (source.sample(3, seed=1, step=2) for source in (tasks.on_gpu(), tasks))
+    for name in ("x_support", "x_query"):
+        assert checks.is_on_device(getattr(there, name))
+        assert np.array_equal(getattr(there, name).get(), getattr(here, name))
+
+
+def test_a_data_set_that_is_too_large_stays_on_the_host(monkeypatch):
+    tasks = _tasks()
+    monkeypatch.setattr("fastmeta_kernels.cuda.free_bytes", lambda: tasks.x.nbytes)
+    moved = tasks.on_gpu()
+    assert isinstance(moved, LabelledTasks)
+    assert type(moved.x) is np.ndarray
+
+
+def test_a_resumed_training_has_the_same_bits(tmp_path):
+    tasks, path = _tasks(), tmp_path / "run.safetensors"
+    whole = _fit(LEARNERS["MAML"]("cuda"), tasks)
+    _fit(LEARNERS["MAML"]("cuda"), tasks, 2, checkpoint=path)
+    resumed = _fit(LEARNERS["MAML"]("cuda"), tasks, 4, checkpoint=path, resume=True)
+    for name, values in whole.parameters.items():
+        assert np.array_equal(resumed.parameters[name], values)
+    assert fm.load(path).training.step == 4
+
+
+def test_a_training_that_diverges_comes_back_to_the_host():
+    learner = fm.MAML(NET, 0.1, 2, device="cuda")
+    with pytest.raises(fm.DivergenceError, match="overflows"):
+        learner.fit(_tasks(), 4, tasks_per_step=2, optimizer=fm.SGD(1e300), theta=NET.init(0, "float64") * 1e2)
+    assert type(learner.theta) is np.ndarray
+
+
+def test_the_functional_layer_takes_arrays_on_the_device():
+    batch, theta = _tasks().sample(2, seed=0), NET.init(0, "float64")
+    move = machine.cupy().asarray
+    there = fm.Batch(move(batch.x_support), batch.y_support, move(batch.x_query), batch.y_query)
+    ours = fm.meta_gradient(NET, move(theta), there, 0.1, 2, device="cuda")
+    expected = fm.meta_gradient(NET, theta, batch, 0.1, 2, device="numpy")
+    assert checks.is_on_device(ours.gradient)
+    assert type(ours.query_losses) is np.ndarray
+    np.testing.assert_allclose(ours.gradient.get(), expected.gradient, rtol=1e-9)
+    on_host = fm.meta_gradient(NET, theta, there, 0.1, 2, device="numpy")
+    assert np.array_equal(on_host.gradient, expected.gradient)
+    phi = fm.adapt(NET, move(theta), there.x_support, batch.y_support, 0.1, 2, device="cuda")
+    assert checks.is_on_device(phi)
+    with pytest.raises(ValueError, match="x must be finite"):
+        fm.loss(NET, theta, move(batch.x_support) * np.nan, batch.y_support, device="cuda")
