@@ -117,5 +117,8 @@ def test_the_functional_layer_takes_arrays_on_the_device():
     assert np.array_equal(on_host.gradient, expected.gradient)
     phi = fm.adapt(NET, move(theta), there.x_support, batch.y_support, 0.1, 2, device="cuda")
     assert checks.is_on_device(phi)
+    product = fm.hvp(NET, move(theta), move(theta), there.x_support, batch.y_support, device="cuda")
+    expected = fm.hvp(NET, theta, theta, batch.x_support, batch.y_support, device="numpy")
+    np.testing.assert_allclose(product.get(), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="x must be finite"):
         fm.loss(NET, theta, move(batch.x_support) * np.nan, batch.y_support, device="cuda")

@@ -52,7 +52,16 @@ from fastmeta_kernels.cpu.vector import VECTOR_BYTES
 from fastmeta_kernels.cpu.winograd_layout import BLOCK, FREQUENCIES, PATCH, TAPS, TILE
 from fastmeta_kernels.cpu.winograd_tiles import from_image, from_weight, to_image, to_weight
 
-__all__ = ["backward", "backward_bias", "backward_weight", "forward", "transpose_weight"]
+__all__ = [
+    "backward",
+    "backward_bias",
+    "backward_tangent",
+    "backward_weight",
+    "backward_weight_tangent",
+    "forward",
+    "forward_tangent",
+    "transpose_weight",
+]
 
 
 def forward(code: Code, row: Row, x: int, w: int, bias: int, y: int, relu: bool = False) -> None:

@@ -1,14 +1,14 @@
 """Programs in their arenas: the latest are kept, filled, run and read.
 
-A program whose launches are many, as where blocks cannot wait for each other, becomes a CUDA graph in its second run.
+A program in which no blocks wait for each other becomes a CUDA graph in its second run.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,8 @@ class Execution:
         base = -(-memory.data.ptr // ALIGNMENT) * ALIGNMENT
         self._arena = memory[base - memory.data.ptr :]
         self.program = Program(request, base, recording.sizes)
-        self._inputs = recording.sizes["inputs"]
-        self._staging = np.frombuffer(machine.pinned(self._inputs), np.uint8, self._inputs)
+        size = recording.sizes["inputs"]
+        self._staging = np.frombuffer(machine.pinned(size), np.uint8, size)
         jobs, start = np.frombuffer(self.program.jobs, np.uint8), self.program.recording.starts["jobs"]
         self._arena[start : start + len(jobs)].set(jobs)
         self._runs = 0
@@ -45,24 +45,22 @@ class Execution:
 
     def __call__(self, inputs: dict[str, Any], results: Sequence[str]) -> list[Array]:
         """Fill the named inputs, run, and give copies of the named results; those LIKE_THETA lie where theta lies."""
-        on_device = {}
-        for name, value in inputs.items():
-            if machine.is_on_device(value):
-                on_device[name] = value
-            else:
-                view = self._view(self._staging, name)
-                view[...] = value.reshape(view.shape)
-        self._arena[: self._inputs].set(self._staging)
-        for name, value in on_device.items():
-            view = self._view(self._arena, name)
-            view[...] = value.reshape(view.shape)
+        slots = self.program.recording.slots
+        names = sorted(inputs, key=lambda name: slots[name].offset)
+        for there, group in groupby(names, lambda name: machine.is_on_device(inputs[name])):
+            side_by_side = list(group)
+            for name in side_by_side:
+                view = self._view(self._arena if there else self._staging, name)
+                view[...] = inputs[name].reshape(view.shape)
+            if not there:
+                first, last = slots[side_by_side[0]].offset, slots[side_by_side[-1]].end
+                self._arena[first:last].set(self._staging[first:last])
         self.replay()
-        staying = LIKE_THETA if "theta" in on_device else frozenset()
-        slots = [self.program.recording.slots[name] for name in results if name not in staying]
-        first = min(slot.offset for slot in slots)
-        last = max(slot.offset + math.prod(slot.shape) * slot.dtype.itemsize for slot in slots)
-        out = self._arena[first:last].get()
+        staying = LIKE_THETA if machine.is_on_device(inputs.get("theta")) else frozenset()
         kept = {name: self._view(self._arena, name).copy() for name in results if name in staying}
+        first = min((slots[name].offset for name in results if name not in kept), default=0)
+        last = max((slots[name].end for name in results if name not in kept), default=0)
+        out = self._arena[first:last].get()
         return [kept[name] if name in kept else self._view(out, name, first) for name in results]
 
     def _view(self, memory: Any, name: str, start: int = 0) -> Any:
@@ -70,14 +68,13 @@ class Execution:
         slot = self.program.recording.slots[name]
         if 0 in slot.shape:
             return np.empty(slot.shape, slot.dtype)
-        first = slot.offset - start
-        size = math.prod(slot.shape) * slot.dtype.itemsize
-        return memory[first : first + size].view(slot.dtype).reshape(slot.shape)
+        return memory[slot.offset - start : slot.end - start].view(slot.dtype).reshape(slot.shape)
 
     def replay(self) -> None:
         """Compute once more on what the arena holds, in the current stream; returns before it is done."""
         self._runs += 1
-        if self._runs == 1 or machine.cooperates():
+        jobs = any(isinstance(launch, JobLaunch) for launch in self.program.recording.launches)
+        if self._runs == 1 or (jobs and machine.cooperates()):
             self._launch()
             return
         if self._graph is None:

@@ -7,6 +7,7 @@ Nothing in it depends on data, so that it runs again and again on new contents o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -40,6 +41,11 @@ class Slot(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
 
 class Launch(NamedTuple):
