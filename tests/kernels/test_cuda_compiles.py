@@ -38,7 +38,7 @@ def _parts():
 
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")
-@pytest.mark.parametrize("names", _parts(), ids=lambda names: names[0])
+@pytest.mark.parametrize("names", list(_parts()), ids=lambda names: names[0])
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_kernels_stay_within_their_budgets(architecture, names, pytestconfig):
     """What was compiled is kept in pytest's cache until the source changes."""
