@@ -32,23 +32,23 @@ class Row(NamedTuple):
 
 ROWS = {
     "maml-5w1s": Row(f"--algorithm maml --iterations 24000 {COSINE}", "98.7 ± 0.4; others 97-98.4"),
-    "fomaml-5w1s": Row(f"--algorithm fomaml --iterations 8000 {COSINE}", "98.3 ± 0.5"),
-    "reptile-5w1s": Row("--algorithm reptile --iterations 20000", "97.68 ± 0.04"),
-    "anil-5w1s": Row(f"--algorithm anil --iterations 6000 {COSINE}", "-"),
-    "metasgd-5w1s": Row(f"--algorithm meta-sgd --iterations 6000 {COSINE}", "99.53 ± 0.26"),
-    "mamlpp-5w1s": Row("--algorithm maml++ --iterations 5000", "99.47"),
-    "imaml-5w1s": Row(f"--algorithm imaml --tasks-per-step 8 --iterations 3000 {COSINE}", "99.16 ± 0.35"),
+    "fomaml-5w1s": Row(f"--algorithm fomaml --iterations 4000 {COSINE}", "98.3 ± 0.5"),
+    "reptile-5w1s": Row("--algorithm reptile --iterations 10000", "97.68 ± 0.04"),
+    "anil-5w1s": Row(f"--algorithm anil --iterations 3000 {COSINE}", "-"),
+    "metasgd-5w1s": Row(f"--algorithm meta-sgd --iterations 3000 {COSINE}", "99.53 ± 0.26"),
+    "mamlpp-5w1s": Row("--algorithm maml++ --iterations 2500", "99.47"),
+    "imaml-5w1s": Row(f"--algorithm imaml --tasks-per-step 8 --iterations 1500 {COSINE}", "99.16 ± 0.35"),
     "protonet-5w1s": Row(f"--algorithm protonet --iterations 5000 {COSINE}", "98.8; others 98.4"),
-    "transfer-5w1s": Row(f"--algorithm transfer --iterations 10000 {COSINE}", "-"),
+    "transfer-5w1s": Row(f"--algorithm transfer --iterations 5000 {COSINE}", "-"),
     "transfer-cosine-5w1s": Row("--head cosine", "-", "transfer-5w1s"),
     "transfer-centroid-5w1s": Row("--head centroid", "-", "transfer-5w1s"),
     "maml-20w1s": Row(
-        f"--algorithm maml --ways 20 --tasks-per-step 8 --iterations 4000 {COSINE}", "95.8 ± 0.3; others 83-94.5"
+        f"--algorithm maml --ways 20 --tasks-per-step 8 --iterations 2500 {COSINE}", "95.8 ± 0.3; others 83-94.5"
     ),
     "mamlpp-20w1s": Row(
         "--algorithm maml++ --ways 20 --iterations 7000 --first-order-iterations 3500", "97.65; others 96.65 ± 0.06"
     ),
-    "anil-20w1s": Row(f"--algorithm anil --ways 20 --iterations 7000 {COSINE}", "96.2 ± 0.5"),
+    "anil-20w1s": Row(f"--algorithm anil --ways 20 --iterations 5000 {COSINE}", "96.2 ± 0.5"),
     "protonet-20w1s": Row("--ways 20", "96.0; others 94.9", "protonet-5w1s"),
 }
 

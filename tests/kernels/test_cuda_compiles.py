@@ -39,7 +39,7 @@ def _parts():
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")
 @pytest.mark.parametrize("names", list(_parts()), ids=lambda names: names[0])
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("architecture", [pytest.param("sm_80", marks=pytest.mark.slow), "sm_90"])
 def test_kernels_stay_within_their_budgets(architecture, names, pytestconfig):
     """What was compiled is kept in pytest's cache until the source changes."""
     key = hashlib.sha256(repr((architecture, names, sources.source())).encode()).hexdigest()[:16]
