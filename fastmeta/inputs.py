@@ -67,7 +67,8 @@ def parameters(net: Network, theta: Any, tasks: int | None = None, name: str = "
 
 def direction(net: Network, v: Any, tasks: int | None, dtype: Any) -> Array:
     """v, (P,) or (T, P), in theta's dtype."""
-    return _converted(parameters(net, v, tasks, "v"), dtype, "v")
+    values = parameters(net, v, tasks, "v")
+    return values if values.dtype == dtype else _converted(values, dtype, "v")
 
 
 def is_single(net: Network, x: Any) -> bool:

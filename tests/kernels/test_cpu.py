@@ -15,7 +15,7 @@ import pytest
 from fastmeta import networks
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
-from fastmeta_kernels.cpu import _jit
+from fastmeta_kernels.cpu import _jit, threads
 from fastmeta_kernels.cpu.batch import run
 from fastmeta_kernels.cpu.product import compile_product, product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES
@@ -183,6 +183,25 @@ def test_the_same_bits_for_one_and_two_threads():
         "print(hashlib.sha256(r.gradient.tobytes() + np.float64(r.inner_lr_gradient).tobytes()).hexdigest())"
     )
     assert python(program, FASTMETA_NUM_THREADS="1") == python(program, FASTMETA_NUM_THREADS="2")
+
+
+def test_a_thread_that_does_not_come_is_not_waited_for(monkeypatch):
+    """Instructions shared by two parts, both of them run by one thread, one after the other: to the same bits."""
+    table, theta, support, query = conv_batch(1, 8)
+    expected = cpu.meta_gradient(table, theta, support, query, inner(2, theta)).gradient
+    in_threads, counts = threads.in_threads, []
+
+    def in_one(used, entry, *arguments):
+        counts.append(used)
+        in_threads(1, entry, *arguments)
+
+    monkeypatch.setattr(threads, "in_threads", in_one)
+    monkeypatch.setattr(threads, "SHARED_WORK", 0)
+    for used in (1, 2):
+        monkeypatch.setattr(threads, "usable", lambda used=used: used)
+        found = cpu.meta_gradient(table, theta, support, query, inner(2, theta)).gradient
+        assert np.array_equal(found, expected)
+    assert counts == [2]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc, which Linux has")

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections.abc import Callable
+import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
 from fastmeta_kernels.cpu import job, prototype_layout, winograd_layout
-from fastmeta_kernels.cpu._jit import compile_linked
-from fastmeta_kernels.cpu.batch import run, run_alone, run_shared
 from fastmeta_kernels.cpu.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
-from fastmeta_kernels.cpu.plan import O
-from fastmeta_kernels.cpu.product import compile_product
+from fastmeta_kernels.cpu.plan import CACHE_LINE, O
 from fastmeta_kernels.cpu.program import program
 from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
-from fastmeta_kernels.cpu.schedule import Program
+from fastmeta_kernels.cpu.threads import compile_for, in_threads, launch, thread_count, usable
 from fastmeta_kernels.layer_table import Table
 
 __all__ = [
@@ -40,21 +33,8 @@ __all__ = [
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 MOST_STEPS = 1000  # of one program: `adapt` runs it again for more
-SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
 WINOGRAD = winograd_layout.CHOSEN
-_PROCESS = os.getpid()
-_lock = threading.Lock()
 _NO_STEPS = InnerLoop(0, np.zeros((1, 1)), (0, 0))
-
-
-def thread_count() -> int:
-    """Threads used: FASTMETA_NUM_THREADS, else what Numba was told or found."""
-    chosen = os.environ.get("FASTMETA_NUM_THREADS")
-    if not chosen:
-        return int(numba.get_num_threads())
-    if not (chosen.isascii() and chosen.isdigit()) or int(chosen) < 1:
-        raise ValueError(f'FASTMETA_NUM_THREADS="{chosen}" must be a whole number of at least 1.')
-    return min(int(chosen), int(numba.config.NUMBA_NUM_THREADS))
 
 
 def predict(table: Table, theta: Array, x: Array) -> Array:
@@ -136,7 +116,7 @@ def prototype_loss(
     plan = prototype_layout.layout(head, n, m, d, dtype)
     losses, logits = np.empty(tasks, dtype), np.empty((tasks, m, head.ways), dtype)
     d_support, d_query = np.empty_like(support), np.empty_like(query)
-    threads = _threads()
+    threads = usable()
     by_blocks = tasks < threads
     fields = plan.fields.copy()
     fields[[prototype_layout.TASKS, prototype_layout.BY_BLOCKS, prototype_layout.EXTERNAL]] = tasks, by_blocks, 1
@@ -146,11 +126,11 @@ def prototype_loss(
     workspaces = job.workspace(
         (head, n, m, d, dtype, used, by_blocks), 1 if by_blocks else used, plan.size, dtype, "prototypes"
     )
-    _compile(dtype, "phase")
+    compile_for(dtype, "phase")
     if used == 1:
         run_heads_alone(workspaces, fields.reshape(1, -1))
     else:
-        _in_threads(used, run_heads, workspaces, fields.reshape(1, -1))
+        in_threads(used, run_heads, workspaces, fields.reshape(1, -1))
     return PrototypeLoss(losses, logits, d_support, d_query)
 
 
@@ -188,75 +168,73 @@ def _run(
     )  # fmt: skip
     plan = program(request)
     chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
+    sums = chunks if kind == META else 0
     rates = _plain(inner.rates, dtype)
+    own = np.zeros((1, 0), dtype)
+    if inner.stepwise is not None:
+        values = _plain(inner.stepwise.values, dtype)
+        own = np.concatenate([values, np.zeros((1, values.shape[1]), dtype)])  # and a row of zeros
     width = query.x.shape[1] * int(plan.query.rows[0, O]) if kind == PREDICT else size
-    support_losses, query_losses = np.zeros((tasks, inner.steps), dtype), np.zeros((tasks, len(losses) or 1), dtype)
+    outputs, places = _outputs(
+        dtype,
+        (tasks, inner.steps),
+        (tasks, len(losses) or 1),
+        (sums, size),
+        (sums, *rates.shape),
+        (sums, len(own) - 1, own.shape[1]),
+    )
+    support_losses, query_losses, gradients, rates_gradients, own_gradients = outputs
     results = np.empty((0 if kind in (LOSS, META) else tasks, width), dtype)
-    gradients = np.zeros((chunks if kind == META else 0, size), dtype)
-    rates_gradients = np.zeros((chunks if kind == META else 0, *rates.shape), dtype)
-    own = np.zeros((0, 0), dtype) if inner.stepwise is None else _plain(inner.stepwise.values, dtype)
-    own_gradients = np.zeros((chunks if kind == META else 0, *own.shape), dtype)
-    own = np.concatenate([own, np.zeros((1, own.shape[1]), dtype)])  # and a row of zeros
-
-    by_task = [_plain(theta, dtype), _plain(theta if direction is None else direction, dtype)]
-    streams = [(array, array.ndim > 1, False) for array in by_task]
-    for data in (support, query):
-        labels = dtype if data.y.dtype.kind == "f" else np.dtype(np.int64)
-        arrays = (data.x, dtype), (data.y, labels), (data.y if data.weights is None else data.weights, dtype)
-        streams += [(_plain(array, kind_of), True, False) for array, kind_of in arrays]
-    streams += [(rates, False, False), (plan.query.edges, False, False)]
-    streams += [(support_losses, True, False), (query_losses, True, False), (results, True, False)]
-    head_fields, *held = _head(plan.head, head, query.y, dtype)
-    streams += [(gradients, False, True), (rates_gradients, False, True)]
-    streams += [(own, False, False), (own_gradients, False, True), (head_fields, False, False)]
+    theta = _plain(theta, dtype)
+    by_task = theta.ndim > 1
+    step, itemsize = theta.strides[0] * by_task, dtype.itemsize
+    first_rows = 1 if by_task else plan.first_rows  # the first row clears a sum, the others load theta
     fields = [tasks, chunks, plan.workspace, job.address(plan.code), len(plan.code)]
-    fields += [job.address(plan.schedule), len(plan.schedule)]
-    for array, a_task, a_chunk in streams:
-        fields += [job.address(array), array.strides[0] * a_task, array.strides[0] * a_chunk]
-    _launch(request, plan, np.array([fields], np.int64), dtype)
-    del held  # what the head points at lived until here
+    fields += [job.address(plan.schedule), len(plan.schedule), first_rows, plan.last_rows]
+    fields += [job.address(theta), step, 0]
+    if direction is None:
+        fields += fields[-3:]
+    else:
+        direction = _plain(direction, dtype)
+        fields += [job.address(direction), direction.strides[0] * (direction.ndim > 1), 0]
+    held: list[Array] = []  # what is pointed at must live until the launch is over
+    for data in (support, query)[query is support :]:
+        labels = dtype if data.y.dtype.kind == "f" else np.dtype(np.int64)
+        arrays = [_plain(data.x, dtype), _plain(data.y, labels)]
+        arrays += [] if data.weights is None else [_plain(data.weights, dtype)]
+        for array in arrays:
+            fields += [job.address(array), array.strides[0], 0]
+        fields += fields[-3:] if data.weights is None else []  # not read
+        held += arrays
+    fields += fields[-9:] if query is support else []
+    head_fields, *others = _head(plan.head, head, query.y, dtype)
+    fields += [job.address(rates), 0, 0, job.address(plan.query.edges), 0, 0]
+    fields += [places[0], inner.steps * itemsize, 0, places[1], query_losses.strides[0], 0]
+    fields += [job.address(results), width * itemsize, 0, places[2], 0, size * itemsize]
+    fields += [places[3], 0, rates.nbytes, job.address(own), 0, 0]
+    fields += [places[4], 0, (len(own) - 1) * own.strides[0], job.address(head_fields), 0, 0]
+    launch(request, plan, np.array([fields], np.int64), dtype)
+    del held, others
 
     if kind == META:
         share = dtype.type(1.0 / tasks)
         gradients, rates_gradients = gradients.sum(axis=0) * share, rates_gradients.sum(axis=0) * share
         own_gradients = own_gradients.sum(axis=0) * share
-    return _Results(query_losses.sum(axis=1), support_losses, results, gradients, rates_gradients, own_gradients)
+    losses_of_tasks = query_losses.sum(axis=1) if losses else query_losses[:, 0]
+    return _Results(losses_of_tasks, support_losses, results, gradients, rates_gradients, own_gradients)
 
 
-def _launch(request: Request, plan: Program, jobs: NDArray[np.int64], dtype: Any) -> None:
-    """Tasks over threads; threads share the instructions of a task where there are more of them than tasks."""
-    _compile(dtype)
-    threads, tasks = _threads(), int(jobs[0, job.TASKS])
-    shared = tasks < threads and plan.work >= SHARED_WORK
-    used = threads if shared else min(threads, int(jobs[0, job.CHUNKS]))
-    copies, panels = (1, used - 1) if shared else (used, 0)
-    workspaces = job.workspace((request, copies, panels), copies, plan.workspace + panels * plan.panel, dtype)
-    if used == 1:
-        run_alone(workspaces, jobs)
-    elif shared:
-        _in_threads(used, run_shared, workspaces, jobs, used)
-    else:
-        _in_threads(used, run, workspaces, jobs)
-
-
-def _compile(dtype: Any, *kernels: str) -> None:
-    lane = numba.from_dtype(dtype)
-    compile_product(lane)
-    compile_linked(lane, *kernels)
-
-
-def _threads() -> int:
-    return 1 if os.getpid() != _PROCESS else thread_count()  # OpenMP does not survive a fork
-
-
-def _in_threads(threads: int, entry: Callable[..., None], *arguments: Any) -> None:
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
-    try:
-        with _one_at_a_time():
-            entry(*arguments)
-    finally:
-        numba.set_num_threads(before)
+def _outputs(dtype: Any, *shapes: tuple[int, ...]) -> tuple[list[Array], list[int]]:
+    """Zeros of these shapes and where they lie: parts of one array, each a whole number of cache lines."""
+    line, starts = CACHE_LINE // dtype.itemsize, [0]
+    for shape in shapes:
+        starts.append(starts[-1] + -(-math.prod(shape) // line) * line)
+    whole = np.zeros(starts[-1], dtype)
+    base = job.address(whole)
+    arrays = [
+        whole[start : start + math.prod(shape)].reshape(shape) for start, shape in zip(starts, shapes, strict=False)
+    ]
+    return arrays, [base + start * dtype.itemsize for start in starts]
 
 
 def _head(
@@ -269,15 +247,6 @@ def _head(
     fields, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
     fields[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [job.address(array) for array in held]
     return fields, *held
-
-
-def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
-    """Numba's workqueue layer, its last resort, aborts when two Python threads meet in it."""
-    try:
-        safe = numba.threading_layer() != "workqueue"
-    except ValueError:  # not chosen before the first parallel call
-        safe = False
-    return contextlib.nullcontext() if safe else _lock
 
 
 def _plain(array: Array, dtype: Any) -> Array:

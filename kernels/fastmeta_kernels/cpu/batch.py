@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import numba
 
-from fastmeta_kernels.cpu._jit import entry, linked
+from fastmeta_kernels.cpu._jit import entry, kernel, linked
+from fastmeta_kernels.cpu.atomic import fetch_add, give_way, pause, read, replace
 from fastmeta_kernels.cpu.execute import instruct
 from fastmeta_kernels.cpu.instruction import BEGIN, END, SERIAL, SPLIT
-from fastmeta_kernels.cpu.job import CHUNKS, TASKS, WORKSPACE_SIZE, code_of, schedule_of
+from fastmeta_kernels.cpu.job import CHUNKS, TASKS, WORKSPACE_SIZE, code_of, rows_of, schedule_of
+
+BOARD_LINE = 64  # bytes: each word of a board has a cache line for itself
+PATIENCE = 500  # looks, 5 to 25 us, until a thread does another's part too
+LOOKS = 2000  # until it lets other programs have the core for once
 
 
 @linked
@@ -20,6 +25,47 @@ def run_chunk(ws, jobs, chunk, unused, parts):
     tasks, chunks = jobs[0, TASKS], jobs[0, CHUNKS]
     for t in range(chunk * tasks // chunks, (chunk + 1) * tasks // chunks):
         instruct(ws, jobs, -1, -1, t, 0, parts)
+
+
+@kernel
+def _take(ws, jobs, r, l, t, part, parts, serial, board, turn):
+    """Carry out a part of an instruction, the `turn`-th of the job, if nobody has taken it; whether it was free."""
+    if not replace(board + BOARD_LINE * (1 + part), turn, turn + 1):
+        return False
+    if not serial:
+        instruct(ws, jobs, r, l, t, part, parts)
+    elif part == 0:
+        instruct(ws, jobs, r, l, t, 0, 1)
+    fetch_add(board, 1)
+    return True
+
+
+@linked
+def run_part(ws, jobs, part, parts, board):
+    """One thread's part of each instruction, and another's whose thread does not come: it may not run at all.
+
+    The board counts parts that are done, then for each part the turns that were taken.
+    """
+    schedule, code = schedule_of(jobs[0]), code_of(jobs[0])
+    turn, patience = 0, PATIENCE
+    for t in range(jobs[0, TASKS]):
+        first, last = rows_of(jobs[0], t)
+        for r in range(first, last):
+            for l in range(schedule[r, BEGIN], schedule[r, END]):
+                serial = code[l, SPLIT] == SERIAL
+                _take(ws, jobs, r, l, t, part, parts, serial, board, turn)
+                looks, waited = 0, patience
+                patience = PATIENCE
+                while read(board) < (turn + 1) * parts:
+                    looks += 1
+                    if looks == waited:
+                        for other in range(parts):
+                            if _take(ws, jobs, r, l, t, other, parts, serial, board, turn):
+                                patience = 1  # nor will it come next time
+                    if looks % LOOKS == 0:
+                        give_way()
+                    pause()
+                turn += 1
 
 
 @entry(parallel=True)
@@ -31,17 +77,10 @@ def run(workspaces, jobs):
 
 
 @entry(parallel=True)
-def run_shared(workspaces, jobs, parts):
+def run_shared(workspaces, jobs, board, parts):
     """Run the job with `parts` threads at each instruction, to the same bits, each with a panel of its own."""
-    schedule, code = schedule_of(jobs[0]), code_of(jobs[0])
-    for t in range(jobs[0, TASKS]):
-        for r in range(schedule.shape[0]):
-            for l in range(schedule[r, BEGIN], schedule[r, END]):
-                if code[l, SPLIT] == SERIAL:
-                    instruct(workspaces, jobs, r, l, t, 0, 1)
-                else:
-                    for part in numba.prange(parts):
-                        instruct(workspaces, jobs, r, l, t, part, parts)
+    for part in numba.prange(parts):
+        run_part(workspaces, jobs, part, parts, board)
 
 
 @entry(parallel=False)

@@ -29,7 +29,7 @@ from fastmeta_kernels.cpu.instruction import (
     place,
     share,
 )
-from fastmeta_kernels.cpu.job import code_of, schedule_of
+from fastmeta_kernels.cpu.job import code_of, rows_of, schedule_of
 from fastmeta_kernels.cpu.plan import CP, OCP, X_N, Y_N, N
 from fastmeta_kernels.cpu.products import run_product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, transpose
@@ -183,10 +183,10 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
 
 @linked
 def instruct(ws, jobs, r, l, t, part, parts):
-    """One part of instruction l at step r of the schedule, for task t; r = l = -1: the whole schedule."""
+    """One part of instruction l at step r of the schedule, for task t; r = l = -1: its schedule."""
     job = jobs[0]
     code, schedule = code_of(job), schedule_of(job)
-    steps = (0, schedule.shape[0]) if r < 0 else (r, r + 1)
+    steps = rows_of(job, t) if r < 0 else (r, r + 1)
     for step in range(steps[0], steps[1]):
         lines = (schedule[step, BEGIN], schedule[step, END]) if l < 0 else (l, l + 1)
         for line in range(lines[0], lines[1]):

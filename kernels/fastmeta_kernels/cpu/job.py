@@ -17,8 +17,8 @@ from fastmeta_kernels.cpu import instruction
 from fastmeta_kernels.cpu._jit import kernel
 from fastmeta_kernels.cpu.plan import CACHE_LINE
 
-TASKS, CHUNKS, WORKSPACE_SIZE, A_CODE, CODE_ROWS, A_SCHEDULE, SCHEDULE_ROWS = range(7)
-STREAMS = 7  # behind it, of each stream: address, bytes from task to task, bytes from chunk to chunk
+TASKS, CHUNKS, WORKSPACE_SIZE, A_CODE, CODE_ROWS, A_SCHEDULE, SCHEDULE_ROWS, FIRST_ROWS, LAST_ROWS = range(9)
+STREAMS = 9  # behind it, of each stream: address, bytes from task to task, bytes from chunk to chunk
 
 # Arrays outside the workspace.
 (
@@ -48,9 +48,24 @@ def array_at(like, address, offset, size):
 
 
 @kernel
+def chunk_of(job, t):
+    """The chunk that has task t."""
+    return ((t + 1) * job[CHUNKS] - 1) // job[TASKS]
+
+
+@kernel
+def rows_of(job, t):
+    """First and last of the schedule's rows for task t: what a chunk needs once is for its first and last task."""
+    own = chunk_of(job, t)
+    first = 0 if t == 0 or chunk_of(job, t - 1) != own else job[FIRST_ROWS]
+    last = 0 if t == job[TASKS] - 1 or chunk_of(job, t + 1) != own else job[LAST_ROWS]
+    return first, job[SCHEDULE_ROWS] - last
+
+
+@kernel
 def stream(like, job, which, t, size):
     """The first `size` scalars, of the dtype of `like`, that a stream has for task t."""
-    chunk = ((t + 1) * job[CHUNKS] - 1) // job[TASKS]
+    chunk = chunk_of(job, t)
     at = STREAMS + 3 * which
     return carray(_address(like, job[at] + t * job[at + 1] + chunk * job[at + 2]), size)
 

@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastmeta_kernels.cpu import instruction as op
+from fastmeta_kernels.cpu import job
 from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, STEP, place
+from fastmeta_kernels.cpu.instruction import ARGUMENTS, SERIAL, STEP, Code, at, place
 from fastmeta_kernels.cpu.job import stream
-from fastmeta_kernels.cpu.plan import N
+from fastmeta_kernels.cpu.plan import OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, N, O, Plan
+from fastmeta_kernels.cpu.request import Request
 
 SQUARED_ERROR, CROSS_ENTROPY, LINEAR, PROTOTYPES = range(4)  # the last one: see `prototypes`
+
+
+def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool) -> None:
+    """The loss of the support or query set, or the tangents of its outputs' deltas."""
+    row, register, which = of.rows[0], op.R if tangent else op.S, op.LOSS_TANGENT if tangent else op.LOSS
+    streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
+    weighted = request.support_weighted if support else request.query_weighted
+    out = job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
+    places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
+    by_step = of.samples if request.losses and not support else 0
+    code.add(which, SERIAL, *streams, *places, out, request.loss, int(row[O]), weighted, by_step, row=row)
 
 
 @kernel

@@ -43,10 +43,18 @@ def clear(code: Code, plan: Plan, target: int) -> None:
     descend(code, plan, 1, (0, 0), -1, 0, target, -1)
 
 
+def add(code: Code, plan: Plan, target: int, source: int) -> None:
+    """Emit target += sign * source."""
+    descend(code, plan, 0, (0, plan.packed), target, source, target, -1)
+
+
 def descend(
     code: Code, plan: Plan, rates: int, adapted: tuple[int, int], base: int, source: int, target: int, packed_rates: int
 ) -> None:
-    """Emit target = base + sign * m * alpha * source; base -1 stands for zeros. packed_rates: where they lie, or -1."""
+    """Emit target = base + sign * m * alpha * source; base -1 stands for zeros.
+
+    rates: how many alphas, 0 for 1; packed_rates: where one for each parameter lies, or -1.
+    """
     code.add(DESCEND, OWN, base, source, target, *adapted, plan.packed, rates, packed_rates, len(plan.edges))
 
 
@@ -119,10 +127,10 @@ def run_descend(ws, job, code, l, schedule, r, t, part, parts):
     edges = stream(job, job, EDGES, t, arrays)
     row = schedule[r, RATE_ROW] * count
     rates = stream(ws, job, RATES, t, row + count)
-    for p in range(count):
-        low, high = (0, size) if count == 1 else (edges[p], edges[p + 1])
+    for p in range(max(count, 1)):
+        low, high = (0, size) if count <= 1 else (edges[p], edges[p + 1])
         low, high = max(low, max(first, adapted_from)), min(high, min(last, adapted_to))
-        factor = splat(sign * rates[row + p])
+        factor = splat(sign * rates[row + p] if count > 0 else sign)
         if has_base:
             for i in range(low, high, width):
                 store(ws, target + i, load(ws, base + i) + factor * load(ws, source + i))

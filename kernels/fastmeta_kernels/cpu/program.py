@@ -24,14 +24,13 @@ from fastmeta_kernels.cpu.plan import (
     OUTPUT_DELTAS,
     OUTPUTS,
     PANEL,
-    PROBABILITIES,
     WEIGHT,
     O,
     Plan,
     X,
     head_of,
     plan,
-)
+)  # fmt: skip
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
 from fastmeta_kernels.cpu.schedule import Program, Schedule
 
@@ -56,6 +55,7 @@ class _Writer(Schedule):
         places = {b.start: b.packed_start for b in self.query.blocks}
         start, stop = request.adapted
         self.prototypes: NDArray[np.int64] | None = None
+        self.first_rows = self.last_rows = 0
         self.adapted = places.get(start, self.query.packed), places.get(stop, self.query.packed)
         self.per_parameter = request.rates[1] > len(self.query.blocks) or request.rates[1] == self.parameters > 1
         row = self.query.rows[-1]
@@ -75,15 +75,18 @@ class _Writer(Schedule):
     def write(self) -> Program:
         """Code and schedule of the request's kind."""
         kind, query = self.request.kind, self.query
-        self.theta = self.room(query.packed * (self._kept + 1))
-        self.segment("theta", lambda: parameters.clear(self.code, query, at(op.P)), lambda: parameters.move(
-            self.code, query, job.THETA, at(op.P), parameters.LOAD))  # fmt: skip
+        self.theta, total = self.room(query.packed * (self._kept + 1)), self.room(query.packed)
+        self.segment("zeros", lambda: parameters.clear(self.code, query, at(op.P)))
+        self.segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
+        self.run("zeros", P=total)
+        self.run("zeros", P=self.theta)
         self.run("theta", P=self.theta)
+        self.first_rows = len(self.rows)
         self.segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
         self.run("own", P=self.theta)
         if kind in (ADAPT, META):
             self._inner_loop()
-        phi = self.theta + self.request.steps * self.phi_step if kind in (ADAPT, META) else self.theta
+        phi = self._phi(self.request.steps)
         if kind == ADAPT:
             self._store(phi)
             return self._done()
@@ -115,8 +118,11 @@ class _Writer(Schedule):
             self.segment("added", passes.backward, lambda: passes.weight_gradient(add=True))
             self._take_own(v, self.request.steps)
             self._sweep(v, s)
-            self.segment("sum", lambda: parameters.move(self.code, query, job.GRADIENTS, at(G), parameters.ADD))
-            self.run("sum", G=v)
+            self.segment("sum", lambda: parameters.add(self.code, query, at(op.P), at(G)))
+            self.run("sum", P=total, G=v)
+            self.last_rows = -len(self.rows)
+            self._store(total, job.GRADIENTS)
+            self.last_rows += len(self.rows)
         elif kind in (GRADIENT, HVP):
             self._store(v)
         return self._done()
@@ -127,8 +133,13 @@ class _Writer(Schedule):
 
     @property
     def _kept(self) -> int:
-        """Parameter vectors kept beside the first."""
-        return self.request.steps if self._exact or (self.request.kind == META and self.request.losses) else 0
+        """Parameter vectors kept beside theta, which serves all tasks of a chunk where there is one."""
+        if self._exact or (self.request.kind == META and self.request.losses):
+            return self.request.steps
+        return min(self.request.steps, 1) if self.request.kind == META else 0
+
+    def _phi(self, k: int) -> int:
+        return self.theta + min(k, self._kept) * self.query.packed
 
     def _inner_loop(self) -> None:
         """phi_{k+1} = phi_k - m alpha_k grad L(phi_k)."""
@@ -136,7 +147,6 @@ class _Writer(Schedule):
         stashed = request.steps * support.set_size * request.itemsize <= STASH_LIMIT
         self.stash = self.head_only or request.memory == "stash" or (request.memory == "auto" and stashed)
         keep_g = request.kind == META and (request.order == 1 or self.stash)
-        self.phi_step = self.query.packed if self._kept else 0
         self.g_step, self.g = (
             (self.query.packed if keep_g else 0),
             self.room(self.query.packed * (max(request.steps, 1) if keep_g else 1)),
@@ -165,8 +175,8 @@ class _Writer(Schedule):
                 self.run("support", S=self._set(k))
             self.run("gradient", **self._at_step(k))
             self.run("rates", **self._at_step(k))
-            self.run("descend", SIGN=-1, NEXT=self.theta + (k + 1) * self.phi_step, **self._at_step(k))
-            self.run("own", P=self.theta + (k + 1) * self.phi_step, RATE_ROW=k + 1)
+            self.run("descend", SIGN=-1, NEXT=self._phi(k + 1), **self._at_step(k))
+            self.run("own", P=self._phi(k + 1), RATE_ROW=k + 1)
 
     def _body(self) -> None:
         """Only the head adapts: the body's features are computed once, each step's set is the head's."""
@@ -239,19 +249,10 @@ class _Writer(Schedule):
         passes.weight_gradient_tangent(add)
 
     def _loss(self, of: Plan, support: bool, tangent: bool = False) -> None:
-        """The loss of a set, or the tangents of its outputs' deltas."""
-        row, request = of.rows[0], self.request
-        streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
-        weighted = request.support_weighted if support else request.query_weighted
-        register, out = op.R if tangent else op.S, job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
-        if request.loss == losses.PROTOTYPES:
+        if self.request.loss == losses.PROTOTYPES:
             prototypes.emit(self.code)
-            return
-        places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
-        by_step = of.samples if request.losses and not support else 0
-        choices = request.loss, int(row[O]), weighted, by_step
-        which = op.LOSS_TANGENT if tangent else op.LOSS
-        self.code.add(which, SERIAL, *streams, *places, out, *choices, row=row)
+        else:
+            losses.emit(self.code, self.request, of, support, tangent)
 
     def _prototypes(self, s: int) -> NDArray[np.int64] | None:
         """The head's fields over the outputs of set s."""
@@ -261,10 +262,8 @@ class _Writer(Schedule):
         outputs, deltas, o = (int(k) for k in self.query.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
         dtype = np.dtype(f"f{self.request.itemsize}")
         layout = prototype_layout.layout(head, n, self.request.query - n, o, dtype, self.size)
-        self.size, fields = self.up(layout.size), layout.fields.copy()
-        fields[[prototype_layout.SUPPORT, prototype_layout.QUERY]] = s + outputs, s + outputs + n * o
-        fields[[prototype_layout.D_SUPPORT, prototype_layout.D_QUERY]] = s + deltas, s + deltas + n * o
-        return fields
+        self.size = self.up(layout.size)
+        return prototype_layout.place_over(layout.fields, s + outputs, s + deltas)
 
     def _input(self, of: Plan, stream: int) -> None:
         row = of.rows[0]
@@ -281,15 +280,15 @@ class _Writer(Schedule):
         rates = self.request.rates[1]
         parameters.descend(self.code, self.query, rates, self.adapted, base, source, target, packed_rates)
 
-    def _store(self, vector: int) -> None:
-        self.segment("store", lambda: parameters.move(self.code, self.query, job.RESULTS, at(G), parameters.STORE))
+    def _store(self, vector: int, to: int = job.RESULTS) -> None:
+        self.segment("store", lambda: parameters.move(self.code, self.query, to, at(G), parameters.STORE))
         self.run("store", G=vector)
 
     def _set(self, k: int) -> int:
         return self.sets + k * self.set_step
 
     def _at_step(self, k: int) -> dict[str, int]:
-        p, g = self.theta + k * self.phi_step, self.g + k * self.g_step
+        p, g = self._phi(k), self.g + k * self.g_step
         row = k if self.request.rates[0] > 1 else 0
         return {"P": p, "S": self._set(k), "G": g, "X": self.features, "STEP": k, "RATE_ROW": row}
 
@@ -297,4 +296,5 @@ class _Writer(Schedule):
         schedule = np.array(self.rows, np.int64)
         work = self.query.packed * self.request.query
         panel = max(int(of.rows[0, PANEL]) for of in (self.support, self.query))
-        return Program(self.code.array(), schedule, self.size + panel, panel, self.query, work, self.prototypes)
+        rows = self.first_rows, self.last_rows
+        return Program(self.code.array(), schedule, *rows, self.size + panel, panel, self.query, work, self.prototypes)

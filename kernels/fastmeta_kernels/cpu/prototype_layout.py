@@ -52,3 +52,10 @@ def layout(head: PrototypeHead, support: int, query: int, width: int, dtype: Any
         size += -(-count // line) * line
     fields[SIZE] = size
     return Layout(fields, size, np.array([head.scale], dtype))
+
+
+def place_over(fields: NDArray[np.int64], outputs: int, deltas: int) -> NDArray[np.int64]:
+    """A head over the outputs of a network, support before query, in a workspace; deltas: where gradients go."""
+    fields, support = fields.copy(), fields[N] * fields[D]
+    fields[[SUPPORT, QUERY, D_SUPPORT, D_QUERY]] = outputs, outputs + support, deltas, deltas + support
+    return fields

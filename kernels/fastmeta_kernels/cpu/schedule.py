@@ -18,6 +18,8 @@ class Program(NamedTuple):
 
     code: NDArray[np.int64]
     schedule: NDArray[np.int64]
+    first_rows: int  # rows at the schedule's start for a chunk's first task only
+    last_rows: int  # and at its end for the last only
     workspace: int  # scalars, with a panel at its end
     panel: int  # scalars of which each of the threads that share an instruction has its own
     query: Plan

@@ -1,0 +1,83 @@
+"""How many threads, and who of them does what: tasks are dealt to threads, or threads share each instruction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta_kernels.cpu import job
+from fastmeta_kernels.cpu._jit import compile_linked
+from fastmeta_kernels.cpu.batch import BOARD_LINE, run, run_alone, run_shared
+from fastmeta_kernels.cpu.product import compile_product
+from fastmeta_kernels.cpu.request import Request
+from fastmeta_kernels.cpu.schedule import Program
+
+SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
+_PROCESS = os.getpid()
+_lock = threading.Lock()
+
+
+def thread_count() -> int:
+    """Threads used: FASTMETA_NUM_THREADS, else what Numba was told or found."""
+    chosen = os.environ.get("FASTMETA_NUM_THREADS")
+    if not chosen:
+        return int(numba.get_num_threads())
+    if not (chosen.isascii() and chosen.isdigit()) or int(chosen) < 1:
+        raise ValueError(f'FASTMETA_NUM_THREADS="{chosen}" must be a whole number of at least 1.')
+    return min(int(chosen), int(numba.config.NUMBA_NUM_THREADS))
+
+
+def launch(request: Request, plan: Program, jobs: NDArray[np.int64], dtype: Any) -> None:
+    """Tasks over threads; threads share the instructions of a task where there are more of them than tasks."""
+    compile_for(dtype)
+    threads, tasks = usable(), int(jobs[0, job.TASKS])
+    shared = tasks < threads and plan.work >= SHARED_WORK
+    used = threads if shared else min(threads, int(jobs[0, job.CHUNKS]))
+    copies, panels = (1, used - 1) if shared else (used, 0)
+    workspaces = job.workspace((request, copies, panels), copies, plan.workspace + panels * plan.panel, dtype)
+    if used == 1:
+        run_alone(workspaces, jobs)
+    elif shared:
+        board = np.zeros((used + 1, BOARD_LINE // 8), np.int64)
+        in_threads(used, run_shared, workspaces, jobs, job.address(board), used)
+    else:
+        in_threads(used, run, workspaces, jobs)
+
+
+def compile_for(dtype: Any, *kernels: str) -> None:
+    """Compile, or load, the linked kernels of these names, or every one."""
+    lane = numba.from_dtype(dtype)
+    compile_product(lane)
+    compile_linked(lane, *kernels)
+
+
+def usable() -> int:
+    """Threads that this process can start."""
+    return 1 if os.getpid() != _PROCESS else thread_count()  # OpenMP does not survive a fork
+
+
+def in_threads(threads: int, entry: Callable[..., None], *arguments: Any) -> None:
+    """Call an entry point with that many threads."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        with _one_at_a_time():
+            entry(*arguments)
+    finally:
+        numba.set_num_threads(before)
+
+
+def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
+    """Numba's workqueue layer, its last resort, aborts when two Python threads meet in it."""
+    try:
+        safe = numba.threading_layer() != "workqueue"
+    except ValueError:  # not chosen before the first parallel call
+        safe = False
+    return contextlib.nullcontext() if safe else _lock
