@@ -6,21 +6,26 @@ import inspect
 import numpy as np
 import pytest
 
-from fastmeta import inputs
-from fastmeta.gradient_check import kink_pattern
 from fastmeta_kernels import reference
-from fastmeta_kernels.contract import Backend, InnerLoop, StepParameters, TaskSet
-from fastmeta_kernels.layer_table import places
+from fastmeta_kernels.contract import Backend, TaskSet
 from tests.cases import CASES
 from tests.gradcheck import relative
+from tests.kernels.agreement import (
+    BY_NAME,
+    assert_rates_agree,
+    assert_steps_agree,
+    every_result,
+    inner_loop,
+    named,
+    sets,
+    smooth_seed,
+)
 
 MODULES = {"numpy": "reference", "cpu": "cpu"}
-BY_NAME = {case.name: case for case in CASES}
 FUNCTIONS = tuple(name for name in vars(Backend) if not name.startswith("_"))
 SOME = [
     BY_NAME[name] for name in ("mlp_odd_tanh", "mlp_odd_softplus", "norm_bias_tanh", "conv4_stride", "relu_after_pool")
 ]
-STEPS = 2
 
 
 @pytest.fixture(params=MODULES)
@@ -33,27 +38,6 @@ def cpu():
     return importlib.import_module("fastmeta_kernels.cpu")
 
 
-def _named(case):
-    return case.name
-
-
-def _sets(case, dtype="float64", seed=0, weighted=False):
-    theta, batch = case.make(dtype, seed, weighted)
-    return theta, *inputs.batch_sets(case.network, batch, theta.dtype)
-
-
-def _inner(net, dtype, kind="scalar", adapt="all", steps=STEPS):
-    rng = np.random.default_rng(7)
-    sizes = {
-        "scalar": (1, 1),
-        "arrays": (1, len(net.parameter_shapes)),
-        "parameters": (1, net.parameter_count),
-    }
-    sizes |= {"steps": (steps, 1), "steps_arrays": (steps, len(net.parameter_shapes))}
-    rates = rng.uniform(0.02, 0.1, sizes[kind]).astype("float32").astype(dtype)
-    return InnerLoop(steps, rates, net.head if adapt == "head" else (0, net.parameter_count))
-
-
 def _has_head(net):
     try:
         return bool(net.head)
@@ -61,108 +45,42 @@ def _has_head(net):
         return False
 
 
-def _smooth_seed(case, weighted=False):
-    """A seed with no kink within float32 rounding along the inner loop: one smooth piece for both dtypes."""
-    net = case.network
-    for seed in range(20):
-        theta, support, query = _sets(case, seed=seed, weighted=weighted)
-        inner = _inner(net, "float64")
-        phis = [np.tile(theta, (case.tasks, 1))]
-        for _ in range(STEPS):
-            phis.append(reference.adapt(net.table, phis[-1], support, inner._replace(steps=1))[0])
-        shifts = np.random.default_rng(0).standard_normal((4, theta.size))
-        visited = [(phi, support.x) for phi in phis[:-1]] + [(phis[0], query.x), (phis[-1], query.x)]
-        if case.smooth or all(
-            kink_pattern(net.table, phi, x) == kink_pattern(net.table, phi + 3e-6 * shift, x)
-            for phi, x in visited
-            for shift in shifts
-        ):
-            return seed
-    raise AssertionError(f"{case.name} meets a kink at every seed")
-
-
-def _values(backend, case, dtype, seed, weighted):
-    """Every function's result; those of one function are compared together."""
-    net = case.network
-    theta, support, query = _sets(case, dtype, seed, weighted)
-    each = np.tile(theta, (case.tasks, 1))  # one theta a task
-    each += 0.25 * np.random.default_rng(1).standard_normal(each.shape).astype("float32") if case.smooth else 0
-    v = np.random.default_rng(2).standard_normal(theta.shape).astype("float32").astype(dtype)
-    inner = _inner(net, dtype)
-    values = {
-        "predict": [backend.predict(net.table, t, query.x) for t in (theta, each)],
-        "loss": [backend.loss(net.table, t, query) for t in (theta, each)],
-        "gradient": [backend.gradient(net.table, t, query) for t in (theta, each)],
-        "hvp": [backend.hvp(net.table, theta, v, query), backend.hvp(net.table, each, each, support)],
-        "adapt": backend.adapt(net.table, theta, support, inner),
-    }
-    for order in (1, 2):
-        values[f"meta_gradient_{order}"] = backend.meta_gradient(net.table, theta, support, query, inner, order)
-    return values
-
-
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_cpu_equals_the_reference_in_float64(cpu, case, weighted):
-    expected = _values(reference, case, "float64", 0, weighted)
-    for name, value in _values(cpu, case, "float64", 0, weighted).items():
+    expected = every_result(reference, case, "float64", 0, weighted)
+    for name, value in every_result(cpu, case, "float64", 0, weighted).items():
         assert relative(value, expected[name]) <= 1e-12, name
 
 
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_float32_equals_the_float64_reference_where_no_kink_flips(backend, case):
-    seed = _smooth_seed(case)
-    expected = _values(reference, case, "float64", seed, False)
-    for name, value in _values(backend, case, "float32", seed, False).items():
+    seed = smooth_seed(case)
+    expected = every_result(reference, case, "float64", seed, False)
+    for name, value in every_result(backend, case, "float32", seed, False).items():
         assert relative(value, expected[name]) <= 1e-5, name
 
 
 @pytest.mark.parametrize("adapt", ["all", "head"])
 @pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
-@pytest.mark.parametrize("case", SOME, ids=_named)
+@pytest.mark.parametrize("case", SOME, ids=named)
 def test_rates_of_every_shape(cpu, case, kind, adapt):
-    net = case.network
-    theta, support, query = _sets(case)
     for steps in (1, 3):
-        inner = _inner(net, "float64", kind, adapt, steps)
-        adapted = cpu.adapt(net.table, theta, support, inner)
-        assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
-        for order in (1, 2):
-            ours, expected = (b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cpu, reference))
-            assert ours.rates_gradient.shape == inner.rates.shape
-            assert relative(ours, expected) <= 1e-12
-            assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+        assert_rates_agree(cpu, case, kind, adapt, steps)
 
 
 @pytest.mark.parametrize("adapt", ["all", "head"])
 @pytest.mark.parametrize("blocks", [0, 1, 2])
-@pytest.mark.parametrize("case", [*SOME[:3], SOME[4], BY_NAME["affine_first"]], ids=_named)
+@pytest.mark.parametrize("case", [*SOME[:3], SOME[4], BY_NAME["affine_first"]], ids=named)
 def test_losses_and_parameters_of_each_step(cpu, case, blocks, adapt):
-    """All that differs from step to step, with none, one and every other array each step's own."""
-    net, rng = case.network, np.random.default_rng(0)
-    theta, support, query = _sets(case, weighted=True)
-    chosen = ((), (1,), tuple(range(0, len(net.parameter_shapes), 2)))[blocks]
-    for steps in (0, 1, 3):
-        own = None
-        if chosen:
-            values = theta[places(net.table, chosen)]
-            own = StepParameters(chosen, values + 0.3 * rng.standard_normal((steps + 1, values.size)))
-        inner = _inner(net, "float64", "arrays", adapt, steps)._replace(stepwise=own)
-        adapted = cpu.adapt(net.table, theta, support, inner)
-        assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
-        for weights in (None, rng.uniform(size=steps + 1), np.eye(steps + 1)[0]):
-            for order, memory in ((1, "auto"), (2, "stash"), (2, "recompute")):
-                arguments = net.table, theta, support, query, inner, order, memory, weights
-                ours, expected = (b.meta_gradient(*arguments) for b in (cpu, reference))
-                assert ours.stepwise_gradient.shape == expected.stepwise_gradient.shape
-                assert relative(ours, expected) <= 1e-12
+    assert_steps_agree(cpu, case, blocks, adapt)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if _has_head(c.network)], ids=_named)
+@pytest.mark.parametrize("case", [c for c in CASES if _has_head(c.network)], ids=named)
 def test_the_head_alone_moves(backend, case):
     net = case.network
-    theta, support, query = _sets(case)
-    inner = _inner(net, "float64", adapt="head")
+    theta, support, query = sets(case)
+    inner = inner_loop(net, "float64", adapt="head")
     phi, _ = backend.adapt(net.table, theta, support, inner)
     assert np.array_equal(phi[:, : net.head[0]], np.tile(theta[: net.head[0]], (case.tasks, 1)))
     moved = np.abs(phi[:, net.head[0] :] - theta[net.head[0] :]).max()
@@ -172,10 +90,10 @@ def test_the_head_alone_moves(backend, case):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", SOME, ids=_named)
+@pytest.mark.parametrize("case", SOME, ids=named)
 def test_memory_modes_give_the_same_bits(backend, case, dtype):
-    theta, support, query = _sets(case, dtype)
-    inner = _inner(case.network, dtype, "arrays", steps=3)
+    theta, support, query = sets(case, dtype)
+    inner = inner_loop(case.network, dtype, "arrays", steps=3)
     results = [
         backend.meta_gradient(case.network.table, theta, support, query, inner, 2, memory)
         for memory in ("stash", "recompute", "auto")
@@ -184,11 +102,11 @@ def test_memory_modes_give_the_same_bits(backend, case, dtype):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("case", SOME, ids=_named)
+@pytest.mark.parametrize("case", SOME, ids=named)
 def test_no_inner_step_is_the_query_gradient(backend, case):
     net = case.network
-    theta, support, query = _sets(case)
-    inner = _inner(net, "float64", steps=0)
+    theta, support, query = sets(case)
+    inner = inner_loop(net, "float64", steps=0)
     phi, losses = backend.adapt(net.table, theta, support, inner)
     assert np.array_equal(phi, np.tile(theta, (case.tasks, 1)))
     assert losses.shape == (case.tasks, 0)
@@ -201,11 +119,11 @@ def test_no_inner_step_is_the_query_gradient(backend, case):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_inputs_are_unmodified_results_fresh_and_dtypes_kept(backend, case, dtype):
     net = case.network
-    theta, support, query = _sets(case, dtype, weighted=True)
-    inner = _inner(net, dtype, steps=1)
+    theta, support, query = sets(case, dtype, weighted=True)
+    inner = inner_loop(net, dtype, steps=1)
     given = [theta, *support, *query, inner.rates, net.table]
     before = [a.copy() for a in given]
     run = backend.predict(net.table, theta, query.x), backend.loss(net.table, theta, query)
@@ -221,11 +139,11 @@ def _tasks(data, index):
     return TaskSet(*[None if a is None else np.ascontiguousarray(a[index]) for a in data])
 
 
-@pytest.mark.parametrize("case", SOME, ids=_named)
+@pytest.mark.parametrize("case", SOME, ids=named)
 def test_a_batch_is_the_mean_of_its_tasks_in_any_order(backend, case):
     net = case.network
-    theta, support, query = _sets(case, weighted=True)
-    inner = _inner(net, "float64", "arrays")
+    theta, support, query = sets(case, weighted=True)
+    inner = inner_loop(net, "float64", "arrays")
     together = backend.meta_gradient(net.table, theta, support, query, inner)
     singles = [
         backend.meta_gradient(net.table, theta, _tasks(support, [t]), _tasks(query, [t]), inner)
@@ -240,10 +158,10 @@ def test_a_batch_is_the_mean_of_its_tasks_in_any_order(backend, case):
     assert relative(shuffled.query_losses, together.query_losses[order]) <= 1e-14
 
 
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_the_hessian_is_linear_and_symmetric(backend, case):
     net = case.network
-    theta, support, _ = _sets(case, weighted=True)
+    theta, support, _ = sets(case, weighted=True)
     u, v = np.random.default_rng(3).standard_normal((2, theta.size))
     hu, hv, both = (backend.hvp(net.table, theta, w, support) for w in (u, v, 2 * u - 3 * v))
     scale = np.linalg.norm(hu) * np.linalg.norm(v)

@@ -20,75 +20,56 @@ from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.layer_table import places
 from tests.cases import CASES, Case
 from tests.gradcheck import relative
-from tests.kernels.test_backends import BY_NAME, _inner, _named, _sets, _smooth_seed, _values
+from tests.kernels.agreement import (
+    BY_NAME,
+    assert_rates_agree,
+    assert_steps_agree,
+    every_result,
+    inner_loop,
+    named,
+    sets,
+    smooth_seed,
+)
 
 SOME = [BY_NAME[name] for name in ("mlp_odd_tanh", "norm_bias_tanh", "conv4_stride")]
 SMALL = SOME[:2]
 
 
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_equals_the_reference_in_float64(cuda, case, request):
     weighted = len(case.name) % 2 == 0
-    expected = _values(reference, case, "float64", 0, weighted)
-    for name, value in _values(cuda, case, "float64", 0, weighted).items():
+    expected = every_result(reference, case, "float64", 0, weighted)
+    for name, value in every_result(cuda, case, "float64", 0, weighted).items():
         assert relative(value, expected[name]) <= 1e-12, name
 
 
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_float32_equals_the_float64_reference_where_no_kink_flips(cuda, case):
-    seed = _smooth_seed(case)
-    expected = _values(reference, case, "float64", seed, False)
-    for name, value in _values(cuda, case, "float32", seed, False).items():
+    seed = smooth_seed(case)
+    expected = every_result(reference, case, "float64", seed, False)
+    for name, value in every_result(cuda, case, "float32", seed, False).items():
         assert relative(value, expected[name]) <= 1e-5, name
 
 
 @pytest.mark.parametrize("adapt", ["all", "head"])
 @pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
-@pytest.mark.parametrize("case", SMALL, ids=_named)
+@pytest.mark.parametrize("case", SMALL, ids=named)
 def test_rates_of_every_shape(cuda, case, kind, adapt):
-    net = case.network
-    theta, support, query = _sets(case, weighted=True)
-    inner = _inner(net, "float64", kind, adapt, steps=3)
-    assert (
-        relative(cuda.adapt(net.table, theta, support, inner), reference.adapt(net.table, theta, support, inner))
-        <= 1e-12
-    )
-    for order in (1, 2):
-        ours, expected = (b.meta_gradient(net.table, theta, support, query, inner, order) for b in (cuda, reference))
-        assert ours.rates_gradient.shape == inner.rates.shape
-        assert relative(ours, expected) <= 1e-12
-        assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+    assert_rates_agree(cuda, case, kind, adapt, steps=3, weighted=True)
 
 
 @pytest.mark.parametrize("adapt", ["all", "head"])
 @pytest.mark.parametrize("blocks", [0, 1, 2])
-@pytest.mark.parametrize("case", [*SMALL, BY_NAME["affine_first"]], ids=_named)
+@pytest.mark.parametrize("case", [*SMALL, BY_NAME["affine_first"]], ids=named)
 def test_losses_and_parameters_of_each_step(cuda, case, blocks, adapt):
-    """All that differs from step to step, with none, one and every other array each step's own."""
-    net, rng = case.network, np.random.default_rng(0)
-    theta, support, query = _sets(case, weighted=True)
-    chosen = ((), (1,), tuple(range(0, len(net.parameter_shapes), 2)))[blocks]
-    for steps in (0, 1, 3):
-        own = None
-        if chosen:
-            values = theta[places(net.table, chosen)]
-            own = StepParameters(chosen, values + 0.3 * rng.standard_normal((steps + 1, values.size)))
-        inner = _inner(net, "float64", "arrays", adapt, steps)._replace(stepwise=own)
-        adapted = cuda.adapt(net.table, theta, support, inner)
-        assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
-        for weights in (None, rng.uniform(size=steps + 1), np.eye(steps + 1)[0]):
-            for order, memory in ((1, "auto"), (2, "stash"), (2, "recompute")):
-                arguments = net.table, theta, support, query, inner, order, memory, weights
-                ours, expected = (b.meta_gradient(*arguments) for b in (cuda, reference))
-                assert ours.stepwise_gradient.shape == expected.stepwise_gradient.shape
-                assert relative(ours, expected) <= 1e-12
+    assert_steps_agree(cuda, case, blocks, adapt)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", SMALL, ids=_named)
+@pytest.mark.parametrize("case", SMALL, ids=named)
 def test_memory_modes_graphs_and_calls_give_the_same_bits(cuda, case, dtype):
-    theta, support, query = _sets(case, dtype)
-    inner = _inner(case.network, dtype, "arrays", steps=3)
+    theta, support, query = sets(case, dtype)
+    inner = inner_loop(case.network, dtype, "arrays", steps=3)
     results = [
         cuda.meta_gradient(case.network.table, theta, support, query, inner, 2, memory)
         for memory in ("stash", "stash", "stash", "recompute", "recompute", "auto")
@@ -97,10 +78,10 @@ def test_memory_modes_graphs_and_calls_give_the_same_bits(cuda, case, dtype):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("case", SOME, ids=_named)
+@pytest.mark.parametrize("case", SOME, ids=named)
 def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case):
-    theta, support, query = _sets(case, "float32", weighted=True)
-    inner = _inner(case.network, "float32", "arrays")
+    theta, support, query = sets(case, "float32", weighted=True)
+    inner = inner_loop(case.network, "float32", "arrays")
     results = []
     for cupy_on_cpu.order in (0, 1, 5):
         results.append(cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner))
@@ -109,11 +90,11 @@ def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case):
 
 
 @pytest.mark.parametrize("resident", [0, 2, 7, 15])
-@pytest.mark.parametrize("case", [*SOME[1:], BY_NAME["norm_on_vectors"]], ids=_named)
+@pytest.mark.parametrize("case", [*SOME[1:], BY_NAME["norm_on_vectors"]], ids=named)
 def test_any_number_of_blocks_gives_the_same_bits(cuda_on_cpu, cupy_on_cpu, case, resident):
     """Groups of one block and more, in several orders, and blocks that cannot wait: each job a launch of its own."""
-    theta, support, query = _sets(case, "float32", weighted=True)
-    inner = _inner(case.network, "float32", "arrays")
+    theta, support, query = sets(case, "float32", weighted=True)
+    inner = inner_loop(case.network, "float32", "arrays")
     expected = cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
     for cached in (execution.clear, machine.cooperates.cache_clear, machine.resident_blocks.cache_clear):
         cached()
@@ -137,11 +118,11 @@ def test_a_meta_step_is_few_launches(net, order, launches):
     assert Program(request).launches == launches
 
 
-@pytest.mark.parametrize("case", SMALL, ids=_named)
+@pytest.mark.parametrize("case", SMALL, ids=named)
 def test_no_inner_step_is_the_query_gradient(cuda, case):
     net = case.network
-    theta, support, query = _sets(case)
-    inner = _inner(net, "float64", steps=0)
+    theta, support, query = sets(case)
+    inner = inner_loop(net, "float64", steps=0)
     phi, losses = cuda.adapt(net.table, theta, support, inner)
     assert np.array_equal(phi, np.tile(theta, (case.tasks, 1)))
     assert losses.shape == (case.tasks, 0)
@@ -158,9 +139,9 @@ def test_many_inner_steps_are_taken_in_parts(cuda, monkeypatch, kind):
     monkeypatch.setattr(cuda, "MOST_STEPS", 2)
     case = BY_NAME["norm_on_vectors"]
     net, chosen = case.network, (2,)
-    theta, support, _ = _sets(case)
+    theta, support, _ = sets(case)
     values = theta[places(net.table, chosen)] * np.linspace(1, 2, 6)[:, None]
-    inner = _inner(net, "float64", kind, steps=5)._replace(stepwise=StepParameters(chosen, values))
+    inner = inner_loop(net, "float64", kind, steps=5)._replace(stepwise=StepParameters(chosen, values))
     phi, losses = cuda.adapt(net.table, theta, support, inner)
     assert relative((phi, losses), reference.adapt(net.table, theta, support, inner)) <= 1e-12
 
@@ -169,17 +150,17 @@ def test_each_call_computes_on_its_own_numbers(cuda):
     """The second call captures a graph and the third replays it."""
     case = BY_NAME["norm_on_vectors"]
     for seed in range(4):
-        theta, support, query = _sets(case, seed=seed)
-        inner = _inner(case.network, "float64")
+        theta, support, query = sets(case, seed=seed)
+        inner = inner_loop(case.network, "float64")
         ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
         assert relative(ours, expected) <= 1e-12
 
 
-@pytest.mark.parametrize("case", SMALL, ids=_named)
+@pytest.mark.parametrize("case", SMALL, ids=named)
 def test_inputs_are_unmodified_and_results_fresh(cuda, case):
     net = case.network
-    theta, support, query = _sets(case, weighted=True)
-    inner = _inner(net, "float64", steps=1)
+    theta, support, query = sets(case, weighted=True)
+    inner = inner_loop(net, "float64", steps=1)
     given = [theta, *support, *query, inner.rates, net.table]
     before = [a.copy() for a in given]
     first = cuda.meta_gradient(net.table, theta, support, query, inner)
@@ -204,7 +185,7 @@ def test_the_public_functions_compute_with_it(cuda):
 
 def test_device_arrays_are_taken_as_they_are(cuda):
     case = BY_NAME["mlp_odd_tanh"]
-    theta, support, _ = _sets(case)
+    theta, support, _ = sets(case)
     on_device = machine.cupy().asarray
     x, y = on_device(support.x), on_device(support.y)
     losses = cuda.loss(case.network.table, on_device(theta), support._replace(x=x, y=y))
@@ -214,8 +195,8 @@ def test_device_arrays_are_taken_as_they_are(cuda):
 def test_long_sums_are_split_over_blocks(cuda):
     """Few tasks: depths of products and rows of batch norms are dealt to several blocks."""
     case = BY_NAME["conv4_pool"]
-    theta, support, query = _sets(case)
-    inner = _inner(case.network, "float64")
+    theta, support, query = sets(case)
+    inner = inner_loop(case.network, "float64")
     ours, expected = (b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda, reference))
     assert relative(ours, expected) <= 1e-12
     jobs = execution.latest().program.recording.launches[0].jobs
@@ -226,7 +207,7 @@ def test_long_sums_are_split_over_blocks(cuda):
 
 def test_a_constant_channel_has_no_gradient_and_an_overflow_is_no_constant(cuda):
     case = BY_NAME["norm_first"]
-    theta, support, _ = _sets(case)
+    theta, support, _ = sets(case)
     x = np.full_like(support.x, 0.1)
     gradients = [b.gradient(case.network.table, theta, support._replace(x=x))[1] for b in (cuda, reference)]
     assert relative(*gradients) <= 1e-12
@@ -248,8 +229,8 @@ def test_convolutions_of_any_geometry(cuda_on_cpu, image, channels, kernel, stri
     assume(padding < kernel <= min(image[:2]) + 2 * padding)
     layers = [Conv2d(3, 1, 1, 0), Tanh(), Conv2d(channels, kernel, stride, padding, bias), Softplus(), GlobalMeanPool()]
     case = Case("any", Network(layers, image), "squared_error", tasks=2, support=2, query=3)
-    theta, support, query = _sets(case)
-    inner = _inner(case.network, "float64", "arrays", steps=1)
+    theta, support, query = sets(case)
+    inner = inner_loop(case.network, "float64", "arrays", steps=1)
     ours, expected = (
         b.meta_gradient(case.network.table, theta, support, query, inner) for b in (cuda_on_cpu, reference)
     )
@@ -261,16 +242,16 @@ def test_convolutions_of_any_geometry(cuda_on_cpu, image, channels, kernel, stri
     widths=st.lists(st.integers(1, 19), min_size=2, max_size=10),
     activation=st.sampled_from(["relu", "tanh", "softplus"]),
     loss=st.sampled_from(["squared_error", "cross_entropy"]),
-    sets=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    samples=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     kind=st.sampled_from(["scalar", "parameters", "steps_arrays"]),
     order=st.integers(1, 2),
     tasks=st.integers(1, 3),
 )
-def test_mlps_of_any_size(cuda_on_cpu, widths, activation, loss, sets, kind, order, tasks):
+def test_mlps_of_any_size(cuda_on_cpu, widths, activation, loss, samples, kind, order, tasks):
     """Up to eight linear layers by the persistent path, nine by the layered one."""
-    case = Case("any", MLP(tuple(widths), activation), loss, tasks, *sets)
-    theta, support, query = _sets(case, weighted=True)
-    inner = _inner(case.network, "float64", kind)
+    case = Case("any", MLP(tuple(widths), activation), loss, tasks, *samples)
+    theta, support, query = sets(case, weighted=True)
+    inner = inner_loop(case.network, "float64", kind)
     ours, expected = (
         b.meta_gradient(case.network.table, theta, support, query, inner, order) for b in (cuda_on_cpu, reference)
     )
@@ -288,8 +269,8 @@ def test_a_block_adds_up_the_tasks_of_its_chunk(cuda, monkeypatch, kind, order):
     execution.clear()
     case = BY_NAME["mlp_odd_softplus"]
     assert case.tasks == 5
-    theta, support, query = _sets(case, weighted=True)
-    inner = _inner(case.network, "float64", kind, steps=3)
+    theta, support, query = sets(case, weighted=True)
+    inner = inner_loop(case.network, "float64", kind, steps=3)
     ours, expected = (
         b.meta_gradient(case.network.table, theta, support, query, inner, order) for b in (cuda, reference)
     )

@@ -8,13 +8,13 @@ import fastmeta.device
 from fastmeta_kernels.contract import DeviceError
 from fastmeta_kernels.cuda import execution, machine
 from fastmeta_kernels.cuda.recording import struct
-from tests.kernels.test_backends import BY_NAME, _inner, _sets
+from tests.kernels.agreement import BY_NAME, inner_loop, sets
 
 
 def test_too_little_memory_names_a_meta_batch_that_fits(cuda_on_cpu, cupy_on_cpu):
     case = BY_NAME["mlp_odd_softplus"]
-    theta, support, query = _sets(case)
-    inner = _inner(case.network, "float64")
+    theta, support, query = sets(case)
+    inner = inner_loop(case.network, "float64")
     cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner)
     cupy_on_cpu.memory = execution.latest()._arena.size // 2
     execution.clear()

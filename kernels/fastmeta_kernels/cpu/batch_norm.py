@@ -64,23 +64,6 @@ def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, relu):
 
 
 @kernel
-def forward(ws, code, l, n, first, last, x, scale, shift, y, stats, relu):
-    """y, or its positive part where the row took over a ReLU; mean and r into stats."""
-    zero, j = splat(ws.dtype.type(0.0)), first
-    two, four = doubled(zero), doubled(doubled(zero))
-    while j < last:
-        if j + lanes(four) <= last:
-            _forward(ws, code, l, n, j, four, x, scale, shift, y, stats, relu)
-            j += lanes(four)
-        elif j + lanes(two) <= last:
-            _forward(ws, code, l, n, j, two, x, scale, shift, y, stats, relu)
-            j += lanes(two)
-        else:
-            _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, relu)
-            j += lanes(zero)
-
-
-@kernel
 def _backward(ws, code, l, n, j, zero, x, dy, scale, dx, stats, need_dx):
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
@@ -110,20 +93,40 @@ def _backward(ws, code, l, n, j, zero, x, dy, scale, dx, stats, need_dx):
 
 
 @kernel
-def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
-    """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
+def _by_vectors(ws, code, l, n, first, last, back, a, b, c, d, stats, flag):
+    """`_forward` or `_backward` of channels first .. last, four, two or one vector at a time."""
     zero, j = splat(ws.dtype.type(0.0)), first
     two, four = doubled(zero), doubled(doubled(zero))
     while j < last:
         if j + lanes(four) <= last:
-            _backward(ws, code, l, n, j, four, x, dy, scale, dx, stats, need_dx)
+            _pass(ws, code, l, n, j, four, back, a, b, c, d, stats, flag)
             j += lanes(four)
         elif j + lanes(two) <= last:
-            _backward(ws, code, l, n, j, two, x, dy, scale, dx, stats, need_dx)
+            _pass(ws, code, l, n, j, two, back, a, b, c, d, stats, flag)
             j += lanes(two)
         else:
-            _backward(ws, code, l, n, j, zero, x, dy, scale, dx, stats, need_dx)
+            _pass(ws, code, l, n, j, zero, back, a, b, c, d, stats, flag)
             j += lanes(zero)
+
+
+@inlined
+def _pass(ws, code, l, n, j, zero, back, a, b, c, d, stats, flag):
+    if back:
+        _backward(ws, code, l, n, j, zero, a, b, c, d, stats, flag)
+    else:
+        _forward(ws, code, l, n, j, zero, a, b, c, d, stats, flag)
+
+
+@inlined
+def forward(ws, code, l, n, first, last, x, scale, shift, y, stats, relu):
+    """y, or its positive part where the row took over a ReLU; mean and r into stats."""
+    _by_vectors(ws, code, l, n, first, last, False, x, scale, shift, y, stats, relu)
+
+
+@inlined
+def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
+    """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
+    _by_vectors(ws, code, l, n, first, last, True, x, dy, scale, dx, stats, need_dx)
 
 
 @kernel

@@ -76,19 +76,29 @@ DEVICE void write(const Product<T>& job, long long task, int block, const T (&su
   }
 }
 
+// The sum of a job's products in this thread's registers. The factors are made anew for each pair, by `left(p)` and
+// `right(p)`, as is the tile: during a product registers are scarce.
+template <int PRECISION, typename T, int ROWS, int COLUMNS, typename Left, typename Right>
+DEVICE void add_pairs(
+    const Product<T>& job, int block, int depth, T (&sums)[ROWS][COLUMNS], Left left, Right right, T* shared) {
+  for (int p = 0; p < job.pairs; p++) {
+    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
+    int from, to;
+    share_of(depth, tile.split, job.splits, from, to);
+    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left(p), right(p), tile.row, tile.column, from, to, shared);
+  }
+}
+
 // y or y_dot: (places, taps) x (taps, outputs).
 template <typename T, int PRECISION, int ROWS, int COLUMNS>
 DEVICE void convolve(const Product<T>& job, long long task, int block, T* shared) {
   const Window& g = job.window;
   T sums[ROWS][COLUMNS] = {};
-  for (int p = 0; p < job.pairs; p++) {
-    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
-    int from, to;
-    share_of(job.depth, tile.split, job.splits, from, to);
-    const PatchRows<T> left{{job.x[p].of(task), g, job.rows, g.kernel * g.kernel * g.c, job.ones[p]}};
-    const Matrix<T> right{job.weight[p].of(task), job.columns};
-    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
-  }
+  const auto left = [&](int p) {
+    return PatchRows<T>{{job.x[p].of(task), g, job.rows, g.kernel * g.kernel * g.c, job.ones[p]}};
+  };
+  const auto right = [&](int p) { return Matrix<T>{job.weight[p].of(task), job.columns}; };
+  add_pairs<PRECISION>(job, block, job.depth, sums, left, right, shared);
   write<PRECISION>(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
 }
 
@@ -97,14 +107,11 @@ template <typename T, int PRECISION, int ROWS, int COLUMNS>
 DEVICE void weight_tile(const Product<T>& job, long long task, int block, T* shared) {
   const Window& g = job.window;
   T sums[ROWS][COLUMNS] = {};
-  for (int p = 0; p < job.pairs; p++) {
-    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
-    int from, to;
-    share_of(job.depth, tile.split, job.splits, from, to);
-    const PatchColumns<T> left{{job.x[p].of(task), g, job.depth, g.kernel * g.kernel * g.c, job.ones[p]}};
-    const Matrix<T> right{job.dy[p].of(task), job.columns};
-    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
-  }
+  const auto left = [&](int p) {
+    return PatchColumns<T>{{job.x[p].of(task), g, job.depth, g.kernel * g.kernel * g.c, job.ones[p]}};
+  };
+  const auto right = [&](int p) { return Matrix<T>{job.dy[p].of(task), job.columns}; };
+  add_pairs<PRECISION>(job, block, job.depth, sums, left, right, shared);
   write<PRECISION>(job, task, block, sums, [&](int row) { return row < job.rows ? row : -1; });
 }
 
@@ -113,16 +120,13 @@ template <typename T, int PRECISION, int ROWS, int COLUMNS>
 DEVICE void input_tile(const Product<T>& job, long long task, int block, T* shared) {
   const Window& g = job.window;
   T sums[ROWS][COLUMNS] = {};
-  for (int p = 0; p < job.pairs; p++) {
-    const Tile tile(job, block, ROWS * PRODUCT_SIDE, COLUMNS * PRODUCT_SIDE);
-    const ResidueClass of(g, tile.group);
+  const ResidueClass of(g, Tile(job, block, 1, 1).group);
+  const auto left = [&](int p) {
     const int places = job.rows / (g.h * g.w) * g.quarter_h * g.quarter_w;
-    int from, to;
-    share_of(of.depth(g), tile.split, job.splits, from, to);
-    const ReachingOutputs<T> left{job.dy[p].of(task), g, of, places};
-    const ReachingWeights<T> right{job.weight[p].of(task), g, of};
-    add_product<T, PRECISION, ROWS, COLUMNS>(sums, left, right, tile.row, tile.column, from, to, shared);
-  }
+    return ReachingOutputs<T>{job.dy[p].of(task), g, of, places};
+  };
+  const auto right = [&](int p) { return ReachingWeights<T>{job.weight[p].of(task), g, of}; };
+  add_pairs<PRECISION>(job, block, of.depth(g), sums, left, right, shared);
   const ResidueClass target(g, Tile(job, block, 1, 1).group);
   const int outputs = job.rows / (g.h * g.w) * g.quarter_h * g.quarter_w;
   write<PRECISION>(job, task, block, sums, [&](int m) {

@@ -17,8 +17,8 @@ from fastmeta_kernels import cuda, reference
 from fastmeta_kernels.cuda import execution, machine, sources
 from fastmeta_kernels.cuda.recording import ALIGNMENT, Recording
 from tests.gradcheck import relative
+from tests.kernels.agreement import BY_NAME, inner_loop, sets
 from tests.kernels.cuda_on_cpu.cupy_on_cpu import CuPy
-from tests.kernels.test_backends import BY_NAME, _inner, _sets
 
 taken: list[tuple[int, int]] = []
 take = Recording.take
@@ -60,13 +60,13 @@ def main() -> None:
         execution._fitting = poisoned
     for name in names:
         case = BY_NAME[name]
-        theta, support, query = _sets(case, "float32", weighted=True)
-        inner = _inner(case.network, "float32", "arrays", steps=1)
+        theta, support, query = sets(case, "float32", weighted=True)
+        inner = inner_loop(case.network, "float32", "arrays", steps=1)
         ours = cuda.meta_gradient(case.network.table, theta, support, query, inner)
         arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in (*support, *query)]
-        sets = type(support)(*arrays[:3]), type(query)(*arrays[3:])
+        doubles = type(support)(*arrays[:3]), type(query)(*arrays[3:])
         inner = inner._replace(rates=inner.rates.astype(np.float64))
-        expected = reference.meta_gradient(case.network.table, theta.astype(np.float64), *sets, inner)
+        expected = reference.meta_gradient(case.network.table, theta.astype(np.float64), *doubles, inner)
         assert relative(ours, expected) <= 1e-4, name
         print(name, cupy.launches, flush=True)
 

@@ -1,0 +1,113 @@
+"""Whether a backend agrees with the reference: what the tests of every backend ask."""
+
+import numpy as np
+
+from fastmeta import inputs
+from fastmeta.gradient_check import kink_pattern
+from fastmeta_kernels import reference
+from fastmeta_kernels.contract import InnerLoop, StepParameters
+from fastmeta_kernels.layer_table import places
+from tests.cases import CASES
+from tests.gradcheck import relative
+
+BY_NAME = {case.name: case for case in CASES}
+STEPS = 2
+
+
+def named(case):
+    """How a parametrised test calls it."""
+    return case.name
+
+
+def sets(case, dtype="float64", seed=0, weighted=False):
+    """theta, support and query set of a case."""
+    theta, batch = case.make(dtype, seed, weighted)
+    return theta, *inputs.batch_sets(case.network, batch, theta.dtype)
+
+
+def inner_loop(net, dtype, kind="scalar", adapt="all", steps=STEPS):
+    """An inner loop with rates of that kind."""
+    rng = np.random.default_rng(7)
+    sizes = {
+        "scalar": (1, 1),
+        "arrays": (1, len(net.parameter_shapes)),
+        "parameters": (1, net.parameter_count),
+    }
+    sizes |= {"steps": (steps, 1), "steps_arrays": (steps, len(net.parameter_shapes))}
+    rates = rng.uniform(0.02, 0.1, sizes[kind]).astype("float32").astype(dtype)
+    return InnerLoop(steps, rates, net.head if adapt == "head" else (0, net.parameter_count))
+
+
+def smooth_seed(case, weighted=False):
+    """A seed with no kink within float32 rounding along the inner loop: one smooth piece for both dtypes."""
+    net = case.network
+    for seed in range(20):
+        theta, support, query = sets(case, seed=seed, weighted=weighted)
+        inner = inner_loop(net, "float64")
+        phis = [np.tile(theta, (case.tasks, 1))]
+        for _ in range(STEPS):
+            phis.append(reference.adapt(net.table, phis[-1], support, inner._replace(steps=1))[0])
+        shifts = np.random.default_rng(0).standard_normal((4, theta.size))
+        visited = [(phi, support.x) for phi in phis[:-1]] + [(phis[0], query.x), (phis[-1], query.x)]
+        if case.smooth or all(
+            kink_pattern(net.table, phi, x) == kink_pattern(net.table, phi + 3e-6 * shift, x)
+            for phi, x in visited
+            for shift in shifts
+        ):
+            return seed
+    raise AssertionError(f"{case.name} meets a kink at every seed")
+
+
+def every_result(backend, case, dtype, seed, weighted):
+    """Every function's result; those of one function are compared together."""
+    net = case.network
+    theta, support, query = sets(case, dtype, seed, weighted)
+    each = np.tile(theta, (case.tasks, 1))  # one theta a task
+    each += 0.25 * np.random.default_rng(1).standard_normal(each.shape).astype("float32") if case.smooth else 0
+    v = np.random.default_rng(2).standard_normal(theta.shape).astype("float32").astype(dtype)
+    inner = inner_loop(net, dtype)
+    values = {
+        "predict": [backend.predict(net.table, t, query.x) for t in (theta, each)],
+        "loss": [backend.loss(net.table, t, query) for t in (theta, each)],
+        "gradient": [backend.gradient(net.table, t, query) for t in (theta, each)],
+        "hvp": [backend.hvp(net.table, theta, v, query), backend.hvp(net.table, each, each, support)],
+        "adapt": backend.adapt(net.table, theta, support, inner),
+    }
+    for order in (1, 2):
+        values[f"meta_gradient_{order}"] = backend.meta_gradient(net.table, theta, support, query, inner, order)
+    return values
+
+
+def assert_rates_agree(backend, case, kind, adapt, steps, weighted=False):
+    """Adapted parameters, meta-gradients and gradients of rates of that kind."""
+    net = case.network
+    theta, support, query = sets(case, weighted=weighted)
+    inner = inner_loop(net, "float64", kind, adapt, steps)
+    adapted = backend.adapt(net.table, theta, support, inner)
+    assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
+    for order in (1, 2):
+        ours, expected = (b.meta_gradient(net.table, theta, support, query, inner, order) for b in (backend, reference))
+        assert ours.rates_gradient.shape == inner.rates.shape
+        assert relative(ours, expected) <= 1e-12
+        assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+
+
+def assert_steps_agree(backend, case, blocks, adapt):
+    """All that differs from step to step, with none, one and every other array each step's own."""
+    net, rng = case.network, np.random.default_rng(0)
+    theta, support, query = sets(case, weighted=True)
+    chosen = ((), (1,), tuple(range(0, len(net.parameter_shapes), 2)))[blocks]
+    for steps in (0, 1, 3):
+        own = None
+        if chosen:
+            values = theta[places(net.table, chosen)]
+            own = StepParameters(chosen, values + 0.3 * rng.standard_normal((steps + 1, values.size)))
+        inner = inner_loop(net, "float64", "arrays", adapt, steps)._replace(stepwise=own)
+        adapted = backend.adapt(net.table, theta, support, inner)
+        assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
+        for weights in (None, rng.uniform(size=steps + 1), np.eye(steps + 1)[0]):
+            for order, memory in ((1, "auto"), (2, "stash"), (2, "recompute")):
+                arguments = net.table, theta, support, query, inner, order, memory, weights
+                ours, expected = (b.meta_gradient(*arguments) for b in (backend, reference))
+                assert ours.stepwise_gradient.shape == expected.stepwise_gradient.shape
+                assert relative(ours, expected) <= 1e-12
