@@ -239,6 +239,9 @@ def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
 
 def test_an_unwritable_cache_still_imports(tmp_path):
     (tmp_path / "file").touch()
-    program = "from fastmeta_kernels import cpu; print(cpu.run.stats.cache_path, cpu.thread_count() > 0)"
+    program = (
+        "from fastmeta_kernels import cpu; from fastmeta_kernels.cpu.batch import run;"
+        "print(run.stats.cache_path, cpu.thread_count() > 0)"
+    )
     nowhere = str(tmp_path / "file" / "cache")
     assert python(program, NUMBA_CACHE_DIR=nowhere, HOME=nowhere, XDG_CACHE_HOME=nowhere) == "None True\n"

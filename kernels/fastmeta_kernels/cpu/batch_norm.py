@@ -130,49 +130,110 @@ def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
 
 
 @kernel
+def _forward_tangent(ws, code, l, n, j, zero, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot):
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
+    mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
+    mean_dot, along = zero, zero
+    for i in range(n if has_x_dot else 0):
+        for r in range(h):
+            at = i * code[l, X_N] + r * code[l, X_R] + j
+            part, other = zero, zero
+            for q in range(at, at + w * cp, cp):
+                d = load_like(ws, x_dot + q, zero)
+                part = part + d
+                other = other + d * (load_like(ws, x + q, zero) - mean)
+            mean_dot, along = mean_dot + part, along + other
+    share = all_of(zero, 1.0 / (n * h * w))
+    mean_dot, along = mean_dot * share, along * share * rate
+    store(ws, tangents + j, mean_dot)
+    store(ws, tangents + cp + j, along)
+    gain = load_like(ws, scale + j, zero) * rate
+    # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
+    slope, level = (load_like(ws, scale_dot + j, zero) - gain * along) * rate, load_like(ws, shift_dot + j, zero)
+    for i in range(n):
+        for r in range(h):
+            at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
+            for q in range(0, w * cp, cp):
+                value = (load_like(ws, x + at + q, zero) - mean) * slope + level
+                if has_x_dot:
+                    value = value + gain * (load_like(ws, x_dot + at + q, zero) - mean_dot)
+                store(ws, to + q, value)
+
+
+@kernel
+def _backward_tangent(
+    ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
+):
+    cp, h, w = code[l, CP], code[l, H], code[l, W]
+    mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
+    mean_dot, along = load_like(ws, tangents + j, zero), load_like(ws, tangents + cp + j, zero)
+    dscale_dot, dshift_dot = zero, zero
+    for i in range(n):
+        for r in range(h):
+            at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+            part, other = zero, zero
+            for q in range(0, w * cp, cp):
+                d_dot = load_like(ws, dy_dot + to + q, zero)
+                xh = (load_like(ws, x + at + q, zero) - mean) * rate
+                other = other + d_dot
+                part = part + d_dot * xh
+                if has_x_dot:
+                    xh_dot = (load_like(ws, x_dot + at + q, zero) - mean_dot - xh * along) * rate
+                    part = part + load_like(ws, dy + to + q, zero) * xh_dot
+            dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
+    store(ws, tangents + 2 * cp + j, dscale_dot)
+    store(ws, tangents + 3 * cp + j, dshift_dot)
+    if not has_x_dot:
+        return
+    share = all_of(zero, 1.0 / (n * h * w))
+    gain = load_like(ws, scale + j, zero) * rate
+    gain_dot = load_like(ws, scale_dot + j, zero) * rate - gain * rate * along
+    slope, level = load_like(ws, stats + 2 * cp + j, zero) * share, load_like(ws, stats + 3 * cp + j, zero) * share
+    slope_dot, level_dot = dscale_dot * share, dshift_dot * share
+    for i in range(n):
+        for r in range(h):
+            at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+            for q in range(0, w * cp, cp):
+                xh = (load_like(ws, x + at + q, zero) - mean) * rate
+                xh_dot = (load_like(ws, x_dot + at + q, zero) - mean_dot - xh * along) * rate
+                u = load_like(ws, dy + to + q, zero) - level - xh * slope
+                u_dot = load_like(ws, dy_dot + to + q, zero) - level_dot - xh_dot * slope - xh * slope_dot
+                store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
+
+
+@inlined
+def _tangent(ws, code, l, n, j, zero, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot):
+    if back:
+        _backward_tangent(ws, code, l, n, j, zero, a, b, c, d, e, f, g, stats, tangents, has_x_dot)
+    else:
+        _forward_tangent(ws, code, l, n, j, zero, a, b, c, d, e, f, stats, tangents, has_x_dot)
+
+
+@kernel
+def _tangent_by_vectors(ws, code, l, n, first, last, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot):
+    """Tangents of channels first .. last, two or one vector at a time."""
+    zero, j = splat(ws.dtype.type(0.0)), first
+    two = doubled(zero)
+    while j < last:
+        if j + lanes(two) <= last:
+            _tangent(ws, code, l, n, j, two, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot)
+            j += lanes(two)
+        else:
+            _tangent(ws, code, l, n, j, zero, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot)
+            j += lanes(zero)
+
+
+@inlined
 def forward_tangent(
     ws, code, l, n, first, last, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot
 ):
     """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width = VECTOR_BYTES // ws.itemsize
-    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(first, last, width):
-        store(ws, tangents + j, zero)
-        store(ws, tangents + cp + j, zero)
-    for i in range(n if has_x_dot else 0):
-        for j in range(first, last, width):
-            mean, mean_dot, along = load(ws, stats + j), load(ws, tangents + j), load(ws, tangents + cp + j)
-            for r in range(h):
-                at = i * code[l, X_N] + r * code[l, X_R] + j
-                part, other = zero, zero
-                for q in range(at, at + w * cp, cp):
-                    d = load(ws, x_dot + q)
-                    part = part + d
-                    other = other + d * (load(ws, x + q) - mean)
-                mean_dot, along = mean_dot + part, along + other
-            store(ws, tangents + j, mean_dot)
-            store(ws, tangents + cp + j, along)
-    for j in range(first, last, width):
-        store(ws, tangents + j, load(ws, tangents + j) * share)
-        store(ws, tangents + cp + j, load(ws, tangents + cp + j) * share * load(ws, stats + cp + j))
-    for i in range(n):
-        for j in range(first, last, width):
-            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-            gain = load(ws, scale + j) * rate
-            # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
-            slope, level = (load(ws, scale_dot + j) - gain * along) * rate, load(ws, shift_dot + j)
-            for r in range(h):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
-                for q in range(0, w * cp, cp):
-                    value = (load(ws, x + at + q) - mean) * slope + level
-                    if has_x_dot:
-                        value = value + gain * (load(ws, x_dot + at + q) - mean_dot)
-                    store(ws, to + q, value)
+    _tangent_by_vectors(
+        ws, code, l, n, first, last, False, x, x_dot, scale, scale_dot, shift_dot, y_dot, 0, stats, tangents, has_x_dot
+    )
 
 
-@kernel
+@inlined
 def backward_tangent(
     ws, code, l, n, first, last, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
 ):
@@ -181,47 +242,9 @@ def backward_tangent(
     dx_dot = (scale_dot r + scale r_dot) u + scale r (dy_dot - dshift_dot / M - (xh_dot dscale + xh dscale_dot) / M),
     r_dot = -r^2 mean(xh x_dot). Without x_dot nothing asks for dx_dot.
     """
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
-    width = VECTOR_BYTES // ws.itemsize
-    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (n * h * w)))
-    for j in range(first, last, width):
-        store(ws, tangents + 2 * cp + j, zero)
-        store(ws, tangents + 3 * cp + j, zero)
-    for i in range(n):
-        for j in range(first, last, width):
-            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-            dscale_dot, dshift_dot = load(ws, tangents + 2 * cp + j), load(ws, tangents + 3 * cp + j)
-            for r in range(h):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-                part, other = zero, zero
-                for q in range(0, w * cp, cp):
-                    d_dot = load(ws, dy_dot + to + q)
-                    xh = (load(ws, x + at + q) - mean) * rate
-                    other = other + d_dot
-                    part = part + d_dot * xh
-                    if has_x_dot:
-                        xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
-                        part = part + load(ws, dy + to + q) * xh_dot
-                dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
-            store(ws, tangents + 2 * cp + j, dscale_dot)
-            store(ws, tangents + 3 * cp + j, dshift_dot)
-    for i in range(n if has_x_dot else 0):
-        for j in range(first, last, width):
-            mean, rate = load(ws, stats + j), load(ws, stats + cp + j)
-            mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
-            gain = load(ws, scale + j) * rate
-            gain_dot = load(ws, scale_dot + j) * rate - gain * rate * along
-            slope, level = load(ws, stats + 2 * cp + j) * share, load(ws, stats + 3 * cp + j) * share
-            slope_dot, level_dot = load(ws, tangents + 2 * cp + j) * share, load(ws, tangents + 3 * cp + j) * share
-            for r in range(h):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-                for q in range(0, w * cp, cp):
-                    xh = (load(ws, x + at + q) - mean) * rate
-                    xh_dot = (load(ws, x_dot + at + q) - mean_dot - xh * along) * rate
-                    u = load(ws, dy + to + q) - level - xh * slope
-                    u_dot = load(ws, dy_dot + to + q) - level_dot - xh_dot * slope - xh * slope_dot
-                    store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
+    _tangent_by_vectors(
+        ws, code, l, n, first, last, True, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
+    )
 
 
 @kernel
