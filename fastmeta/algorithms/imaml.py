@@ -109,6 +109,7 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array, steps: int)
 
 def _dot(a: Array, b: Array) -> Array:
     dot: Array = (a * b).sum(axis=1, keepdims=True)  # (T, 1)
+    checks.no_overflow(dot)
     return dot
 
 

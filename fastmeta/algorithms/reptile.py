@@ -119,5 +119,9 @@ def _picked(data: TaskSet, rows: Rows) -> TaskSet:
     """Samples `rows` (T or 1, B) of each task."""
     tasks, samples = data.x.shape[:2]
     places = rows + samples * np.arange(tasks)[:, None]  # in all tasks' samples, one after the other
-    arrays = (a if a is None else a.reshape(-1, *a.shape[2:]).take(places, axis=0) for a in data)
-    return TaskSet(*arrays)
+
+    def picked(values: Array) -> Array:
+        found: Array = values.reshape(-1, *values.shape[2:]).take(places, axis=0)
+        return found
+
+    return TaskSet(picked(data.x), picked(data.y), None if data.weights is None else picked(data.weights))

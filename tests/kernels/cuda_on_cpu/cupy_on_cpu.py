@@ -45,7 +45,7 @@ class ndarray(np.ndarray):
             return _on_device(getattr(ufunc, method)(*plain, **options))
 
     def __array_function__(self, function: Any, kinds: Any, arguments: Any, options: Any) -> Any:
-        if np.ndarray in kinds:
+        if np.ndarray in kinds and function is not np.copyto:  # by which NumPy's zeros_like fills
             raise TypeError(f"{function.__name__} of arrays on the host and on the device")
         return _on_device(super().__array_function__(function, kinds, arguments, options))
 
