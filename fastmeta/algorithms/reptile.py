@@ -117,11 +117,6 @@ def mini_batches(rng: np.random.Generator, tasks: int, samples: int, size: int, 
 
 def _picked(data: TaskSet, rows: Rows) -> TaskSet:
     """Samples `rows` (T or 1, B) of each task."""
-    tasks, samples = data.x.shape[:2]
-    places = rows + samples * np.arange(tasks)[:, None]  # in all tasks' samples, one after the other
-
-    def picked(values: Array) -> Array:
-        found: Array = values.reshape(-1, *values.shape[2:]).take(places, axis=0)
-        return found
-
-    return TaskSet(picked(data.x), picked(data.y), None if data.weights is None else picked(data.weights))
+    tasks = np.arange(len(data.x))[:, None]
+    weights = None if data.weights is None else data.weights[tasks, rows]
+    return TaskSet(data.x[tasks, rows], data.y[tasks, rows], weights)
