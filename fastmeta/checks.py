@@ -83,3 +83,9 @@ def _message(name: str, value: Any, constraint: str, advice: str) -> str:
 def is_on_device(value: Any) -> bool:
     """Whether `value` is an array on a GPU, CuPy's or another library's."""
     return hasattr(value, "__cuda_array_interface__")
+
+
+def no_overflow(values: Any) -> None:
+    """Raise FloatingPointError where values on a GPU are not finite, as np.errstate does for those of the host."""
+    if is_on_device(values) and not np.isfinite(values).all():
+        raise FloatingPointError

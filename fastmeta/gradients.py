@@ -105,7 +105,7 @@ def hvp(
     Raises DivergenceError where the product is not finite.
     """
     theta, data, single = _one_set(net, theta, x, y, weights, device)
-    v = inputs.direction(net, v, None if single else len(data.x), theta.dtype)
+    v = inputs.direction(net, v, None if single else len(data.x), theta.dtype, device)
     product = devices.backend(device).hvp(net.table, theta, v, data)
     if not np.isfinite(product).all():
         _check_losses(devices.backend(device).loss(net.table, theta, data))

@@ -65,9 +65,9 @@ def parameters(net: Network, theta: Any, tasks: int | None = None, name: str = "
     return _converted(values, np.float64 if values.dtype.itemsize >= 8 else np.float32, name)
 
 
-def direction(net: Network, v: Any, tasks: int | None, dtype: Any) -> Array:
+def direction(net: Network, v: Any, tasks: int | None, dtype: Any, device: str = "cpu") -> Array:
     """v, (P,) or (T, P), in theta's dtype."""
-    values = parameters(net, v, tasks, "v")
+    values = parameters(net, v, tasks, "v", device)
     return values if values.dtype == dtype else _converted(values, dtype, "v")
 
 

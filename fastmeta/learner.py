@@ -23,7 +23,6 @@ from fastmeta.networks import Network
 from fastmeta.optimizers import Adam, Optimizer
 from fastmeta.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
-from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.training import Training
 
 Array = NDArray[Any]
@@ -38,7 +37,7 @@ class Learner(ABC):
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
-    trains_on_gpu: bool = False  # whether `meta_gradients` takes theta and samples, and leaves theta's slope, on a GPU
+    gpu_parameters: tuple[str, ...] = ()  # which `meta_gradients` takes, and leaves the slopes of, on a GPU
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -141,8 +140,8 @@ class Learner(ABC):
         `checkpoint_every`, on Ctrl-C and at the end. resume: go on from that file where it exists, to the same
         bits as a run that was never interrupted; give the same tasks, which are not compared, and no theta.
         callback(iteration, loss): called after each iteration, counted from 1.
-        With device="cuda" most algorithms keep theta, the optimizer's moments and the samples of labelled tasks, where
-        they fit, on the GPU until the end: in a callback, `theta` is a CuPy array.
+        With device="cuda" theta, the optimizer's moments and the samples of labelled tasks, where they fit, stay on
+        the GPU until the end: in a callback, `theta` is a CuPy array.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
         `checkpoint` exists and resume is False; ValueError where it has another network or other settings.
@@ -168,9 +167,9 @@ class Learner(ABC):
         self._history = {name: np.concatenate([past, room]) for name, past in self.history.items()}
         source = tasks
         try:
-            if self.device == "cuda" and self.trains_on_gpu:
-                self._training = training.on_gpu(self.training)
-                source = tasks.on_gpu() if isinstance(tasks, LabelledTasks) else tasks
+            if self.device == "cuda" and self.gpu_parameters:
+                self._training = training.on_gpu(self.training, self.gpu_parameters)
+                source = tasks.on_gpu() if hasattr(tasks, "on_gpu") else tasks
             begin = self.training.step
             for step in range(begin, iterations):
                 loss = self._iterate(source, optimizer)

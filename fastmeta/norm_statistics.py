@@ -33,8 +33,9 @@ def measure(net: Network, theta: Array, x: Array, device: str) -> Array:
             continue
         before = Network([*net.layers[:i], Affine(), Flatten()], net.input_shape)  # so that there are parameters
         channels, count = net.shapes[i][-1], int(net.table[i, lt.WEIGHT])
-        identity = np.repeat(np.array([1.0, 0.0], theta.dtype), channels)
-        padded = np.concatenate([theta[:, :count], np.tile(identity, (len(theta), 1))], axis=1)
+        shape = len(theta), channels
+        identity = np.ones_like(theta, shape=shape), np.zeros_like(theta, shape=shape)
+        padded = np.concatenate([theta[:, :count], *identity], axis=1)
         values = gradients.predict(before, padded, x, device=device).reshape(len(x), -1, channels)
         means.append(values.mean(axis=1))
         variances.append(values.var(axis=1))
@@ -73,7 +74,7 @@ class FixedNorms:
             return values
         places = self._arrays if shape[-1] == len(net.parameter_shapes) else self._places
         count = len(self.network.parameter_shapes) if places is self._arrays else self.network.parameter_count
-        wide = np.zeros((*shape[:-1], count), values.dtype)
+        wide = np.zeros_like(values, shape=(*shape[:-1], count))
         wide[..., places] = values
         return wide
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,25 +43,25 @@ def advance(training: Training, slopes: dict[str, Array], optimizers: dict[str, 
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
                 moved[name], states[name] = optimizers[name].update(parameters[name], slope, moments[name])
-            if is_on_device(slope) and not np.isfinite(moved[name]).all():  # where NumPy cannot see it
-                raise FloatingPointError
+            checks.no_overflow(moved[name])
         except FloatingPointError as error:
             raise checks.DivergenceError(f"the update of {name} overflows. {_CURES}") from error
     return Training(step + 1, moved, states)
 
 
-def on_gpu(training: Training) -> Training:
-    """The same training with theta and its moments on the GPU, where `advance` then moves them."""
-    return _moved(training, on_device)
+def on_gpu(training: Training, names: Iterable[str]) -> Training:
+    """The same training with these parameters and their moments on the GPU, where `advance` then moves them."""
+    return _moved(training, names, on_device)
 
 
 def on_host(training: Training) -> Training:
     """The same training, bit for bit, with every array NumPy's."""
-    return _moved(training, lambda values: values.get() if is_on_device(values) else values)
+    return _moved(training, training.parameters, lambda values: values.get() if is_on_device(values) else values)
 
 
-def _moved(training: Training, move: Callable[[Any], Any]) -> Training:
-    step, moments = training.moments["theta"]
-    state = State(step, tuple(move(values) for values in moments))
-    parameters = training.parameters | {"theta": move(training.parameters["theta"])}
-    return training._replace(parameters=parameters, moments=training.moments | {"theta": state})
+def _moved(training: Training, names: Iterable[str], move: Callable[[Any], Any]) -> Training:
+    _, parameters, moments = training
+    present = [name for name in names if name in parameters]
+    states = {n: State(moments[n].step, tuple(move(values) for values in moments[n].moments)) for n in present}
+    arrays = {n: move(parameters[n]) for n in present}
+    return training._replace(parameters=parameters | arrays, moments=moments | states)

@@ -32,6 +32,8 @@ class iMAML(GradientLearner):
     'mse'
     """
 
+    gpu_parameters = ("theta",)
+
     def __init__(
         self,
         net: Network,
@@ -58,7 +60,7 @@ class iMAML(GradientLearner):
 
     def implicit_gradients(self, batch: Batch) -> Iterator[Any]:
         """First the mean query loss at phi, then the gradient (P,) after each of the conjugate-gradient steps."""
-        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
+        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype, self.device)
         (phi,) = self.descend(*support, [self.inner_steps])
         losses, slopes = gradients.gradient(self.net, phi, *query, device=self.device)
         yield float(losses.mean(dtype=np.float64))
@@ -81,6 +83,7 @@ class iMAML(GradientLearner):
                 with naming_step(k + 1, steps[-1]):
                     _, slopes = gradients.gradient(self.net, phi, x, y, weights, device=self.device)
                     phi = phi - self.inner_lr * (slopes + self.regularization * (phi - theta))
+                    checks.no_overflow(phi)
 
 
 def conjugate_gradients(product: Callable[[Array], Array], b: Array, steps: int) -> Iterator[Array]:
@@ -94,14 +97,22 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array, steps: int)
     for _ in range(steps):
         moved = product(p)
         curvature = _dot(p, moved)
-        along = np.divide(square, curvature, out=np.zeros_like(square), where=curvature > 0)
+        along = _quotient(square, curvature, curvature > 0)
         x, r = x + along * p, r - along * moved
         left = _dot(r, r)
-        turn = np.divide(left, square, out=np.zeros_like(square), where=along > 0)
+        turn = _quotient(left, square, along > 0)
         p = np.where(along > 0, r + turn * p, p)
+        checks.no_overflow(p)
         square = left
         yield x
 
 
 def _dot(a: Array, b: Array) -> Array:
-    return np.asarray((a * b).sum(axis=1, keepdims=True))  # (T, 1)
+    dot: Array = (a * b).sum(axis=1, keepdims=True)  # (T, 1)
+    checks.no_overflow(dot)
+    return dot
+
+
+def _quotient(a: Array, b: Array, defined: Array) -> Array:
+    """a / b where it is defined, else 0."""
+    return np.where(defined, a / np.where(defined, b, 1), 0)

@@ -29,7 +29,7 @@ class MAML(GradientLearner):
     """
 
     order = 2
-    trains_on_gpu = True
+    gpu_parameters = ("theta",)
 
     def __init__(
         self,

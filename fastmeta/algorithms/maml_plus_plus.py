@@ -60,7 +60,6 @@ class MAMLPlusPlus(MAML):
         self.first_order_iterations = checks.integer("first_order_iterations", first_order_iterations, 0)
         self.step_norms = bool(self.batch_norm) if step_norms is None else bool(step_norms)
         self.running_statistics = bool(running_statistics)
-        self.trains_on_gpu = not self.running_statistics  # which are measured on the host
         for name in ("step_norms", "running_statistics"):
             if getattr(self, name) and not self.batch_norm:
                 raise ValueError(f"{name}=True must come with a network that has batch norm. {net} has none.")

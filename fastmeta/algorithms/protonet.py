@@ -41,7 +41,7 @@ class ProtoNet(Learner):
     'accuracy'
     """
 
-    trains_on_gpu = True
+    gpu_parameters = ("theta",)
 
     def __init__(self, net: Network, metric: str = "euclidean", scale: float = 10.0, device: str = "cpu") -> None:
         super().__init__(net, device)

@@ -37,6 +37,8 @@ class Reptile(GradientLearner):
     'mse'
     """
 
+    gpu_parameters = ("theta", "second_moment")
+
     def __init__(
         self,
         net: Network,
@@ -66,7 +68,7 @@ class Reptile(GradientLearner):
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss at phi, and theta - mean phi."""
-        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
+        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype, self.device)
         rng = stream(self._settings["seed"], self.training.step)
         *_, (phi, state) = self._walk(support, self.inner_steps, rng, len(batch))
         losses = gradients.loss(self.net, phi, *query, device=self.device)
@@ -102,6 +104,7 @@ class Reptile(GradientLearner):
             with naming_step(k + 1, steps):
                 _, slopes = gradients.gradient(self.net, phi, *chosen, device=self.device)
                 phi, state = self._rule.update(phi, slopes, state)
+                checks.no_overflow(phi)
             yield phi, state
 
 

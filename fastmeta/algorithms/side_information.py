@@ -40,6 +40,8 @@ class SideInformation(Learner):
     'accuracy'
     """
 
+    gpu_parameters = ("theta", "map", "gate")
+
     def __init__(
         self,
         net: Network,
@@ -61,8 +63,8 @@ class SideInformation(Learner):
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss, and its gradient by theta, map and gate."""
         backend, dtype = devices.backend(self.device), self.theta.dtype
-        x = inputs.samples(self.net, batch.x_support, dtype, "x_support")
-        x_query = inputs.samples(self.net, batch.x_query, dtype, "x_query")
+        x = inputs.samples(self.net, batch.x_support, dtype, "x_support", self.device)
+        x_query = inputs.samples(self.net, batch.x_query, dtype, "x_query", self.device)
         a = inputs.samples(self.attribute_net, task_attributes(batch), dtype, "attributes")
         member, s, f, g = self._parts(x, batch.y_support, a)
         z = backend.predict(self.net.table, self.theta, x_query)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, Self
 
@@ -54,6 +54,8 @@ class Transfer(Learner):
     >>> transfer.evaluate(source, episodes=4).measure
     'accuracy'
     """
+
+    gpu_parameters = ("theta",)
 
     def __init__(
         self,
@@ -210,3 +212,7 @@ class Minibatches:
         rows = stream(seed, step).integers(len(self.labels), size=(checks.integer("tasks", tasks, 1), self.size))
         x, y = self.tasks.take(rows), self.labels[rows]
         return Batch(x, y, x, y)
+
+    def on_gpu(self) -> Minibatches:
+        """The same batches from samples on the GPU, where `tasks` can lie there."""
+        return replace(self, tasks=self.tasks.on_gpu()) if hasattr(self.tasks, "on_gpu") else self

@@ -34,6 +34,8 @@ class ZeroShot(Learner):
     'accuracy'
     """
 
+    gpu_parameters = ("theta", "map")
+
     def __init__(
         self,
         net: Network,
@@ -53,7 +55,7 @@ class ZeroShot(Learner):
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss, and its gradient by theta and map: mapped attributes are a support set of one shot."""
         backend, attributes = devices.backend(self.device), task_attributes(batch)
-        x = inputs.samples(self.net, batch.x_query, self.theta.dtype, "x_query")
+        x = inputs.samples(self.net, batch.x_query, self.theta.dtype, "x_query", self.device)
         a = inputs.samples(self.attribute_net, attributes, self.theta.dtype, "attributes")
         z = backend.predict(self.net.table, self.theta, x)
         c = backend.predict(self.attribute_net.table, self.parameters["map"], a)

@@ -36,12 +36,17 @@ class ndarray(np.ndarray):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         if any(type(value) is np.ndarray and value.ndim for value in inputs):
             raise TypeError(f"{ufunc.__name__} of arrays on the host and on the device")
+        if method == "__call__" and "where" in options:
+            raise TypeError(f"{ufunc.__name__} takes no where")  # in any CuPy so far
         plain = [np.asarray(value) if isinstance(value, ndarray) else value for value in inputs]
         if out is not None:
             options["out"] = tuple(np.asarray(value) for value in out)
-        return _on_device(getattr(ufunc, method)(*plain, **options))
+        with np.errstate(all="ignore"):  # a device raises nothing
+            return _on_device(getattr(ufunc, method)(*plain, **options))
 
     def __array_function__(self, function: Any, kinds: Any, arguments: Any, options: Any) -> Any:
+        if np.ndarray in kinds and function is not np.copyto:  # by which NumPy's zeros_like fills
+            raise TypeError(f"{function.__name__} of arrays on the host and on the device")
         return _on_device(super().__array_function__(function, kinds, arguments, options))
 
     @property
