@@ -51,7 +51,7 @@ ROWS = {
         "--algorithm maml++ --tasks-per-step 4 --iterations 10000 --inner-lr 0.4 --learning-rate 5e-3", "99.47"
     ),
     "imaml-5w1s": Row(
-        f"--algorithm imaml --tasks-per-step 4 --iterations 4000 --learning-rate 3e-3 {COSINE}", "99.16 ± 0.35"
+        f"--algorithm imaml --tasks-per-step 4 --iterations 2400 --learning-rate 1e-3 {COSINE}", "99.16 ± 0.35"
     ),
     "protonet-5w1s": Row(f"--algorithm protonet --iterations 5000 {COSINE}", "98.8; others 98.4"),
     "transfer-5w1s": Row(f"--algorithm transfer --iterations 5000 {COSINE}", "-"),
