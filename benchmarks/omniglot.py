@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastmeta as fm
+from benchmarks.plots import training
 from fastmeta.cli.run_folder import RunFolder
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -164,6 +165,9 @@ def main() -> None:
     results = [known[name] for name in ROWS if name in known]
     print(table(results))
     keep(results)
+    logs = {name: log for name in ROWS if (log := options.runs / name / "log.jsonl").exists()}
+    if logs:
+        training(logs, RESULTS / "omniglot-curves.png")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.peers import FASTMETA
 from benchmarks.table import best_entries, highest_peak
 
@@ -79,6 +81,21 @@ def curves(file: Path) -> Path:
     grid[0, 0].legend()
     figure.suptitle(_title(results))
     return _saved(figure, file.with_suffix(".png"))
+
+
+def training(logs: dict[str, Path], out: Path) -> Path:
+    """The query loss of each log.jsonl, a mean of a hundredth of its iterations. Returns the picture's path."""
+    plt = _matplotlib()
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    for i, (name, path) in enumerate(logs.items()):
+        loss = np.array([json.loads(line)["loss"] for line in path.read_text("utf-8").splitlines()])
+        width = max(len(loss) // 100, 1)
+        means = loss[: len(loss) // width * width].reshape(-1, width).mean(axis=1)
+        at = width * np.arange(1, len(means) + 1)
+        axes.plot(at, means, label=name, color=plt.get_cmap("tab20")(i), linestyle="--" if "20w" in name else "-")
+    axes.set(xlabel="iteration", ylabel="mean query loss", xscale="log", yscale="log")
+    axes.legend(fontsize=8)
+    return _saved(figure, out)
 
 
 def _lines(points: list[dict[str, Any]], what: str) -> dict[str, tuple[list[int], list[float]]]:
