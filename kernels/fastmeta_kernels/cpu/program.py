@@ -30,7 +30,7 @@ from fastmeta_kernels.cpu.plan import (
     X,
     head_of,
     plan,
-)  # fmt: skip
+)
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
 from fastmeta_kernels.cpu.schedule import Program, Schedule
 
@@ -75,11 +75,11 @@ class _Writer(Schedule):
     def write(self) -> Program:
         """Code and schedule of the request's kind."""
         kind, query = self.request.kind, self.query
-        self.theta, total = self.room(query.packed * (self._kept + 1)), self.room(query.packed)
+        self.theta, total = self.room(query.packed * (self._kept + 1)), self.room(query.packed if kind == META else 0)
         self.segment("zeros", lambda: parameters.clear(self.code, query, at(op.P)))
         self.segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
-        self.run("zeros", P=total)
-        self.run("zeros", P=self.theta)
+        for zeros in (total, self.theta) if kind == META else (self.theta,):
+            self.run("zeros", P=zeros)
         self.run("theta", P=self.theta)
         self.first_rows = len(self.rows)
         self.segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
