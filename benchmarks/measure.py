@@ -32,7 +32,7 @@ class Settings:
     """What a run is made with."""
 
     python: Mapping[str, str]  # of each program
-    peers: tuple[str, ...]
+    peers: tuple[str, ...] | None  # None: each row's `best`
     threads: int
     seconds: float  # timed, for each program and row
     folder: Path  # inputs, results and caches of this run
@@ -45,7 +45,7 @@ class Settings:
 
     def entries(self, workload: Workload) -> list[Entry]:
         """fastmeta and the peers in all variants for this kind of workload, to be filled in."""
-        names = (FASTMETA, *self.peers)
+        names = (FASTMETA, *(workload.best if self.peers is None else self.peers))
         return [Entry(name, v) for name in names for v in self.variants[name].get(workload.kind, ())]
 
 

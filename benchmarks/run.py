@@ -26,12 +26,11 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table and write the results; rows that are finished are written if it stops early."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = (known := parser()).parse_args(arguments)
     try:
         workloads = _selected(options.workloads)
     except ValueError as error:
-        parser.error(str(error))
+        known.error(str(error))
     out = options.out
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -65,6 +64,7 @@ def _run(workloads: list[Workload], settings: Settings, out: Path) -> dict[str, 
         "device": settings.device,
         "threads": settings.threads,
         "seconds": settings.seconds,
+        "peers": "best" if settings.peers is None else ",".join(settings.peers),
         "versions": {},
         "peak_gflops": [],
         "bandwidth_gbs": [],
@@ -112,11 +112,13 @@ def _selected(names: list[str]) -> list[Workload]:
     return [w for w in WORKLOADS.values() if not names or any(w.name.startswith(name) for name in names)]
 
 
-def _peers(value: str) -> tuple[str, ...]:
+def _peers(value: str) -> tuple[str, ...] | None:
+    if value == "best":
+        return None
     names = tuple(name for name in value.split(",") if name)
     for name in names:
         if name not in PEERS:
-            raise argparse.ArgumentTypeError(f'"{name}" must be one of {", ".join(PEERS)}.')
+            raise argparse.ArgumentTypeError(f'"{name}" must be one of {", ".join(PEERS)}, or "best" alone.')
     return names
 
 
@@ -137,13 +139,14 @@ def _seconds(value: str) -> float:
     return seconds
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    found.add_argument(
         "workloads", nargs="*", metavar="workload", help=f"beginnings of: {', '.join(WORKLOADS)} (default: all)"
     )
-    add_options(parser, PEERS, seconds=5.0, name="times")
-    return parser
+    add_options(found, PEERS, seconds=5.0, name="times")
+    return found
 
 
 def add_options(parser: argparse.ArgumentParser, peers: tuple[str, ...], seconds: float, name: str) -> None:
@@ -152,7 +155,7 @@ def add_options(parser: argparse.ArgumentParser, peers: tuple[str, ...], seconds
         "--peers",
         type=_peers,
         default=peers,
-        help=f'which of {",".join(PEERS)}; "" for none (default: {",".join(peers)})',
+        help=f'which of {",".join(PEERS)}; "" for none, "best" for those of each row (default: {",".join(peers)})',
     )
     parser.add_argument(
         "--peers-python",

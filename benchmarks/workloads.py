@@ -37,6 +37,8 @@ class Workload:
     adapt: str = "all"  # or "head", the last linear layer only (ANIL)
     ways: int = 0  # classes of a prototype head; 0 where the network's outputs are the logits
     target: Target = Target()
+    updates: int = 0  # meta-updates of one call, in place of one meta-gradient
+    best: tuple[str, ...] = ("jax",)  # `--peers best`: whatever was fastest in runs of all peers, and JAX
 
     @property
     def labelled(self) -> bool:
@@ -85,7 +87,7 @@ class Workload:
             samples = self.support + self.query
             return self.tasks * (samples * body + self.steps * self.support * step + self.query * 3 * head)
         step = gradient + (tangents if self.order == 2 else 0)
-        return self.tasks * (self.steps * self.support * step + self.query * gradient)
+        return max(self.updates, 1) * self.tasks * (self.steps * self.support * step + self.query * gradient)
 
     def bytes(self, part: str) -> int:
         """The least that any program moves in float32: parameters and data in, and the result out, once each."""
@@ -103,6 +105,9 @@ def _features(network: Network) -> int:
     return network.features
 
 
+_COMPILED = ("inductor", "jax")
+
+
 def _sinusoid(
     name: str, title: str, tasks: int, steps: int, order: int = 2, width: int = 40, target: Target = Target()
 ) -> Workload:
@@ -118,6 +123,7 @@ def _sinusoid(
         inner_lr=0.01,
         order=order,
         target=target,
+        best=_COMPILED,
     )
 
 
@@ -154,6 +160,7 @@ _ROWS = (
         steps=5,
         inner_lr=0.01,
         target=Target(5),
+        best=("learn2learn", "jax"),
     ),
     Workload(
         "anil-omniglot",
@@ -176,6 +183,7 @@ _ROWS = (
         query=300,
         ways=60,
         target=Target(4),
+        best=_COMPILED,
     ),
     Workload(
         "protonet-20way-1shot",
@@ -186,6 +194,7 @@ _ROWS = (
         query=300,
         ways=20,
         target=Target(4),
+        best=_COMPILED,
     ),
     Workload(
         "prototypes-60way",
@@ -196,6 +205,7 @@ _ROWS = (
         query=300,
         ways=60,
         target=Target(3),
+        best=_COMPILED,
     ),
     Workload(
         "prototypes-100-episodes",
@@ -215,6 +225,7 @@ _ROWS = (
         _HVP,
         query=100,
         target=Target(1.5, gradients=2),
+        best=_COMPILED,
     ),
     Workload(
         "hvp-omniglot", "HVP of Omniglot Conv4-64, batch 25", _OMNIGLOT, _HVP, query=25, target=Target(3, gradients=2)
@@ -229,9 +240,18 @@ _ROWS = (
         steps=5,
         inner_lr=0.01,
         target=Target(ms=150),
+        best=("numpy", "jax"),
     ),
 )
 WORKLOADS = {workload.name: workload for workload in _ROWS}
+
+TRAINING = replace(
+    WORKLOADS["omniglot-q5-s1"],
+    name="training",
+    title="MAML on Omniglot 5-way 1-shot: Conv4-64, 32 tasks, 5 queries, 1 step, Adam",
+    parts=("training",),
+    updates=40,
+)
 
 _FEW_IMAGES = replace(WORKLOADS["omniglot-q5-s1"], tasks=4, title="Omniglot Conv4-64, 4 tasks, 5 queries")
 
@@ -250,6 +270,6 @@ CURVES: dict[str, dict[int, Workload]] = {
 
 
 def find(name: str) -> Workload | None:
-    """The workload of a row or of a curve's point."""
+    """The workload of a row, of a curve's point or of `training_time`."""
     points = {workload.name: workload for curve in CURVES.values() for workload in curve.values()}
-    return (WORKLOADS | points).get(name)
+    return (WORKLOADS | points | {TRAINING.name: TRAINING}).get(name)

@@ -1,96 +1,52 @@
 """fastmeta: meta-learning without a framework. Exact meta-gradients by hand, in NumPy and Numba."""
 
-import fastmeta_kernels as kernels
-from fastmeta import tasks
-from fastmeta.algorithms.anil import ANIL, BOIL
-from fastmeta.algorithms.imaml import iMAML
-from fastmeta.algorithms.maml import FOMAML, MAML
-from fastmeta.algorithms.maml_plus_plus import MAMLPlusPlus
-from fastmeta.algorithms.meta_sgd import MetaSGD
-from fastmeta.algorithms.protonet import ProtoNet
-from fastmeta.algorithms.reptile import Reptile
-from fastmeta.algorithms.side_information import SideInformation
-from fastmeta.algorithms.transfer import Transfer
-from fastmeta.algorithms.zero_shot import ZeroShot
-from fastmeta.checks import DivergenceError
-from fastmeta.comparison import Difference, compare
-from fastmeta.gradients import (
-    MetaGradient,
-    adapt,
-    check_meta_gradient,
-    gradient,
-    hvp,
-    loss,
-    meta_gradient,
-    predict,
-)
-from fastmeta.layers import (
-    Affine,
-    BatchNorm,
-    Conv2d,
-    Flatten,
-    GlobalMeanPool,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Softplus,
-    Tanh,
-)
-from fastmeta.learner import load
-from fastmeta.networks import MLP, Conv4, Network
-from fastmeta.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
-from fastmeta.prototypes import prototype_loss
-from fastmeta.score import Score
-from fastmeta.tasks import Batch
+from fastmeta.late import attach
 
+__all__, __getattr__, __dir__ = attach(
+    __name__,
+    {
+        "fastmeta.algorithms.anil": ("ANIL", "BOIL"),
+        "fastmeta.algorithms.imaml": ("iMAML",),
+        "fastmeta.algorithms.maml": ("FOMAML", "MAML"),
+        "fastmeta.algorithms.maml_plus_plus": ("MAMLPlusPlus",),
+        "fastmeta.algorithms.meta_sgd": ("MetaSGD",),
+        "fastmeta.algorithms.protonet": ("ProtoNet",),
+        "fastmeta.algorithms.reptile": ("Reptile",),
+        "fastmeta.algorithms.side_information": ("SideInformation",),
+        "fastmeta.algorithms.transfer": ("Transfer",),
+        "fastmeta.algorithms.zero_shot": ("ZeroShot",),
+        "fastmeta.checks": ("DivergenceError",),
+        "fastmeta.comparison": ("Difference", "compare"),
+        "fastmeta.gradient_check": ("check_meta_gradient",),
+        "fastmeta.gradients": (
+            "MetaGradient",
+            "adapt",
+            "gradient",
+            "hvp",
+            "loss",
+            "meta_gradient",
+            "predict",
+        ),
+        "fastmeta.layers": (
+            "Affine",
+            "BatchNorm",
+            "Conv2d",
+            "Flatten",
+            "GlobalMeanPool",
+            "Linear",
+            "MaxPool2d",
+            "ReLU",
+            "Softplus",
+            "Tanh",
+        ),
+        "fastmeta.learner": ("load",),
+        "fastmeta.networks": ("MLP", "Conv4", "Network"),
+        "fastmeta.optimizers": ("SGD", "Adam", "CosineSchedule", "LinearSchedule", "StepSchedule"),
+        "fastmeta.prototypes": ("prototype_loss",),
+        "fastmeta.score": ("Score",),
+        "fastmeta.tasks": ("tasks",),
+        "fastmeta.tasks.episode": ("Batch",),
+        "fastmeta_kernels": ("kernels",),
+    },
+)
 __version__ = "0.1.0"
-
-__all__ = [
-    "ANIL",
-    "BOIL",
-    "FOMAML",
-    "MAML",
-    "MLP",
-    "SGD",
-    "Adam",
-    "Affine",
-    "Batch",
-    "BatchNorm",
-    "Conv2d",
-    "Conv4",
-    "CosineSchedule",
-    "Difference",
-    "DivergenceError",
-    "Flatten",
-    "GlobalMeanPool",
-    "Linear",
-    "LinearSchedule",
-    "MAMLPlusPlus",
-    "MaxPool2d",
-    "MetaGradient",
-    "MetaSGD",
-    "Network",
-    "ProtoNet",
-    "ReLU",
-    "Reptile",
-    "Score",
-    "SideInformation",
-    "Softplus",
-    "StepSchedule",
-    "Tanh",
-    "Transfer",
-    "ZeroShot",
-    "adapt",
-    "check_meta_gradient",
-    "compare",
-    "gradient",
-    "hvp",
-    "iMAML",
-    "kernels",
-    "load",
-    "loss",
-    "meta_gradient",
-    "predict",
-    "prototype_loss",
-    "tasks",
-]

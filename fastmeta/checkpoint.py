@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,9 +52,9 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     }
     metadata = {"fastmeta_format": str(FORMAT), "description": json.dumps(description)}
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    place, name = os.path.split(os.fspath(path))
+    os.makedirs(place or os.curdir, exist_ok=True)
+    temporary = os.path.join(place, f".{name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -63,9 +62,10 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.remove(temporary)
     if hasattr(os, "O_DIRECTORY"):  # so that the rename itself is on the disk
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(place or os.curdir, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
@@ -78,7 +78,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     Raises FileNotFoundError where nothing is there; ValueError where the file is cut short, was not written
     by fastmeta, was edited, or has a later format.
     """
-    arrays, metadata = _contents(Path(path))
+    arrays, metadata = _contents(path)
     with refused(path):
         return _parsed(arrays, json.loads(metadata["description"]))
 
@@ -159,7 +159,7 @@ def continued(start: Checkpoint, path: str | os.PathLike[str] | None, resume: bo
         if resume:
             raise ValueError("resume=True must come with a checkpoint. Give the file to go on from.")
         return start
-    if not Path(path).exists():
+    if not os.path.exists(path):
         return start
     if not resume:
         raise FileExistsError(
@@ -191,17 +191,18 @@ def continued(start: Checkpoint, path: str | os.PathLike[str] | None, resume: bo
     return saved
 
 
-def _contents(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def _contents(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f'path="{path}" must be a checkpoint file. There is no file of that name.')
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, AttributeError, TypeError, KeyError) as error:  # the latter: an unknown dtype
-        first = path.read_bytes()[8:9]  # of the header, behind its length
+        with open(path, "rb") as file:
+            first = file.read(9)[8:]  # of the header, behind its length
         cause = "It is cut short or damaged: restore it from a copy." if first in (b"", b"{") else _FOREIGN
         raise ValueError(f'path="{path}" must be a whole fastmeta checkpoint. {cause} ({error})') from error
     if "fastmeta_format" not in metadata:

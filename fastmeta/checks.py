@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Iterable
@@ -57,6 +56,8 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
     names = list(options)
     if value in names:
         return str(value)
+    import difflib
+
     near = difflib.get_close_matches(str(value), names, n=1)
     advice = f'Did you mean "{near[0]}"?' if near else ""
     listed = ", ".join(f'"{option}"' for option in names)

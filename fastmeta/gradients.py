@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.gradient_check import GradientReport, check_meta_gradient
 from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import StepParameters, TaskSet
 
 __all__ = [
-    "GradientReport",
     "MetaGradient",
     "adapt",
-    "check_meta_gradient",
     "gradient",
     "hvp",
     "loss",

@@ -8,7 +8,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -181,7 +180,7 @@ class Learner(ABC):
             if checkpoint is not None:
                 self.save(checkpoint)
         except checks.DivergenceError as error:
-            exists = checkpoint is not None and Path(checkpoint).exists()
+            exists = checkpoint is not None and os.path.exists(checkpoint)
             kept = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
             raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{kept}") from error
         except KeyboardInterrupt:
@@ -241,13 +240,23 @@ def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
         checks.choice("device", device, DEVICES)
     saved = checkpoints.read(path)
     with checkpoints.refused(path):
-        kind = checks.choice("algorithm", saved.algorithm, Learner.algorithms)
+        kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm))
         arguments = {n: Network.from_dict(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
         learner = Learner.algorithms[kind](saved.net, **arguments, device=device or "cpu")
         learner.any_device = device is None
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
     learner._restore(saved)
     return learner
+
+
+def _algorithms(name: str) -> dict[str, type[Learner]]:
+    """Algorithms by their names: that of this name, or, where there is none, all."""
+    if name not in Learner.algorithms:
+        import fastmeta
+
+        for known in [name] if name in fastmeta.__all__ else fastmeta.__all__:
+            getattr(fastmeta, known)
+    return Learner.algorithms
 
 
 def _plain(value: Any) -> Any:

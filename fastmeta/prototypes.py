@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastmeta_kernels.contract import PrototypeHead
 
 Array = NDArray[Any]
 METRICS = ("euclidean", "cosine")
+_SINGLE, _DOUBLE, _LABEL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 
 
 def prototype_loss(
@@ -43,15 +45,15 @@ def prototype_loss(
     s, q = _embeddings(s, "support", single), _embeddings(q, "query", single)
     if s.shape[::2] != q.shape[::2]:
         raise ValueError(f"support of shape {s.shape} and query of shape {q.shape} must agree in tasks and width.")
-    dtype = np.float64 if np.float64 in (s.dtype, q.dtype) else np.float32
-    s, q = np.require(s, dtype, ("C", "A")), np.require(q, dtype, ("C", "A"))
+    dtype = _DOUBLE if _DOUBLE in (s.dtype, q.dtype) else _SINGLE
+    s, q = _plain(s, dtype), _plain(q, dtype)
     first = 1 if single else 0
     y_s = labels(y_support, "y_support", s.shape[first:2]).reshape(s.shape[:2])
     y_q = labels(y_query, "y_query", q.shape[first:2]).reshape(q.shape[:2])
     head = PrototypeHead(ways(y_s), *similarity(metric, scale))
     check_queries(y_q, head.ways)
     found = devices.backend(device).prototype_loss(s, y_s, q, y_q, head)
-    if not np.isfinite(found.losses).all():
+    if not (math.isfinite(found.losses[0]) if single else np.isfinite(found.losses).all()):
         checks.finite("support", s)
         checks.finite("query", q)
         raise checks.DivergenceError(
@@ -82,14 +84,15 @@ def similarity(metric: str, scale: float) -> tuple[str, float]:
 
 def ways(y: Array, name: str = "y_support") -> int:
     """The number of classes K of support labels (T, N); ValueError where a task has no sample of one of them."""
+    tasks, samples = y.shape
+    count = _highest(y) + 1
+    if count <= samples:
+        shifted = y if tasks == 1 else y + count * np.arange(tasks)[:, None]
+        if np.bincount(shifted.ravel(), minlength=tasks * count).all():
+            return count
     low, count = int(y.min()), int(y.max()) + 1
     if low < 0:
         raise ValueError(f"labels must be 0 .. ways-1; got {low} in {name}.")
-    tasks, samples = y.shape
-    if count <= samples:
-        shifted = y + count * np.arange(tasks)[:, None]
-        if np.bincount(shifted.ravel(), minlength=tasks * count).all():
-            return count
     task = next(t for t in range(tasks) if len(np.unique(y[t])) < count)
     present = np.unique(y[task])
     missing = int(np.argmin(np.append(present == np.arange(len(present)), False)))
@@ -101,10 +104,23 @@ def ways(y: Array, name: str = "y_support") -> int:
 
 def check_queries(y: Array, count: int, name: str = "y_query") -> None:
     """ValueError where a query label is not one of the support set's classes."""
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= count:
+    if _highest(y) >= count:
+        low, high = int(y.min()), int(y.max())
         wrong = low if low < 0 else high
         raise ValueError(f"{name} has class {wrong}; the support set has classes 0 .. {count - 1}.")
+
+
+def _highest(y: Array) -> int:
+    """The largest of int64 labels; a negative one counts as larger than all others."""
+    return int(y.view(np.uint64).max())
+
+
+def _plain(values: Array, dtype: Any) -> Array:
+    """C-contiguous and aligned, of a dtype: itself where it is already."""
+    flags = values.flags
+    if values.dtype is dtype and flags.c_contiguous and flags.aligned:
+        return values
+    return np.require(values, dtype, ("C", "A"))
 
 
 def _embeddings(values: Array, name: str, single: bool) -> Array:
@@ -124,4 +140,4 @@ def labels(values: Any, name: str, lead: tuple[int, ...]) -> Array:
         raise TypeError(f"{name} of dtype {given.dtype} must be integer labels.")
     if given.shape != lead:
         raise ValueError(f"{name} of shape {given.shape} must hold one label a sample: {lead}.")
-    return np.require(given, np.int64, ("C", "A"))
+    return _plain(given, _LABEL)

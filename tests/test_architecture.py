@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import os
 import subprocess
@@ -86,6 +87,46 @@ def test_import_takes_less_than_50_ms_more_than_numpy(tmp_path, monkeypatch):
     numpy_time, fastmeta_time = (min(column) for column in zip(*times, strict=True))
     slowness = max(1.0, numpy_time / 0.078)  # NumPy takes 78 ms where 50 ms was set as the limit
     assert fastmeta_time < 0.050 * slowness
+
+
+@pytest.mark.parametrize("package", ["fastmeta", "fastmeta.tasks"])
+def test_type_checkers_see_the_names_that_are_there(package):
+    module = importlib.import_module(package)
+    stub = ast.parse(Path(module.__file__).with_suffix(".pyi").read_text("utf-8"))
+    seen = {}
+    for node in ast.walk(stub):
+        if isinstance(node, ast.Import):
+            seen |= {alias.asname: importlib.import_module(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            home = importlib.import_module(node.module)
+            seen |= {alias.name: getattr(home, alias.name) for alias in node.names}
+    (declared,) = [ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign)]
+    assert set(module.__all__) == set(declared) == set(seen) <= set(dir(module))
+    assert all(getattr(module, name) is thing for name, thing in seen.items())
+    with pytest.raises(AttributeError, match=rf"module '{package}' has no attribute 'MAMLL'"):
+        getattr(module, "MAMLL")  # noqa: B009
+
+
+def test_a_learner_loads_what_it_needs_only(tmp_path):
+    path = tmp_path / "learner.safetensors"
+    fastmeta.MAML(fastmeta.MLP((1, 4, 1)), 0.01).fit(fastmeta.tasks.Sinusoid(), 1).save(path)
+    program = f"import sys, fastmeta; fastmeta.load({str(path)!r}).adapt([[0.0]], [[1.0]]); print(*sys.modules)"
+    modules = python(program).split()
+    assert "fastmeta.algorithms.maml" in modules
+    unused = ("algorithms.transfer", "algorithms.protonet", "tasks.labelled", "tasks.omniglot", "gradient_check", "cli")
+    assert not {f"fastmeta.{name}" for name in unused} & set(modules)
+    assert not {"numba", "difflib", "csv", "random"} & set(modules)
+
+
+def test_an_unknown_algorithm_is_told_of_all(tmp_path):
+    path = tmp_path / "learner.safetensors"
+    fastmeta.MAML(fastmeta.MLP((1, 4, 1)), 0.01).fit(fastmeta.tasks.Sinusoid(), 1).save(path)
+    content = path.read_bytes()
+    assert content.count(b'\\"MAML\\"') == 1
+    path.write_bytes(content.replace(b'\\"MAML\\"', b'\\"AMML\\"'))
+    program = f"import fastmeta\ntry: fastmeta.load({str(path)!r})\nexcept ValueError as error: print(error)"
+    said = python(program)
+    assert all(f'"{name}"' in said for name in ("MAML", "ProtoNet", "Transfer", "ZeroShot")), said
 
 
 @pytest.mark.parametrize("name", fastmeta.__all__)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import measure, table
+from benchmarks import measure, run, table
 from benchmarks.inputs import inputs
 from benchmarks.measure import Entry
 from benchmarks.peers import PEERS, VARIANTS
@@ -72,6 +72,27 @@ def test_a_slow_variant_leaves_and_its_peer_stays():
         entry.median_ms["hvp"] = ms
     assert measure.slow_variants("hvp", entries) == [entries[1]]
     assert [entry.status for entry in entries] == ["timed", "slower variant, one round", "timed"]
+
+
+def test_best_peers_are_each_rows_own():
+    options = run.parser().parse_args(["--peers", "best"])
+    programs = {name: settings_programs(options, name) for name in WORKLOADS}
+    assert programs["sinusoid-25x1"] == ["fastmeta", "inductor", "jax"]
+    assert programs["miniimagenet-s5"] == ["fastmeta", "learn2learn", "jax"]
+    assert programs["omniglot-q75-s5"] == ["fastmeta", "jax"]
+    assert programs["fresh-process"] == ["fastmeta", "numpy", "jax"]
+    assert settings_programs(run.parser().parse_args(["--peers", "torch,jax"]), "sinusoid-25x1") == [
+        "fastmeta",
+        "torch",
+        "jax",
+    ]
+    with pytest.raises(SystemExit):
+        run.parser().parse_args(["--peers", "best,jax"])
+
+
+def settings_programs(options, name):
+    entries = run.settings(options, Path()).entries(WORKLOADS[name])
+    return list(dict.fromkeys(entry.program for entry in entries))
 
 
 def test_every_peer_has_a_module():

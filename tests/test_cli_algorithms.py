@@ -9,6 +9,7 @@ import pytest
 
 import fastmeta as fm
 from fastmeta.cli.problems import ALGORITHMS
+from fastmeta.learner import Learner
 from tests.test_cli import QUICK, Drawings, arrays, assert_same_run, invoke, succeed
 
 INNER = [name for name in ALGORITHMS if name not in ("transfer", "protonet")]
@@ -19,14 +20,14 @@ def test_sinusoid_run_resumes_to_the_same_bits(algorithm, tmp_path, monkeypatch)
     """Stopped behind the fifth of eight iterations."""
     options = ["--algorithm", algorithm, "--iterations", 8, "--episodes", 4, "--device", "numpy"]
     succeed("train", "sinusoid", *options, "--out", tmp_path / "straight")
-    fit = fm.learner.Learner._iterate
+    fit = Learner._iterate
 
     def stopped(self, tasks, optimizer):
         if self.training.step == 5:
             raise KeyboardInterrupt
         return fit(self, tasks, optimizer)
 
-    monkeypatch.setattr(fm.learner.Learner, "_iterate", stopped)
+    monkeypatch.setattr(Learner, "_iterate", stopped)
     assert invoke("train", "sinusoid", *options, "--out", tmp_path / "resumed").exit_code == 130
     monkeypatch.undo()
     succeed("train", "sinusoid", "--out", tmp_path / "resumed", "--resume")

@@ -45,6 +45,8 @@ def build(
     net, batch = _network(workload), fm.Batch(*data)
     if workload.kind == "protonet":
         return {"gradient": _prototype_gradient(net, theta, batch, device)}
+    if workload.updates:
+        return {"training": _training(workload, net, theta, batch, device)}
     options: dict[str, Any] = {
         "inner_lr": workload.inner_lr,
         "inner_steps": workload.steps,
@@ -60,6 +62,13 @@ def _prototype_gradient(net: fm.Network, theta: Array, batch: fm.Batch, device: 
     learner = fm.ProtoNet(net, device=device)
     learner.fit(_OneBatch(batch), iterations=1, tasks_per_step=1, optimizer=fm.SGD(1e-30), theta=theta)  # moves nothing
     return lambda: learner.meta_gradients(batch)[1]["theta"]
+
+
+def _training(workload: Workload, net: fm.Network, theta: Array, batch: fm.Batch, device: str) -> Callable[[], Any]:
+    """Updates by Adam from theta on; the parameters behind them."""
+    learner = fm.MAML(net, workload.inner_lr, workload.steps, device=device)
+    source, options = _OneBatch(batch), {"tasks_per_step": workload.tasks, "optimizer": fm.Adam(1e-3)}
+    return lambda: learner.fit(source, workload.updates, theta=theta, **options).theta
 
 
 class _OneBatch:

@@ -57,10 +57,11 @@ def build(
     names = ("x_support", "y_support", "x_query", "y_query")
     batch = [torch_layout.tensor(arrays[name], device) for name in names]
     loss = F.cross_entropy if workload.labelled else F.mse_loss
+    first = {name: values.clone() for name, values in net.state_dict().items()}
     of_head = workload.adapt == "head"
     learned = MAML(net.head if of_head else net, lr=workload.inner_lr, first_order=workload.order == 1)
 
-    def meta_gradient() -> Any:
+    def backward() -> None:
         net.zero_grad()
         for x_support, y_support, x_query, y_query in zip(*batch, strict=True):
             learner = learned.clone()
@@ -69,9 +70,21 @@ def build(
             for _ in range(workload.steps):
                 learner.adapt(loss(learner(x_support), y_support))
             (loss(learner(x_query), y_query) / workload.tasks).backward()
-        return net.gradients()
 
-    return {"meta_gradient": torch_layout.completed(meta_gradient, device)}
+    def meta_gradient() -> Any:
+        backward()
+        return net.in_order([parameter.grad for parameter in net.parameters()])
+
+    def training() -> Any:
+        net.load_state_dict(first)
+        optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        for _ in range(workload.updates):
+            backward()
+            optimizer.step()
+        return net.in_order([parameter.detach() for parameter in net.parameters()])
+
+    part, call = ("training", training) if workload.updates else ("meta_gradient", meta_gradient)
+    return {part: torch_layout.completed(call, device)}
 
 
 def vector(workload: Workload, result: Any) -> NDArray[Any]:
@@ -109,7 +122,6 @@ class _Network(nn.Module):
     def forward(self, x: Any) -> Any:
         return self.head(self.body(x))
 
-    def gradients(self) -> list[Any]:
-        """In the order of theta; linear weights as (I, O)."""
-        every = [parameter.grad for parameter in self.parameters()]
-        return [gradient.T if gradient.ndim == 2 else gradient for gradient in every]
+    def in_order(self, blocks: list[Any]) -> list[Any]:
+        """Blocks of the parameters' shapes with linear weights as (I, O)."""
+        return [block.T if block.ndim == 2 else block for block in blocks]

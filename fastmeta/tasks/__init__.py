@@ -1,24 +1,17 @@
 """Few-shot tasks: episodes drawn as a pure function of (seed, step). Importing it imports NumPy only."""
 
-from fastmeta.tasks.attributes import AttributeClasses
-from fastmeta.tasks.episode import Batch, TaskSource
-from fastmeta.tasks.grouped import GroupedTasks, from_groups
-from fastmeta.tasks.images import Images
-from fastmeta.tasks.labelled import LabelledTasks, from_arrays
-from fastmeta.tasks.omniglot import Omniglot
-from fastmeta.tasks.sinusoid import Sinusoid
-from fastmeta.tasks.watch import Watch
+from fastmeta.late import attach
 
-__all__ = [
-    "AttributeClasses",
-    "Batch",
-    "GroupedTasks",
-    "Images",
-    "LabelledTasks",
-    "Omniglot",
-    "Sinusoid",
-    "TaskSource",
-    "Watch",
-    "from_arrays",
-    "from_groups",
-]
+__all__, __getattr__, __dir__ = attach(
+    __name__,
+    {
+        "fastmeta.tasks.attributes": ("AttributeClasses",),
+        "fastmeta.tasks.episode": ("Batch", "TaskSource"),
+        "fastmeta.tasks.grouped": ("GroupedTasks", "from_groups"),
+        "fastmeta.tasks.images": ("Images",),
+        "fastmeta.tasks.labelled": ("LabelledTasks", "from_arrays"),
+        "fastmeta.tasks.omniglot": ("Omniglot",),
+        "fastmeta.tasks.sinusoid": ("Sinusoid",),
+        "fastmeta.tasks.watch": ("Watch",),
+    },
+)

@@ -1,0 +1,94 @@
+import fastmeta_kernels as kernels
+from fastmeta import tasks
+from fastmeta.algorithms.anil import ANIL, BOIL
+from fastmeta.algorithms.imaml import iMAML
+from fastmeta.algorithms.maml import FOMAML, MAML
+from fastmeta.algorithms.maml_plus_plus import MAMLPlusPlus
+from fastmeta.algorithms.meta_sgd import MetaSGD
+from fastmeta.algorithms.protonet import ProtoNet
+from fastmeta.algorithms.reptile import Reptile
+from fastmeta.algorithms.side_information import SideInformation
+from fastmeta.algorithms.transfer import Transfer
+from fastmeta.algorithms.zero_shot import ZeroShot
+from fastmeta.checks import DivergenceError
+from fastmeta.comparison import Difference, compare
+from fastmeta.gradient_check import check_meta_gradient
+from fastmeta.gradients import (
+    MetaGradient,
+    adapt,
+    gradient,
+    hvp,
+    loss,
+    meta_gradient,
+    predict,
+)
+from fastmeta.layers import (
+    Affine,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    GlobalMeanPool,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Softplus,
+    Tanh,
+)
+from fastmeta.learner import load
+from fastmeta.networks import MLP, Conv4, Network
+from fastmeta.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
+from fastmeta.prototypes import prototype_loss
+from fastmeta.score import Score
+from fastmeta.tasks.episode import Batch
+
+__version__: str
+
+__all__ = [
+    "ANIL",
+    "BOIL",
+    "FOMAML",
+    "MAML",
+    "MLP",
+    "SGD",
+    "Adam",
+    "Affine",
+    "Batch",
+    "BatchNorm",
+    "Conv2d",
+    "Conv4",
+    "CosineSchedule",
+    "Difference",
+    "DivergenceError",
+    "Flatten",
+    "GlobalMeanPool",
+    "Linear",
+    "LinearSchedule",
+    "MAMLPlusPlus",
+    "MaxPool2d",
+    "MetaGradient",
+    "MetaSGD",
+    "Network",
+    "ProtoNet",
+    "ReLU",
+    "Reptile",
+    "Score",
+    "SideInformation",
+    "Softplus",
+    "StepSchedule",
+    "Tanh",
+    "Transfer",
+    "ZeroShot",
+    "adapt",
+    "check_meta_gradient",
+    "compare",
+    "gradient",
+    "hvp",
+    "iMAML",
+    "kernels",
+    "load",
+    "loss",
+    "meta_gradient",
+    "predict",
+    "prototype_loss",
+    "tasks",
+]
