@@ -83,6 +83,15 @@ CASES = (
         "norm_wide", [Linear(60), BatchNorm(), Softplus(), Linear(44), BatchNorm(), Tanh(), Linear(3)], (4,), support=9
     ),
     _case("norm_first", [BatchNorm(), Conv2d(3, stride=2), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),
+    _case(
+        "norm_then_pool",
+        [Conv2d(3), BatchNorm(), ReLU(), MaxPool2d(2), Conv2d(17), BatchNorm(), MaxPool2d(3), Flatten(), Linear(2)],
+        (7, 6, 1),
+        tasks=2,
+        support=3,
+        query=4,
+    ),
+    _case("norm_and_pool_first", [BatchNorm(), MaxPool2d(2), Conv2d(2), Tanh(), Flatten(), Linear(2)], (5, 4, 2)),
     _case("norm_last", [Linear(4), Tanh(), Linear(3), BatchNorm()], (4,), support=8, query=9),
     _case("affine_first", [Affine(), Conv2d(3, stride=2), Affine(), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),
     _case("affine_on_vectors", [Linear(9), Affine(), Affine(), Softplus(), Linear(3), Affine()], (4,)),

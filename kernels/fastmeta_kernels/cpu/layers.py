@@ -10,9 +10,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu import affine, convolution, linear, narrow, winograd
+from fastmeta_kernels.cpu import affine, batch_norm, convolution, linear, narrow, winograd
 from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu.instruction import CHANNELS, SAMPLES, SERIAL, Code, G, P, R, S, U, at
+from fastmeta_kernels.cpu.instruction import OWN, SAMPLES, SERIAL, Code, G, P, R, S, U, at
 from fastmeta_kernels.cpu.plan import (
     BIAS,
     DX,
@@ -22,6 +22,7 @@ from fastmeta_kernels.cpu.plan import (
     NARROW,
     OUTPUT_DELTAS,
     OUTPUTS,
+    POOLED_NORM,
     RELU,
     STATS,
     TRANSPOSED,
@@ -45,6 +46,20 @@ PLAIN = {  # forward, tangent, backward: maps of (x, y), (x, y, x_dot, y_dot) an
     lt.GLOBAL_MEAN_POOL: (op.MEAN_FORWARD, op.MEAN_FORWARD, op.MEAN_BACKWARD),
     lt.FLATTEN: (op.FLATTEN_FORWARD, op.FLATTEN_FORWARD, op.FLATTEN_BACKWARD),
 }
+NORMS = {  # forward, backward, and the tangents of both
+    lt.BATCH_NORM: (
+        (op.NORM_FORWARD,),
+        (op.NORM_BACKWARD,),
+        (op.NORM_FORWARD_TANGENT,),
+        (op.NORM_BACKWARD_TANGENT,),
+    ),
+    POOLED_NORM: (
+        (op.NORM_FORWARD, op.POOL_FORWARD),
+        (op.POOL_SUMS, op.POOL_BACKWARD),
+        (op.NORM_FORWARD_TANGENT, op.POOL_FORWARD_TANGENT),
+        (op.POOL_SUMS_TANGENT, op.POOL_BACKWARD_TANGENT),
+    ),
+}
 
 
 class Passes:
@@ -62,8 +77,8 @@ class Passes:
             x, y, w, bias = self._x(l), at(S, row[Y]), at(P, row[WEIGHT]), self._bias(l, P)
             if kind in PRODUCTS:
                 PRODUCTS[kind].forward(self.code, row, x, w, bias, y, bool(row[RELU]))
-            elif kind == lt.BATCH_NORM:
-                self.code.add(op.NORM_FORWARD, CHANNELS, x, w, bias, y, at(S, row[STATS]), row[RELU], row=row)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][0], l, y)
             elif kind == lt.AFFINE:
                 affine.emit(self.code, row, x, w, x, w, bias, y, second=False, back=False)
             else:
@@ -82,8 +97,8 @@ class Passes:
                 if need_dx:
                     PRODUCTS[kind].transpose_weight(self.code, row, w, t)
                     PRODUCTS[kind].backward(self.code, row, dy, w if kind == NARROW else t, dx)
-            elif kind == lt.BATCH_NORM:
-                self.code.add(op.NORM_BACKWARD, CHANNELS, x, dy, w, dx, at(S, row[STATS]), need_dx, row=row)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][1], l, dx, need_dx)
             elif kind == lt.AFFINE:
                 if need_dx:
                     affine.emit(self.code, row, dy, w, dy, w, 0, dx, second=False, back=True)
@@ -104,11 +119,8 @@ class Passes:
                 else:
                     PRODUCTS[kind].forward(self.code, row, x, u, bias, y_dot)
                 self._mask(l, y_dot)
-            elif kind == lt.BATCH_NORM:
-                stats, tangents = at(S, row[STATS]), at(R, row[STATS])
-                operands = x, x_dot, w, u, bias, y_dot, stats, tangents, inner
-                self.code.add(op.NORM_FORWARD_TANGENT, CHANNELS, *operands, row=row)
-                self._mask(l, y_dot)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][2], l, y_dot, inner)
             elif kind == lt.AFFINE:
                 affine.emit(self.code, row, x, u, x_dot, w, bias, y_dot, second=inner, back=False)
             elif kind in ACTIVATIONS:
@@ -131,10 +143,8 @@ class Passes:
             if kind in PRODUCTS:
                 if inner:
                     self._product_tangent(l, dx_dot)
-            elif kind == lt.BATCH_NORM:
-                stats, tangents = at(S, row[STATS]), at(R, row[STATS])
-                operands = x, x_dot, dy, dy_dot, w, u, dx_dot, stats, tangents, inner
-                self.code.add(op.NORM_BACKWARD_TANGENT, CHANNELS, *operands, row=row)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][3], l, dx_dot, inner)
             elif kind == lt.AFFINE:
                 if inner:
                     affine.emit(self.code, row, dy, u, dy_dot, w, 0, dx_dot, second=True, back=True)
@@ -158,7 +168,7 @@ class Passes:
                 PRODUCTS[kind].backward_weight(self.code, row, self._x(l), dy, w, add)
                 if row[BIAS] >= 0:
                     PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
-            elif kind == lt.BATCH_NORM:
+            elif kind in NORMS:
                 self.code.add(op.NORM_GRADIENT, SERIAL, at(S, row[STATS]), w, bias, add, row=row)
             elif kind == lt.AFFINE:
                 x = self._x(l)
@@ -177,7 +187,7 @@ class Passes:
                     PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, w, add)
                 if row[BIAS] >= 0:
                     PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
-            elif kind == lt.BATCH_NORM:
+            elif kind in NORMS:
                 self.code.add(op.NORM_GRADIENT, SERIAL, at(R, row[STATS]), w, bias, add, row=row)
             elif kind == lt.AFFINE:
                 inner = l > self.first
@@ -199,10 +209,21 @@ class Passes:
         offset = self.plan.rows[l, BIAS]
         return at(register, offset) if offset >= 0 else 0  # zeros lie at the start of a workspace
 
+    def _norm(self, instructions: tuple[int, ...], l: int, out: int, inner: bool = False) -> None:
+        """Instructions of a batch norm, which all have the same operands; what makes dx only where it is `inner`."""
+        row, norm = self.plan.rows[l], batch_norm
+        flags = norm.RECTIFIED * row[RELU] + norm.INNER * inner + norm.POOLED * (row[KIND] == POOLED_NORM)
+        values = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
+        parameters = at(P, row[WEIGHT]), at(P, row[BIAS]), at(U, row[WEIGHT]), at(U, row[BIAS])
+        for instruction in instructions:
+            if inner or instruction not in (op.POOL_BACKWARD, op.POOL_BACKWARD_TANGENT):
+                operands = *values, *parameters, out, at(S, row[STATS]), at(R, row[STATS]), flags
+                self.code.add(instruction, OWN, *operands, row=row)
+
     def _mask(self, l: int, value: int) -> None:
         """The derivative of the ReLU that row l took over."""
         row = self.plan.rows[l]
-        if row[RELU]:
+        if row[RELU] and row[KIND] not in NORMS:
             self.code.add(op.MASK, SAMPLES, at(S, row[Y]), value, row=row)
 
     def _outputs(self, register: int) -> None:

@@ -3,7 +3,8 @@
 Every position (the input, and the output of each row) is a buffer (N, H + 2B, W + 2B, CP): channels padded to whole
 vectors, a border of B zero pixels for the convolutions beside it. Its value and its delta have the same strides, and
 offsets name the first interior pixel. Border and padding are zero for ever: no kernel writes anything else there.
-A ReLU behind a linear, convolution or batch-norm layer becomes a flag of that row; a linear layer flattens by itself.
+A ReLU behind a linear, convolution or batch-norm layer becomes a flag of that row, a max-pool behind batch norm one row
+with it; a linear layer flattens by itself.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ GEOMETRY = 17
 FIELDS = GEOMETRY + 19
 NARROW = lt.AFFINE + 1  # a last linear layer of few outputs, a kind of its own here
 WINOGRAD = lt.AFFINE + 2  # a convolution by tiles, likewise
+POOLED_NORM = lt.AFFINE + 3  # batch norm and the max-pool behind it
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64
 
@@ -117,8 +119,8 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
                 parameters += prod(shape)
                 packed += _up(room, line)
                 edges.append(packed)
-        if source[lt.KIND] == lt.BATCH_NORM:
-            row[STATS] = allocate(4 * cp)
+        if source[lt.KIND] in (lt.BATCH_NORM, POOLED_NORM):
+            row[STATS] = allocate(6 * cp)
         if source[lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) and i > first:
             row[TRANSPOSED] = allocate(_weight(row)[2])
         if source[lt.KIND] == WINOGRAD:
@@ -172,6 +174,10 @@ def _fuse(logical: lt.Table) -> tuple[list[Any], list[int]]:
                 continue
         if row[lt.KIND] == lt.RELU and kept and kept[-1][lt.KIND] in FUSES_RELU and not relu[-1]:
             relu[-1] = 1
+            continue
+        if row[lt.KIND] == lt.MAX_POOL and kept and kept[-1][lt.KIND] == lt.BATCH_NORM:
+            kept[-1][lt.KIND] = POOLED_NORM
+            kept[-1][[lt.KERNEL, lt.OUT_H, lt.OUT_W]] = row[[lt.KERNEL, lt.OUT_H, lt.OUT_W]]
             continue
         kept.append(row.copy())
         relu.append(0)
