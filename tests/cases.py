@@ -75,6 +75,7 @@ CASES = (
     Case("conv4_pool", Conv4((21, 17, 3), 5, 3, "pool"), tasks=2, support=6, query=5),
     _case("kernel_1_plain", [Conv2d(3, 1, 1, 0), Tanh(), GlobalMeanPool(), Linear(2)], (5, 4, 3)),
     _case("kernel_1_stride_2", [Conv2d(5, 1, 2, 0, False), ReLU(), Flatten(), Linear(2)], (6, 5, 1)),
+    _case("one_channel_padding_2", [Conv2d(4, 3, 2, 2), Tanh(), Flatten(), Linear(3)], (6, 9, 1)),
     _case("kernel_5_stride_3", [Conv2d(4, 5, 3, 2), Softplus(), Flatten(), Linear(3)], (10, 8, 1), support=3),
     _case("padding_0", [Conv2d(4, padding=0), Tanh(), Conv2d(2, 3, 2, 2), GlobalMeanPool()], (7, 8, 3)),
     _case("norm_bias_tanh", [Conv2d(3), BatchNorm(), Tanh(), GlobalMeanPool(), Linear(2)], (6, 6, 3)),

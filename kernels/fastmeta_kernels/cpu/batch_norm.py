@@ -23,7 +23,7 @@ from fastmeta_kernels.cpu.vector import (
     maximum,
     splat,
     store,
-    where_above,
+    where_positive,
 )
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
@@ -80,9 +80,11 @@ def _statistics(ws, code, l, n, j, zero, x, stats):
 
 
 @inlined
-def above(flags, zero):
-    """What a normalised value must exceed for a gradient to pass: 0 where the row took over a ReLU."""
-    return zero if flags & RECTIFIED else all_of(zero, -np.inf)
+def passes(flags, gain, offset):
+    """(a, b) such that dy passes where a (x - mean) + b > 0: the value where the row took over a ReLU, else 1."""
+    if flags & RECTIFIED:
+        return gain, offset
+    return all_of(gain, 0.0), all_of(gain, 1.0)
 
 
 @kernel
@@ -91,7 +93,8 @@ def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, flags):
     _statistics(ws, code, l, n, j, zero, x, stats)
     if flags & POOLED:
         return
-    mean, offset, low = load_like(ws, stats + j, zero), load_like(ws, shift + j, zero), above(flags, zero)
+    mean, offset = load_like(ws, stats + j, zero), load_like(ws, shift + j, zero)
+    low = zero if flags & RECTIFIED else all_of(zero, -np.inf)
     gain = load_like(ws, stats + cp + j, zero) * load_like(ws, scale + j, zero)
     for i in range(n):
         for r in range(h):
@@ -103,8 +106,9 @@ def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, flags):
 @kernel
 def _backward(ws, code, l, n, j, zero, x, dy, scale, shift, dx, stats, flags):
     cp, h, w = code[l, CP], code[l, H], code[l, W]
-    mean, rate, low = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero), above(flags, zero)
-    gain, offset = rate * load_like(ws, scale + j, zero), load_like(ws, shift + j, zero)
+    mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
+    gain = rate * load_like(ws, scale + j, zero)
+    a, b = passes(flags, gain, load_like(ws, shift + j, zero))
     dscale, dshift = zero, zero
     for i in range(n):
         for r in range(h):
@@ -112,7 +116,7 @@ def _backward(ws, code, l, n, j, zero, x, dy, scale, shift, dx, stats, flags):
             part, other = zero, zero
             for q in range(0, w * cp, cp):
                 e = load_like(ws, at + q, zero) - mean
-                d = where_above(gain * e + offset, low, load_like(ws, to + q, zero), zero)
+                d = where_positive(a * e + b, load_like(ws, to + q, zero))
                 part = part + d * e
                 other = other + d
             dscale, dshift = dscale + part, dshift + other
@@ -128,7 +132,7 @@ def _backward(ws, code, l, n, j, zero, x, dy, scale, shift, dx, stats, flags):
             at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
-                d = where_above(gain * e + offset, low, load_like(ws, to + q, zero), zero)
+                d = where_positive(a * e + b, load_like(ws, to + q, zero))
                 store(ws, dx + at + q, gain * (d - level - e * slope))
 
 

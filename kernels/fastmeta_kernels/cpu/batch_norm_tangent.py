@@ -18,13 +18,13 @@ from fastmeta_kernels.cpu.batch_norm import (
     TANGENTS,
     X_DOT,
     X,
-    above,
     operand,
+    passes,
     vectors,
 )
 from fastmeta_kernels.cpu.instruction import ARGUMENTS, NORM_BACKWARD_TANGENT, OP
 from fastmeta_kernels.cpu.plan import CP, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.vector import all_of, doubled, lanes, load_like, splat, store, where_above
+from fastmeta_kernels.cpu.vector import all_of, doubled, lanes, load_like, splat, store, where_positive
 
 
 @kernel
@@ -47,7 +47,8 @@ def _forward(ws, code, l, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_d
     store(ws, tangents + cp + j, along)
     if flags & POOLED:
         return
-    gain, offset, low = rate * load_like(ws, scale + j, zero), load_like(ws, shift + j, zero), above(flags, zero)
+    gain = rate * load_like(ws, scale + j, zero)
+    a, b = passes(flags, gain, load_like(ws, shift + j, zero))
     # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
     slope, level = (load_like(ws, scale_dot + j, zero) - gain * along) * rate, load_like(ws, shift_dot + j, zero)
     for i in range(n):
@@ -58,7 +59,7 @@ def _forward(ws, code, l, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_d
                 value = e * slope + level
                 if inner:
                     value = value + gain * (load_like(ws, x_dot + at + q, zero) - mean_dot)
-                store(ws, to + q, where_above(gain * e + offset, low, value, zero))
+                store(ws, to + q, where_positive(a * e + b, value))
 
 
 @kernel
@@ -66,7 +67,8 @@ def _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
     mean_dot, along = load_like(ws, tangents + j, zero), load_like(ws, tangents + cp + j, zero)
-    gain, offset, low = rate * load_like(ws, scale + j, zero), load_like(ws, shift + j, zero), above(flags, zero)
+    gain = rate * load_like(ws, scale + j, zero)
+    a, b = passes(flags, gain, load_like(ws, shift + j, zero))
     dscale_dot, dshift_dot, inner = zero, zero, flags & INNER != 0
     for i in range(n):
         for r in range(h):
@@ -74,13 +76,13 @@ def _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale
             part, other = zero, zero
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
-                value, xh = gain * e + offset, e * rate
-                d_dot = where_above(value, low, load_like(ws, dy_dot + to + q, zero), zero)
+                value, xh = a * e + b, e * rate
+                d_dot = where_positive(value, load_like(ws, dy_dot + to + q, zero))
                 other = other + d_dot
                 part = part + d_dot * xh
                 if inner:
                     xh_dot = (load_like(ws, x_dot + at + q, zero) - mean_dot - xh * along) * rate
-                    part = part + where_above(value, low, load_like(ws, dy + to + q, zero), zero) * xh_dot
+                    part = part + where_positive(value, load_like(ws, dy + to + q, zero)) * xh_dot
             dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
     store(ws, tangents + 2 * cp + j, dscale_dot)
     store(ws, tangents + 3 * cp + j, dshift_dot)
@@ -95,10 +97,10 @@ def _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale
             at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
-                value, xh = gain * e + offset, e * rate
+                value, xh = a * e + b, e * rate
                 xh_dot = (load_like(ws, x_dot + at + q, zero) - mean_dot - xh * along) * rate
-                d = where_above(value, low, load_like(ws, dy + to + q, zero), zero)
-                d_dot = where_above(value, low, load_like(ws, dy_dot + to + q, zero), zero)
+                d = where_positive(value, load_like(ws, dy + to + q, zero))
+                d_dot = where_positive(value, load_like(ws, dy_dot + to + q, zero))
                 u = d - level - xh * slope
                 u_dot = d_dot - level_dot - xh_dot * slope - xh * slope_dot
                 store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)

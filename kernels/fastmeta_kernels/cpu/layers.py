@@ -1,4 +1,4 @@
-"""Passes through a network, row by row, as instructions: forward, backward, both tangents, weight gradients.
+"""Passes through a network, row by row, as instructions: forward, backward with weight gradients, both tangents.
 
 Parameters lie behind register P, a set behind S, a direction behind U, the tangent set behind R, a gradient behind G.
 A set holds values and deltas of every position; the tangent set holds theirs at the same places. `begin` and `end` cut
@@ -85,20 +85,27 @@ class Passes:
                 self.code.add(op.ACTIVATE if kind in ACTIVATIONS else PLAIN[kind][0], SAMPLES, x, y, row=row)
         self._outputs(S)
 
-    def backward(self, to_features: bool = False) -> None:
-        """Deltas of every position behind the first row with parameters, or of its input too."""
+    def backward(self, weights: bool = True, add: bool = False) -> None:
+        """Deltas of every position behind the first row with parameters; with weights G = d L / d parameters, packed.
+
+        With add G += sign * (...). A row's weight gradient comes before its dx, while dy is in the cache.
+        """
         self._output_deltas(S)
         for l in range(self.end - 1, self.first - 1, -1):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
             x, y, dx, dy = self._x(l), at(S, row[Y]), at(S, row[DX]), at(S, row[DY])
-            w, t, need_dx = at(P, row[WEIGHT]), at(S, row[TRANSPOSED]), l > self.first or to_features
+            w, t, need_dx = at(P, row[WEIGHT]), at(S, row[TRANSPOSED]), l > self.first
             self._mask(l, dy)
+            if weights:
+                self._weight_gradient(l, add)
             if kind in PRODUCTS:
                 if need_dx:
                     PRODUCTS[kind].transpose_weight(self.code, row, w, t)
                     PRODUCTS[kind].backward(self.code, row, dy, w if kind == NARROW else t, dx)
             elif kind in NORMS:
                 self._norm(NORMS[kind][1], l, dx, need_dx)
+                if weights:
+                    self._norm_gradient(l, S, add)
             elif kind == lt.AFFINE:
                 if need_dx:
                     affine.emit(self.code, row, dy, w, dy, w, 0, dx, second=False, back=True)
@@ -131,8 +138,8 @@ class Passes:
                 self.code.add(PLAIN[kind][1], SAMPLES, x_dot, y_dot, row=row)
         self._outputs(R)
 
-    def backward_tangent(self) -> None:
-        """Tangents of the deltas of every position in the direction U."""
+    def backward_tangent(self, add: bool) -> None:
+        """Tangents of the deltas of every position in the direction U, and G = H U, packed, or G += sign * H U."""
         self._output_deltas(R)
         for l in range(self.end - 1, self.first - 1, -1):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
@@ -140,11 +147,13 @@ class Passes:
             x_dot, dx_dot, dy_dot = at(R, row[X]), at(R, row[DX]), at(R, row[DY])
             w, u, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), l > self.first
             self._mask(l, dy_dot)
+            self._weight_gradient_tangent(l, add)
             if kind in PRODUCTS:
                 if inner:
                     self._product_tangent(l, dx_dot)
             elif kind in NORMS:
                 self._norm(NORMS[kind][3], l, dx_dot, inner)
+                self._norm_gradient(l, R, add)
             elif kind == lt.AFFINE:
                 if inner:
                     affine.emit(self.code, row, dy, u, dy_dot, w, 0, dx_dot, second=True, back=True)
@@ -159,39 +168,37 @@ class Passes:
         PRODUCTS[int(row[KIND])].transpose_weight(self.code, row, at(P, row[WEIGHT]), at(S, row[TRANSPOSED]))
         self._product_tangent(self.begin, to, SIGNED | (ADD if add else 0))
 
-    def weight_gradient(self, add: bool = False) -> None:
-        """G = d L / d parameters, packed, or G += sign * (...), from the values and deltas of set S."""
-        for l in range(self.first, self.end):
-            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
-            dy, w, bias = at(S, row[DY]), at(G, row[WEIGHT]), at(G, row[BIAS])
-            if kind in PRODUCTS:
-                PRODUCTS[kind].backward_weight(self.code, row, self._x(l), dy, w, add)
-                if row[BIAS] >= 0:
-                    PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
-            elif kind in NORMS:
-                self.code.add(op.NORM_GRADIENT, SERIAL, at(S, row[STATS]), w, bias, add, row=row)
-            elif kind == lt.AFFINE:
-                x = self._x(l)
-                affine.emit_gradient(self.code, row, x, dy, x, dy, w, bias, second=False, add=add)
+    def _weight_gradient(self, l: int, add: bool) -> None:
+        """Row l's part of G, from the values and deltas of set S; a batch norm's comes from its statistics."""
+        row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+        x, dy, w, bias = self._x(l), at(S, row[DY]), at(G, row[WEIGHT]), at(G, row[BIAS])
+        if kind in PRODUCTS:
+            PRODUCTS[kind].backward_weight(self.code, row, x, dy, w, add)
+            if row[BIAS] >= 0:
+                PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
+        elif kind == lt.AFFINE:
+            affine.emit_gradient(self.code, row, x, dy, x, dy, w, bias, second=False, add=add)
 
-    def weight_gradient_tangent(self, add: bool) -> None:
-        """G = H u, packed, or G += sign * H u, after both tangents: dw_dot = x_dot^T dy + x^T dy_dot."""
-        for l in range(self.first, self.end):
-            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
-            x, x_dot, dy, dy_dot = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
-            w, bias = at(G, row[WEIGHT]), at(G, row[BIAS])
-            if kind in PRODUCTS:
-                if l > self.first:
-                    PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, w, add)
-                else:
-                    PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, w, add)
-                if row[BIAS] >= 0:
-                    PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
-            elif kind in NORMS:
-                self.code.add(op.NORM_GRADIENT, SERIAL, at(R, row[STATS]), w, bias, add, row=row)
-            elif kind == lt.AFFINE:
-                inner = l > self.first
-                affine.emit_gradient(self.code, row, x, dy_dot, x_dot, dy, w, bias, second=inner, add=add)
+    def _weight_gradient_tangent(self, l: int, add: bool) -> None:
+        """Row l's part of H U: dw_dot = x_dot^T dy + x^T dy_dot."""
+        row, kind, inner = self.plan.rows[l], int(self.plan.rows[l, KIND]), l > self.first
+        x, x_dot, dy, dy_dot = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
+        w, bias = at(G, row[WEIGHT]), at(G, row[BIAS])
+        if kind in PRODUCTS:
+            if inner:
+                PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, w, add)
+            else:
+                PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, w, add)
+            if row[BIAS] >= 0:
+                PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
+        elif kind == lt.AFFINE:
+            affine.emit_gradient(self.code, row, x, dy_dot, x_dot, dy, w, bias, second=inner, add=add)
+
+    def _norm_gradient(self, l: int, register: int, add: bool) -> None:
+        """The same of a batch norm, which left it with the statistics of set S or R."""
+        row = self.plan.rows[l]
+        operands = at(register, row[STATS]), at(G, row[WEIGHT]), at(G, row[BIAS]), add
+        self.code.add(op.NORM_GRADIENT, SERIAL, *operands, row=row)
 
     def _product_tangent(self, l: int, dx_dot: int, *flags: int) -> None:
         """dx_dot of a product; only a linear layer takes flags."""

@@ -1,4 +1,4 @@
-"""Max-pool behind batch norm in one pass: y = max over a window of max(scale xh + shift, low), low 0 (ReLU) or -inf.
+"""Max-pool behind batch norm in one pass: y = max over 2 x 2 of max(scale xh + shift, low), low 0 (ReLU) or -inf.
 
 The normalised image is never stored. Whoever needs to know where a window's largest value was, the first in row order,
 computes the window again from x and the statistics; where none exceeds `low` no gradient passes. The sums over a set
@@ -32,42 +32,41 @@ from fastmeta_kernels.cpu.instruction import (
     POOL_SUMS,
     share,
 )
-from fastmeta_kernels.cpu.plan import CP, KERNEL, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.plan import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.plan import POOLED_SIZE as SIZE
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store, where_above, where_equal
 
 
 @inlined
-def _maximum(ws, x, line, cp, size, mean, gain, offset, low):
+def _maximum(ws, x, line, cp, mean, gain, offset, low):
     """The largest of a window that starts at x, or low."""
     top = low
-    for dr in range(size):
-        for at in range(x + dr * line, x + dr * line + size * cp, cp):
-            top = maximum(gain * (load(ws, at) - mean) + offset, top)
+    for dr in range(SIZE):
+        for dq in range(SIZE):
+            top = maximum(gain * (load(ws, x + dr * line + dq * cp) - mean) + offset, top)
     return top
 
 
 @inlined
-def chosen_place(ws, x, line, cp, size, mean, gain, offset, low):
+def chosen_place(ws, x, line, cp, mean, gain, offset, low):
     """The number, 0, 1, ... in row order, of the first largest of a window; -1 where none exceeds low."""
-    top, count = low, ws.dtype.type(0.0)
-    chosen = splat(ws.dtype.type(-1.0))
-    for dr in range(size):
-        for at in range(x + dr * line, x + dr * line + size * cp, cp):
-            value = gain * (load(ws, at) - mean) + offset
-            chosen = where_above(value, top, splat(count), chosen)
+    top, chosen = low, splat(ws.dtype.type(-1.0))
+    for dr in range(SIZE):
+        for dq in range(SIZE):
+            value = gain * (load(ws, x + dr * line + dq * cp) - mean) + offset
+            chosen = where_above(value, top, splat(ws.dtype.type(dr * SIZE + dq)), chosen)
             top = where_above(value, top, value, top)
-            count += ws.dtype.type(1.0)
     return chosen
 
 
 @inlined
-def at_chosen(ws, x, line, cp, size, chosen):
+def at_chosen(ws, x, line, cp, chosen):
     """The values at the chosen places of a window, 0 where there is none."""
-    found, count = splat(ws.dtype.type(0.0)), ws.dtype.type(0.0)
-    for dr in range(size):
-        for at in range(x + dr * line, x + dr * line + size * cp, cp):
-            found = where_equal(chosen, splat(count), load(ws, at), found)
-            count += ws.dtype.type(1.0)
+    found = splat(ws.dtype.type(0.0))
+    for dr in range(SIZE):
+        for dq in range(SIZE):
+            value = load(ws, x + dr * line + dq * cp)
+            found = where_equal(chosen, splat(ws.dtype.type(dr * SIZE + dq)), value, found)
     return found
 
 
@@ -95,36 +94,36 @@ def constants(ws, cp, scale, shift, stats, j):
 
 @kernel
 def _forward(ws, code, l, begin, end, x, y, scale, shift, stats, low):
-    cp, size, line, width = code[l, CP], code[l, KERNEL], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
     for i in range(begin, end):
         for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * size * line, y + i * code[l, Y_N] + r * code[l, Y_R]
+            at, to = x + i * code[l, X_N] + r * SIZE * line, y + i * code[l, Y_N] + r * code[l, Y_R]
             for _ in range(code[l, OW]):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
-                    store(ws, to + j, _maximum(ws, at + j, line, cp, size, mean, gain, offset, low))
-                at, to = at + size * cp, to + cp
+                    store(ws, to + j, _maximum(ws, at + j, line, cp, mean, gain, offset, low))
+                at, to = at + SIZE * cp, to + cp
 
 
 @kernel
 def _sums(ws, code, l, first, last, x, dy, scale, shift, stats, low):
-    cp, size, line, width = code[l, CP], code[l, KERNEL], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
     sums, parts, zero, none = stats + 2 * cp, stats + 4 * cp, splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0))
     for k in range(sums, sums + 4 * cp, cp):
         for j in range(k + first, k + last, width):
             store(ws, j, zero)
     for i in range(code[l, N]):
         for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * size * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
+            at, to = x + i * code[l, X_N] + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
             for _ in range(code[l, OW]):
                 for j in range(first, last, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
-                    chosen = chosen_place(ws, at + j, line, cp, size, mean, gain, offset, low)
+                    chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
                     d = where_equal(chosen, none, zero, load(ws, to + j))
-                    e = at_chosen(ws, at + j, line, cp, size, chosen) - mean
+                    e = at_chosen(ws, at + j, line, cp, chosen) - mean
                     store(ws, parts + j, load(ws, parts + j) + d * e)
                     store(ws, parts + cp + j, load(ws, parts + cp + j) + d)
-                at, to = at + size * cp, to + cp
+                at, to = at + SIZE * cp, to + cp
             sum_up(ws, parts, sums, cp, first, last)
     for j in range(first, last, width):
         store(ws, sums + j, load(ws, sums + j) * load(ws, stats + cp + j))
@@ -132,26 +131,26 @@ def _sums(ws, code, l, first, last, x, dy, scale, shift, stats, low):
 
 @kernel
 def _backward(ws, code, l, begin, end, x, dy, scale, shift, dx, stats, low):
-    cp, size, line, width = code[l, CP], code[l, KERNEL], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (code[l, N] * code[l, H] * code[l, W])))
-    back, lines, pixels = dx - x, code[l, OH] * size, code[l, OW] * size
+    back, lines, pixels = dx - x, code[l, OH] * SIZE, code[l, OW] * SIZE
     for i in range(begin, end):
         image = x + i * code[l, X_N]
         for r in range(code[l, OH]):
-            at, to = image + r * size * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
+            at, to = image + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
             for _ in range(code[l, OW]):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     slope = load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j) * share
                     level = load(ws, stats + 3 * cp + j) * share
-                    chosen = chosen_place(ws, at + j, line, cp, size, mean, gain, offset, low)
-                    d, count = load(ws, to + j), ws.dtype.type(0.0)
-                    for dr in range(size):
-                        for p in range(at + dr * line + j, at + dr * line + j + size * cp, cp):
-                            one = where_equal(chosen, splat(count), d, zero)
+                    chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
+                    d = load(ws, to + j)
+                    for dr in range(SIZE):
+                        for dq in range(SIZE):
+                            p = at + dr * line + dq * cp + j
+                            one = where_equal(chosen, splat(ws.dtype.type(dr * SIZE + dq)), d, zero)
                             store(ws, p + back, _gradient(ws, p, one, mean, gain, slope, level))
-                            count += ws.dtype.type(1.0)
-                at, to = at + size * cp, to + cp
+                at, to = at + SIZE * cp, to + cp
         for r in range(code[l, H]):  # what no window covers
             for p in range(
                 image + r * line + (pixels if r < lines else 0) * cp, image + r * line + code[l, W] * cp, cp

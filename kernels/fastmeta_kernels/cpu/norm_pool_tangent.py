@@ -22,34 +22,35 @@ from fastmeta_kernels.cpu.batch_norm import (
 )
 from fastmeta_kernels.cpu.instruction import ARGUMENTS, OP, POOL_FORWARD_TANGENT, POOL_SUMS_TANGENT, share
 from fastmeta_kernels.cpu.norm_pool import at_chosen, chosen_place, constants, lower_bound, sum_up
-from fastmeta_kernels.cpu.plan import CP, KERNEL, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.plan import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.plan import POOLED_SIZE as SIZE
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store, where_equal
 
 
 @kernel
 def _forward(ws, code, l, begin, end, x, x_dot, scale, shift, scale_dot, shift_dot, y_dot, stats, tangents, inner, low):
-    cp, size, line, width = code[l, CP], code[l, KERNEL], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
     zero, none, dot = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0)), x_dot - x
     for i in range(begin, end):
         for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * size * line, y_dot + i * code[l, Y_N] + r * code[l, Y_R]
+            at, to = x + i * code[l, X_N] + r * SIZE * line, y_dot + i * code[l, Y_N] + r * code[l, Y_R]
             for _ in range(code[l, OW]):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
-                    chosen = chosen_place(ws, at + j, line, cp, size, mean, gain, offset, low)
+                    chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
                     mean_dot, along = load(ws, tangents + j), load(ws, tangents + cp + j)
                     slope = (load(ws, scale_dot + j) - gain * along) * load(ws, stats + cp + j)
-                    e = at_chosen(ws, at + j, line, cp, size, chosen) - mean
+                    e = at_chosen(ws, at + j, line, cp, chosen) - mean
                     value = e * slope + load(ws, shift_dot + j)
                     if inner:
-                        value = value + gain * (at_chosen(ws, at + dot + j, line, cp, size, chosen) - mean_dot)
+                        value = value + gain * (at_chosen(ws, at + dot + j, line, cp, chosen) - mean_dot)
                     store(ws, to + j, where_equal(chosen, none, zero, value))
-                at, to = at + size * cp, to + cp
+                at, to = at + SIZE * cp, to + cp
 
 
 @kernel
 def _sums(ws, code, l, first, last, x, x_dot, dy, dy_dot, scale, shift, stats, tangents, inner, low):
-    cp, size, line, width = code[l, CP], code[l, KERNEL], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
     sums, parts, zero = tangents + 2 * cp, tangents + 4 * cp, splat(ws.dtype.type(0.0))
     none, dot, d_dot = splat(ws.dtype.type(-1.0)), x_dot - x, dy_dot - dy
     for k in range(sums, sums + 4 * cp, cp):
@@ -57,22 +58,22 @@ def _sums(ws, code, l, first, last, x, x_dot, dy, dy_dot, scale, shift, stats, t
             store(ws, j, zero)
     for i in range(code[l, N]):
         for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * size * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
+            at, to = x + i * code[l, X_N] + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
             for _ in range(code[l, OW]):
                 for j in range(first, last, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
-                    chosen = chosen_place(ws, at + j, line, cp, size, mean, gain, offset, low)
+                    chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
                     rate = load(ws, stats + cp + j)
-                    xh = (at_chosen(ws, at + j, line, cp, size, chosen) - mean) * rate
+                    xh = (at_chosen(ws, at + j, line, cp, chosen) - mean) * rate
                     change = where_equal(chosen, none, zero, load(ws, to + d_dot + j))
                     part = load(ws, parts + j) + change * xh
                     if inner:
-                        xh_dot = at_chosen(ws, at + dot + j, line, cp, size, chosen) - load(ws, tangents + j)
+                        xh_dot = at_chosen(ws, at + dot + j, line, cp, chosen) - load(ws, tangents + j)
                         xh_dot = (xh_dot - xh * load(ws, tangents + cp + j)) * rate
                         part = part + where_equal(chosen, none, zero, load(ws, to + j)) * xh_dot
                     store(ws, parts + j, part)
                     store(ws, parts + cp + j, load(ws, parts + cp + j) + change)
-                at, to = at + size * cp, to + cp
+                at, to = at + SIZE * cp, to + cp
             sum_up(ws, parts, sums, cp, first, last)
 
 
@@ -94,25 +95,24 @@ def _gradient(ws, cp, j, at, dot, back, d, d_dot, scale, scale_dot, stats, tange
 
 @kernel
 def _backward(ws, code, l, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale_dot, dx_dot, stats, tangents, low):
-    cp, size, line, width = code[l, CP], code[l, KERNEL], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (code[l, N] * code[l, H] * code[l, W])))
-    dot, back, move, lines, pixels = x_dot - x, dx_dot - x, dy_dot - dy, code[l, OH] * size, code[l, OW] * size
+    dot, back, move, lines, pixels = x_dot - x, dx_dot - x, dy_dot - dy, code[l, OH] * SIZE, code[l, OW] * SIZE
     for i in range(begin, end):
         image = x + i * code[l, X_N]
         for r in range(code[l, OH]):
-            at, to = image + r * size * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
+            at, to = image + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
             for _ in range(code[l, OW]):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
-                    chosen = chosen_place(ws, at + j, line, cp, size, mean, gain, offset, low)
-                    d, d_dot, count = load(ws, to + j), load(ws, to + move + j), ws.dtype.type(0.0)
-                    for dr in range(size):
-                        for p in range(at + dr * line, at + dr * line + size * cp, cp):
-                            place = splat(count)
+                    chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
+                    d, d_dot = load(ws, to + j), load(ws, to + move + j)
+                    for dr in range(SIZE):
+                        for dq in range(SIZE):
+                            p, place = at + dr * line + dq * cp, splat(ws.dtype.type(dr * SIZE + dq))
                             one, other = where_equal(chosen, place, d, zero), where_equal(chosen, place, d_dot, zero)
                             _gradient(ws, cp, j, p, dot, back, one, other, scale, scale_dot, stats, tangents, share)
-                            count += ws.dtype.type(1.0)
-                at, to = at + size * cp, to + cp
+                at, to = at + SIZE * cp, to + cp
         for r in range(code[l, H]):  # what no window covers
             for p in range(
                 image + r * line + (pixels if r < lines else 0) * cp, image + r * line + code[l, W] * cp, cp
