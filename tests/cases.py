@@ -75,6 +75,7 @@ CASES = (
     Case("conv4_pool", Conv4((21, 17, 3), 5, 3, "pool"), tasks=2, support=6, query=5),
     _case("kernel_1_plain", [Conv2d(3, 1, 1, 0), Tanh(), GlobalMeanPool(), Linear(2)], (5, 4, 3)),
     _case("kernel_1_stride_2", [Conv2d(5, 1, 2, 0, False), ReLU(), Flatten(), Linear(2)], (6, 5, 1)),
+    _case("one_channel_padding_2", [Conv2d(4, 3, 2, 2), Tanh(), Flatten(), Linear(3)], (6, 9, 1)),
     _case("kernel_5_stride_3", [Conv2d(4, 5, 3, 2), Softplus(), Flatten(), Linear(3)], (10, 8, 1), support=3),
     _case("padding_0", [Conv2d(4, padding=0), Tanh(), Conv2d(2, 3, 2, 2), GlobalMeanPool()], (7, 8, 3)),
     _case("norm_bias_tanh", [Conv2d(3), BatchNorm(), Tanh(), GlobalMeanPool(), Linear(2)], (6, 6, 3)),
@@ -83,6 +84,15 @@ CASES = (
         "norm_wide", [Linear(60), BatchNorm(), Softplus(), Linear(44), BatchNorm(), Tanh(), Linear(3)], (4,), support=9
     ),
     _case("norm_first", [BatchNorm(), Conv2d(3, stride=2), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),
+    _case(
+        "norm_then_pool",
+        [Conv2d(3), BatchNorm(), ReLU(), MaxPool2d(2), Conv2d(17), BatchNorm(), MaxPool2d(3), Flatten(), Linear(2)],
+        (7, 6, 1),
+        tasks=2,
+        support=3,
+        query=4,
+    ),
+    _case("norm_and_pool_first", [BatchNorm(), MaxPool2d(2), Conv2d(2), Tanh(), Flatten(), Linear(2)], (5, 4, 2)),
     _case("norm_last", [Linear(4), Tanh(), Linear(3), BatchNorm()], (4,), support=8, query=9),
     _case("affine_first", [Affine(), Conv2d(3, stride=2), Affine(), Tanh(), Flatten(), Linear(2)], (6, 6, 2)),
     _case("affine_on_vectors", [Linear(9), Affine(), Affine(), Softplus(), Linear(3), Affine()], (4,)),

@@ -2,7 +2,8 @@
 
 The values take up to four vectors of channels at a time, so that large images come from memory in one stream.
 A row's statistics in a set are four vectors of CP: mean, r, dscale, dshift; in the tangent set mean_dot,
-mean(xh x_dot), dscale_dot, dshift_dot. Derivations: kernels/README.md.
+mean(xh x_dot), dscale_dot, dshift_dot. A ReLU that the row took over passes dy where the value, computed again
+from x, is positive. Derivations: kernels/README.md.
 """
 
 from __future__ import annotations
@@ -10,10 +11,39 @@ from __future__ import annotations
 import numpy as np
 
 from fastmeta_kernels.cpu._jit import inlined, kernel
-from fastmeta_kernels.cpu.instruction import ARGUMENTS
-from fastmeta_kernels.cpu.plan import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, W
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, all_of, doubled, lanes, load, load_like, maximum, splat, store
+from fastmeta_kernels.cpu.instruction import ARGUMENTS, NORM_BACKWARD, OP, place, share
+from fastmeta_kernels.cpu.plan import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.vector import (
+    VECTOR_BYTES,
+    all_of,
+    doubled,
+    lanes,
+    load,
+    load_like,
+    maximum,
+    splat,
+    store,
+    where_positive,
+)
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
+
+# Operands of every NORM instruction, and flags: a ReLU behind it; dx or x_dot asked for; pooled by an instruction more.
+X, X_DOT, DY, DY_DOT, SCALE, SHIFT, SCALE_DOT, SHIFT_DOT, OUT, STATS, TANGENTS, FLAGS = range(12)
+RECTIFIED, INNER, POOLED = 1, 2, 4
+
+
+@inlined
+def operand(code, l, schedule, r, which):
+    """Where an operand of a NORM instruction lies."""
+    return place(schedule, r, code[l, ARGUMENTS + which])
+
+
+@inlined
+def vectors(ws, channels, part, parts):
+    """First and last of the channels, in whole vectors, that are for one of `parts`."""
+    width = VECTOR_BYTES // ws.itemsize
+    first, last = share(channels // width, part, parts)
+    return first * width, last * width
 
 
 @inlined
@@ -49,202 +79,100 @@ def _statistics(ws, code, l, n, j, zero, x, stats):
         ws[q] = rate if rate > 0 else ws.dtype.type(np.nan)  # an overflow must not look like a constant
 
 
+@inlined
+def passes(flags, gain, offset):
+    """(a, b) such that dy passes where a (x - mean) + b > 0: the value where the row took over a ReLU, else 1."""
+    if flags & RECTIFIED:
+        return gain, offset
+    return all_of(gain, 0.0), all_of(gain, 1.0)
+
+
 @kernel
-def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, relu):
+def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, flags):
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     _statistics(ws, code, l, n, j, zero, x, stats)
+    if flags & POOLED:
+        return
     mean, offset = load_like(ws, stats + j, zero), load_like(ws, shift + j, zero)
+    low = zero if flags & RECTIFIED else all_of(zero, -np.inf)
     gain = load_like(ws, stats + cp + j, zero) * load_like(ws, scale + j, zero)
     for i in range(n):
         for r in range(h):
             at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, y + i * code[l, Y_N] + r * code[l, Y_R] + j
             for q in range(0, w * cp, cp):
-                value = gain * (load_like(ws, at + q, zero) - mean) + offset
-                store(ws, to + q, maximum(value, zero) if relu else value)
+                store(ws, to + q, maximum(gain * (load_like(ws, at + q, zero) - mean) + offset, low))
 
 
 @kernel
-def _backward(ws, code, l, n, j, zero, x, dy, scale, dx, stats, need_dx):
+def _backward(ws, code, l, n, j, zero, x, dy, scale, shift, dx, stats, flags):
     cp, h, w = code[l, CP], code[l, H], code[l, W]
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
+    gain = rate * load_like(ws, scale + j, zero)
+    a, b = passes(flags, gain, load_like(ws, shift + j, zero))
     dscale, dshift = zero, zero
     for i in range(n):
         for r in range(h):
             at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
             part, other = zero, zero
             for q in range(0, w * cp, cp):
-                d = load_like(ws, to + q, zero)
-                part = part + d * (load_like(ws, at + q, zero) - mean)
+                e = load_like(ws, at + q, zero) - mean
+                d = where_positive(a * e + b, load_like(ws, to + q, zero))
+                part = part + d * e
                 other = other + d
             dscale, dshift = dscale + part, dshift + other
     dscale = dscale * rate
     store(ws, stats + 2 * cp + j, dscale)
     store(ws, stats + 3 * cp + j, dshift)
-    if not need_dx:
+    if not flags & INNER:
         return
     share = all_of(zero, 1.0 / (n * h * w))
-    gain, slope, level = load_like(ws, scale + j, zero) * rate, dscale * share * rate, dshift * share
+    slope, level = dscale * share * rate, dshift * share
     for i in range(n):
         for r in range(h):
             at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
-                store(ws, dx + at + q, gain * (load_like(ws, to + q, zero) - level - e * slope))
+                d = where_positive(a * e + b, load_like(ws, to + q, zero))
+                store(ws, dx + at + q, gain * (d - level - e * slope))
 
 
 @kernel
-def _by_vectors(ws, code, l, n, first, last, back, a, b, c, d, stats, flag):
+def _by_vectors(ws, code, l, n, first, last, back, x, dy, scale, shift, out, stats, flags):
     """`_forward` or `_backward` of channels first .. last, four, two or one vector at a time."""
     zero, j = splat(ws.dtype.type(0.0)), first
     two, four = doubled(zero), doubled(doubled(zero))
     while j < last:
         if j + lanes(four) <= last:
-            _pass(ws, code, l, n, j, four, back, a, b, c, d, stats, flag)
+            _pass(ws, code, l, n, j, four, back, x, dy, scale, shift, out, stats, flags)
             j += lanes(four)
         elif j + lanes(two) <= last:
-            _pass(ws, code, l, n, j, two, back, a, b, c, d, stats, flag)
+            _pass(ws, code, l, n, j, two, back, x, dy, scale, shift, out, stats, flags)
             j += lanes(two)
         else:
-            _pass(ws, code, l, n, j, zero, back, a, b, c, d, stats, flag)
+            _pass(ws, code, l, n, j, zero, back, x, dy, scale, shift, out, stats, flags)
             j += lanes(zero)
 
 
 @inlined
-def _pass(ws, code, l, n, j, zero, back, a, b, c, d, stats, flag):
+def _pass(ws, code, l, n, j, zero, back, x, dy, scale, shift, out, stats, flags):
     if back:
-        _backward(ws, code, l, n, j, zero, a, b, c, d, stats, flag)
+        _backward(ws, code, l, n, j, zero, x, dy, scale, shift, out, stats, flags)
     else:
-        _forward(ws, code, l, n, j, zero, a, b, c, d, stats, flag)
+        _forward(ws, code, l, n, j, zero, x, scale, shift, out, stats, flags)
 
 
 @inlined
-def forward(ws, code, l, n, first, last, x, scale, shift, y, stats, relu):
-    """y, or its positive part where the row took over a ReLU; mean and r into stats."""
-    _by_vectors(ws, code, l, n, first, last, False, x, scale, shift, y, stats, relu)
+def run(ws, code, l, schedule, r, part, parts):
+    """One part of NORM_FORWARD: mean and r into stats, and y or its positive part, unless it is pooled on its way;
 
-
-@inlined
-def backward(ws, code, l, n, first, last, x, dy, scale, dx, stats, need_dx):
-    """dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M)."""
-    _by_vectors(ws, code, l, n, first, last, True, x, dy, scale, dx, stats, need_dx)
-
-
-@kernel
-def _forward_tangent(ws, code, l, n, j, zero, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot):
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
-    mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
-    mean_dot, along = zero, zero
-    for i in range(n if has_x_dot else 0):
-        for r in range(h):
-            at = i * code[l, X_N] + r * code[l, X_R] + j
-            part, other = zero, zero
-            for q in range(at, at + w * cp, cp):
-                d = load_like(ws, x_dot + q, zero)
-                part = part + d
-                other = other + d * (load_like(ws, x + q, zero) - mean)
-            mean_dot, along = mean_dot + part, along + other
-    share = all_of(zero, 1.0 / (n * h * w))
-    mean_dot, along = mean_dot * share, along * share * rate
-    store(ws, tangents + j, mean_dot)
-    store(ws, tangents + cp + j, along)
-    gain = load_like(ws, scale + j, zero) * rate
-    # y_dot = gain (x_dot - mean_dot) + (x - mean) slope + shift_dot
-    slope, level = (load_like(ws, scale_dot + j, zero) - gain * along) * rate, load_like(ws, shift_dot + j, zero)
-    for i in range(n):
-        for r in range(h):
-            at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
-            for q in range(0, w * cp, cp):
-                value = (load_like(ws, x + at + q, zero) - mean) * slope + level
-                if has_x_dot:
-                    value = value + gain * (load_like(ws, x_dot + at + q, zero) - mean_dot)
-                store(ws, to + q, value)
-
-
-@kernel
-def _backward_tangent(
-    ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
-):
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
-    mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
-    mean_dot, along = load_like(ws, tangents + j, zero), load_like(ws, tangents + cp + j, zero)
-    dscale_dot, dshift_dot = zero, zero
-    for i in range(n):
-        for r in range(h):
-            at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-            part, other = zero, zero
-            for q in range(0, w * cp, cp):
-                d_dot = load_like(ws, dy_dot + to + q, zero)
-                xh = (load_like(ws, x + at + q, zero) - mean) * rate
-                other = other + d_dot
-                part = part + d_dot * xh
-                if has_x_dot:
-                    xh_dot = (load_like(ws, x_dot + at + q, zero) - mean_dot - xh * along) * rate
-                    part = part + load_like(ws, dy + to + q, zero) * xh_dot
-            dscale_dot, dshift_dot = dscale_dot + part, dshift_dot + other
-    store(ws, tangents + 2 * cp + j, dscale_dot)
-    store(ws, tangents + 3 * cp + j, dshift_dot)
-    if not has_x_dot:
-        return
-    share = all_of(zero, 1.0 / (n * h * w))
-    gain = load_like(ws, scale + j, zero) * rate
-    gain_dot = load_like(ws, scale_dot + j, zero) * rate - gain * rate * along
-    slope, level = load_like(ws, stats + 2 * cp + j, zero) * share, load_like(ws, stats + 3 * cp + j, zero) * share
-    slope_dot, level_dot = dscale_dot * share, dshift_dot * share
-    for i in range(n):
-        for r in range(h):
-            at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
-            for q in range(0, w * cp, cp):
-                xh = (load_like(ws, x + at + q, zero) - mean) * rate
-                xh_dot = (load_like(ws, x_dot + at + q, zero) - mean_dot - xh * along) * rate
-                u = load_like(ws, dy + to + q, zero) - level - xh * slope
-                u_dot = load_like(ws, dy_dot + to + q, zero) - level_dot - xh_dot * slope - xh * slope_dot
-                store(ws, dx_dot + at + q, gain_dot * u + gain * u_dot)
-
-
-@inlined
-def _tangent(ws, code, l, n, j, zero, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot):
-    if back:
-        _backward_tangent(ws, code, l, n, j, zero, a, b, c, d, e, f, g, stats, tangents, has_x_dot)
-    else:
-        _forward_tangent(ws, code, l, n, j, zero, a, b, c, d, e, f, stats, tangents, has_x_dot)
-
-
-@kernel
-def _tangent_by_vectors(ws, code, l, n, first, last, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot):
-    """Tangents of channels first .. last, two or one vector at a time."""
-    zero, j = splat(ws.dtype.type(0.0)), first
-    two = doubled(zero)
-    while j < last:
-        if j + lanes(two) <= last:
-            _tangent(ws, code, l, n, j, two, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot)
-            j += lanes(two)
-        else:
-            _tangent(ws, code, l, n, j, zero, back, a, b, c, d, e, f, g, stats, tangents, has_x_dot)
-            j += lanes(zero)
-
-
-@inlined
-def forward_tangent(
-    ws, code, l, n, first, last, x, x_dot, scale, scale_dot, shift_dot, y_dot, stats, tangents, has_x_dot
-):
-    """xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot."""
-    _tangent_by_vectors(
-        ws, code, l, n, first, last, False, x, x_dot, scale, scale_dot, shift_dot, y_dot, 0, stats, tangents, has_x_dot
-    )
-
-
-@inlined
-def backward_tangent(
-    ws, code, l, n, first, last, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
-):
-    """dscale_dot = sum (dy_dot xh + dy xh_dot), dshift_dot = sum dy_dot; with u = dy - dshift / M - xh dscale / M:
-
-    dx_dot = (scale_dot r + scale r_dot) u + scale r (dy_dot - dshift_dot / M - (xh_dot dscale + xh dscale_dot) / M),
-    r_dot = -r^2 mean(xh x_dot). Without x_dot nothing asks for dx_dot.
+    or of NORM_BACKWARD: dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M).
     """
-    _tangent_by_vectors(
-        ws, code, l, n, first, last, True, x, x_dot, dy, dy_dot, scale, scale_dot, dx_dot, stats, tangents, has_x_dot
-    )
+    first, last = vectors(ws, code[l, CP], part, parts)
+    x, dy = operand(code, l, schedule, r, X), operand(code, l, schedule, r, DY)
+    scale, shift = operand(code, l, schedule, r, SCALE), operand(code, l, schedule, r, SHIFT)
+    out, stats = operand(code, l, schedule, r, OUT), operand(code, l, schedule, r, STATS)
+    back, flags = code[l, OP] == NORM_BACKWARD, code[l, ARGUMENTS + FLAGS]
+    _by_vectors(ws, code, l, code[l, N], first, last, back, x, dy, scale, shift, out, stats, flags)
 
 
 @kernel

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from fastmeta_kernels.cpu.instruction import OWN, TRANSPOSE, Code
 from fastmeta_kernels.cpu.linear import Row, backward_bias
 from fastmeta_kernels.cpu.plan import CP, KERNEL, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.products import ADD, BY_ROWS, SIGNED, SUM, multiply
+from fastmeta_kernels.cpu.products import ADD, BY_ROWS, SIGNED, SUM, SUM_J, multiply
 
 LONG = 7  # pixels: a row of so many fills a tile; shorter rows go by samples where there are more of them
 MANY = 64  # pixels: an image of so many is summed before the next is looked at
@@ -96,14 +96,17 @@ def backward_weight(code: Code, row: Row, x: int, dy: int, out: int, add: bool =
     """out[ky, kx, c, o] = sum of x[s y + ky - p, s x + kx - p, c] dy[y, x, o], or out += sign * (...)."""
     n, k, s, cp, o = row[N], row[KERNEL], row[STRIDE], row[CP], row[OCP]
     xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
-    x0, flags = x - 8 * row[PADDING] * (xr + cp), SUM | BY_ROWS | ((ADD | SIGNED) if add else 0)
-    j = (k, xr, 0, k * cp * o)
+    x0, flags = x - 8 * row[PADDING] * (xr + cp), BY_ROWS | ((ADD | SIGNED) if add else 0)
+    taps = (k, xr, 0, k * cp * o)
     if n > row[OH] and row[OH] * row[OW] < MANY:
         i, K1, a1, b1 = (row[OH], s * xr, yr, 0), n, xn, yn
     else:
         i, K1, a1, b1 = (n, xn, yn, 0), row[OH], s * xr, yr
-    shape = (k * cp, o, K1, row[OW])
-    multiply(code, shape, (x0, 1, s * cp, a1), (dy, o, b1), (out, o), 0, False, flags, i, j)
+    shape, a, b = (k * cp, o, K1, row[OW]), (x0, 1, s * cp, a1), (dy, o, b1)
+    if row[OH] * row[OW] > k * k * cp:  # an image is more to read than the sums: all its taps before the next
+        multiply(code, shape, a, b, (out, o), 0, False, flags | SUM_J, taps, i)
+    else:
+        multiply(code, shape, a, b, (out, o), 0, False, flags | SUM, i, taps)
 
 
 def backward_weight_tangent(

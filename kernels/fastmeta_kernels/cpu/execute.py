@@ -6,8 +6,11 @@ from fastmeta_kernels.cpu import (
     activation,
     affine,
     batch_norm,
+    batch_norm_tangent,
     losses,
     narrow,
+    norm_pool,
+    norm_pool_tangent,
     parameters,
     pooling,
     prototypes,
@@ -15,7 +18,8 @@ from fastmeta_kernels.cpu import (
     winograd,
 )
 from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu._jit import inlined, kernel, linked
+from fastmeta_kernels.cpu._jit import inlined, linked
+from fastmeta_kernels.cpu.batch_norm import vectors
 from fastmeta_kernels.cpu.instruction import (
     ARGUMENTS,
     BEGIN,
@@ -35,13 +39,6 @@ from fastmeta_kernels.cpu.products import run_product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES, transpose
 
 
-@kernel
-def vectors(channels, width, part, parts):
-    """First and last of the channels, in whole vectors, that are for one of `parts`."""
-    first, last = share(channels // width, part, parts)
-    return first * width, last * width
-
-
 @inlined
 def run_transpose(ws, code, l, schedule, r, part, parts):
     """A matrix (rows, columns) in whole vectors, by vectors of rows."""
@@ -55,18 +52,16 @@ def run_transpose(ws, code, l, schedule, r, part, parts):
 
 
 @inlined
-def run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r):
-    """The four functions of batch norm, for channels first .. last."""
-    if kind == op.NORM_FORWARD:
-        batch_norm.forward(ws, code, l, n, first, last, a, b, c, d, e, code[l, ARGUMENTS + 5] != 0)
-    elif kind == op.NORM_BACKWARD:
-        batch_norm.backward(ws, code, l, n, first, last, a, b, c, d, e, code[l, ARGUMENTS + 5] != 0)
-    elif kind == op.NORM_FORWARD_TANGENT:
-        inner = code[l, ARGUMENTS + 8] != 0
-        batch_norm.forward_tangent(ws, code, l, n, first, last, a, b, c, d, e, f, g, h, inner)
+def run_norm(ws, code, l, kind, schedule, r, part, parts):
+    """Batch norm, with or without a pool behind it."""
+    if kind == op.NORM_FORWARD or kind == op.NORM_BACKWARD:
+        batch_norm.run(ws, code, l, schedule, r, part, parts)
+    elif kind == op.NORM_FORWARD_TANGENT or kind == op.NORM_BACKWARD_TANGENT:
+        batch_norm_tangent.run(ws, code, l, schedule, r, part, parts)
+    elif kind == op.POOL_FORWARD or kind == op.POOL_SUMS or kind == op.POOL_BACKWARD:
+        norm_pool.run(ws, code, l, schedule, r, part, parts)
     else:
-        i, inner = place(schedule, r, code[l, ARGUMENTS + 8]), code[l, ARGUMENTS + 9] != 0
-        batch_norm.backward_tangent(ws, code, l, n, first, last, a, b, c, d, e, f, g, h, i, inner)
+        norm_pool_tangent.run(ws, code, l, schedule, r, part, parts)
 
 
 @inlined
@@ -125,6 +120,8 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
             parameters.run_move(ws, job, code, l, schedule, r, t, part, parts)
         elif kind == op.HEAD_BLOCKS:
             prototypes.run_blocks(ws, job, t, part, parts)
+        elif op.NORM_FORWARD <= kind <= op.NORM_BACKWARD_TANGENT or kind >= op.POOL_FORWARD:
+            run_norm(ws, code, l, kind, schedule, r, part, parts)
         elif kind == op.WINOGRAD:
             winograd.run_convolve(ws, job, code, l, schedule, r, part, parts)
         elif kind == op.WINOGRAD_SUMS:
@@ -134,7 +131,7 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
         else:
             parameters.run_descend(ws, job, code, l, schedule, r, t, part, parts)
         return
-    n, width = code[l, N], VECTOR_BYTES // ws.itemsize
+    n = code[l, N]
     a, b, c = (
         place(schedule, r, code[l, ARGUMENTS]),
         place(schedule, r, code[l, ARGUMENTS + 1]),
@@ -150,21 +147,15 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
         return
     sign = ws.dtype.type(schedule[r, SIGN])
     if kind == op.BIAS or kind == op.NARROW_BIAS or kind == op.NORM_GRADIENT:
-        first, last = vectors(code[l, OCP], width, part, parts)
+        first, last = vectors(ws, code[l, OCP], part, parts)
         run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign)
     elif split == CHANNELS:
-        first, last = vectors(code[l, CP], width, part, parts)
-        f, g, h = (
-            place(schedule, r, code[l, ARGUMENTS + 5]),
-            place(schedule, r, code[l, ARGUMENTS + 6]),
-            place(schedule, r, code[l, ARGUMENTS + 7]),
-        )
+        first, last = vectors(ws, code[l, CP], part, parts)
+        f = place(schedule, r, code[l, ARGUMENTS + 5])
         if kind == op.AFFINE:
             affine.run(ws, code, l, n, first, last, a, b, c, d, e, f)
-        elif kind == op.AFFINE_GRADIENT:
-            affine.run_gradient(ws, code, l, n, first, last, a, b, c, d, e, f, sign)
         else:
-            run_batch_norm(ws, code, l, kind, n, first, last, a, b, c, d, e, f, g, h, schedule, r)
+            affine.run_gradient(ws, code, l, n, first, last, a, b, c, d, e, f, sign)
     elif kind == op.MOVE:
         samples.move(ws, code, l, n, a, b)
     elif kind == op.LOSS:

@@ -1,4 +1,4 @@
-"""Passes through a network, row by row, as instructions: forward, backward, both tangents, weight gradients.
+"""Passes through a network, row by row, as instructions: forward, backward with weight gradients, both tangents.
 
 Parameters lie behind register P, a set behind S, a direction behind U, the tangent set behind R, a gradient behind G.
 A set holds values and deltas of every position; the tangent set holds theirs at the same places. `begin` and `end` cut
@@ -10,9 +10,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu import affine, convolution, linear, narrow, winograd
+from fastmeta_kernels.cpu import affine, batch_norm, convolution, linear, narrow, winograd
 from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu.instruction import CHANNELS, SAMPLES, SERIAL, Code, G, P, R, S, U, at
+from fastmeta_kernels.cpu.instruction import OWN, SAMPLES, SERIAL, Code, G, P, R, S, U, at
 from fastmeta_kernels.cpu.plan import (
     BIAS,
     DX,
@@ -22,6 +22,7 @@ from fastmeta_kernels.cpu.plan import (
     NARROW,
     OUTPUT_DELTAS,
     OUTPUTS,
+    POOLED_NORM,
     RELU,
     STATS,
     TRANSPOSED,
@@ -45,6 +46,20 @@ PLAIN = {  # forward, tangent, backward: maps of (x, y), (x, y, x_dot, y_dot) an
     lt.GLOBAL_MEAN_POOL: (op.MEAN_FORWARD, op.MEAN_FORWARD, op.MEAN_BACKWARD),
     lt.FLATTEN: (op.FLATTEN_FORWARD, op.FLATTEN_FORWARD, op.FLATTEN_BACKWARD),
 }
+NORMS = {  # forward, backward, and the tangents of both
+    lt.BATCH_NORM: (
+        (op.NORM_FORWARD,),
+        (op.NORM_BACKWARD,),
+        (op.NORM_FORWARD_TANGENT,),
+        (op.NORM_BACKWARD_TANGENT,),
+    ),
+    POOLED_NORM: (
+        (op.NORM_FORWARD, op.POOL_FORWARD),
+        (op.POOL_SUMS, op.POOL_BACKWARD),
+        (op.NORM_FORWARD_TANGENT, op.POOL_FORWARD_TANGENT),
+        (op.POOL_SUMS_TANGENT, op.POOL_BACKWARD_TANGENT),
+    ),
+}
 
 
 class Passes:
@@ -62,28 +77,35 @@ class Passes:
             x, y, w, bias = self._x(l), at(S, row[Y]), at(P, row[WEIGHT]), self._bias(l, P)
             if kind in PRODUCTS:
                 PRODUCTS[kind].forward(self.code, row, x, w, bias, y, bool(row[RELU]))
-            elif kind == lt.BATCH_NORM:
-                self.code.add(op.NORM_FORWARD, CHANNELS, x, w, bias, y, at(S, row[STATS]), row[RELU], row=row)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][0], l, y)
             elif kind == lt.AFFINE:
                 affine.emit(self.code, row, x, w, x, w, bias, y, second=False, back=False)
             else:
                 self.code.add(op.ACTIVATE if kind in ACTIVATIONS else PLAIN[kind][0], SAMPLES, x, y, row=row)
         self._outputs(S)
 
-    def backward(self, to_features: bool = False) -> None:
-        """Deltas of every position behind the first row with parameters, or of its input too."""
+    def backward(self, weights: bool = True, add: bool = False) -> None:
+        """Deltas of every position behind the first row with parameters; with weights G = d L / d parameters, packed.
+
+        With add G += sign * (...). A row's weight gradient comes before its dx, while dy is in the cache.
+        """
         self._output_deltas(S)
         for l in range(self.end - 1, self.first - 1, -1):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
             x, y, dx, dy = self._x(l), at(S, row[Y]), at(S, row[DX]), at(S, row[DY])
-            w, t, need_dx = at(P, row[WEIGHT]), at(S, row[TRANSPOSED]), l > self.first or to_features
+            w, t, need_dx = at(P, row[WEIGHT]), at(S, row[TRANSPOSED]), l > self.first
             self._mask(l, dy)
+            if weights:
+                self._weight_gradient(l, add)
             if kind in PRODUCTS:
                 if need_dx:
                     PRODUCTS[kind].transpose_weight(self.code, row, w, t)
                     PRODUCTS[kind].backward(self.code, row, dy, w if kind == NARROW else t, dx)
-            elif kind == lt.BATCH_NORM:
-                self.code.add(op.NORM_BACKWARD, CHANNELS, x, dy, w, dx, at(S, row[STATS]), need_dx, row=row)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][1], l, dx, need_dx)
+                if weights:
+                    self._norm_gradient(l, S, add)
             elif kind == lt.AFFINE:
                 if need_dx:
                     affine.emit(self.code, row, dy, w, dy, w, 0, dx, second=False, back=True)
@@ -104,11 +126,8 @@ class Passes:
                 else:
                     PRODUCTS[kind].forward(self.code, row, x, u, bias, y_dot)
                 self._mask(l, y_dot)
-            elif kind == lt.BATCH_NORM:
-                stats, tangents = at(S, row[STATS]), at(R, row[STATS])
-                operands = x, x_dot, w, u, bias, y_dot, stats, tangents, inner
-                self.code.add(op.NORM_FORWARD_TANGENT, CHANNELS, *operands, row=row)
-                self._mask(l, y_dot)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][2], l, y_dot, inner)
             elif kind == lt.AFFINE:
                 affine.emit(self.code, row, x, u, x_dot, w, bias, y_dot, second=inner, back=False)
             elif kind in ACTIVATIONS:
@@ -119,8 +138,8 @@ class Passes:
                 self.code.add(PLAIN[kind][1], SAMPLES, x_dot, y_dot, row=row)
         self._outputs(R)
 
-    def backward_tangent(self) -> None:
-        """Tangents of the deltas of every position in the direction U."""
+    def backward_tangent(self, add: bool) -> None:
+        """Tangents of the deltas of every position in the direction U, and G = H U, packed, or G += sign * H U."""
         self._output_deltas(R)
         for l in range(self.end - 1, self.first - 1, -1):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
@@ -128,13 +147,13 @@ class Passes:
             x_dot, dx_dot, dy_dot = at(R, row[X]), at(R, row[DX]), at(R, row[DY])
             w, u, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), l > self.first
             self._mask(l, dy_dot)
+            self._weight_gradient_tangent(l, add)
             if kind in PRODUCTS:
                 if inner:
                     self._product_tangent(l, dx_dot)
-            elif kind == lt.BATCH_NORM:
-                stats, tangents = at(S, row[STATS]), at(R, row[STATS])
-                operands = x, x_dot, dy, dy_dot, w, u, dx_dot, stats, tangents, inner
-                self.code.add(op.NORM_BACKWARD_TANGENT, CHANNELS, *operands, row=row)
+            elif kind in NORMS:
+                self._norm(NORMS[kind][3], l, dx_dot, inner)
+                self._norm_gradient(l, R, add)
             elif kind == lt.AFFINE:
                 if inner:
                     affine.emit(self.code, row, dy, u, dy_dot, w, 0, dx_dot, second=True, back=True)
@@ -149,39 +168,37 @@ class Passes:
         PRODUCTS[int(row[KIND])].transpose_weight(self.code, row, at(P, row[WEIGHT]), at(S, row[TRANSPOSED]))
         self._product_tangent(self.begin, to, SIGNED | (ADD if add else 0))
 
-    def weight_gradient(self, add: bool = False) -> None:
-        """G = d L / d parameters, packed, or G += sign * (...), from the values and deltas of set S."""
-        for l in range(self.first, self.end):
-            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
-            dy, w, bias = at(S, row[DY]), at(G, row[WEIGHT]), at(G, row[BIAS])
-            if kind in PRODUCTS:
-                PRODUCTS[kind].backward_weight(self.code, row, self._x(l), dy, w, add)
-                if row[BIAS] >= 0:
-                    PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
-            elif kind == lt.BATCH_NORM:
-                self.code.add(op.NORM_GRADIENT, SERIAL, at(S, row[STATS]), w, bias, add, row=row)
-            elif kind == lt.AFFINE:
-                x = self._x(l)
-                affine.emit_gradient(self.code, row, x, dy, x, dy, w, bias, second=False, add=add)
+    def _weight_gradient(self, l: int, add: bool) -> None:
+        """Row l's part of G, from the values and deltas of set S; a batch norm's comes from its statistics."""
+        row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
+        x, dy, w, bias = self._x(l), at(S, row[DY]), at(G, row[WEIGHT]), at(G, row[BIAS])
+        if kind in PRODUCTS:
+            PRODUCTS[kind].backward_weight(self.code, row, x, dy, w, add)
+            if row[BIAS] >= 0:
+                PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
+        elif kind == lt.AFFINE:
+            affine.emit_gradient(self.code, row, x, dy, x, dy, w, bias, second=False, add=add)
 
-    def weight_gradient_tangent(self, add: bool) -> None:
-        """G = H u, packed, or G += sign * H u, after both tangents: dw_dot = x_dot^T dy + x^T dy_dot."""
-        for l in range(self.first, self.end):
-            row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
-            x, x_dot, dy, dy_dot = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
-            w, bias = at(G, row[WEIGHT]), at(G, row[BIAS])
-            if kind in PRODUCTS:
-                if l > self.first:
-                    PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, w, add)
-                else:
-                    PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, w, add)
-                if row[BIAS] >= 0:
-                    PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
-            elif kind == lt.BATCH_NORM:
-                self.code.add(op.NORM_GRADIENT, SERIAL, at(R, row[STATS]), w, bias, add, row=row)
-            elif kind == lt.AFFINE:
-                inner = l > self.first
-                affine.emit_gradient(self.code, row, x, dy_dot, x_dot, dy, w, bias, second=inner, add=add)
+    def _weight_gradient_tangent(self, l: int, add: bool) -> None:
+        """Row l's part of H U: dw_dot = x_dot^T dy + x^T dy_dot."""
+        row, kind, inner = self.plan.rows[l], int(self.plan.rows[l, KIND]), l > self.first
+        x, x_dot, dy, dy_dot = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
+        w, bias = at(G, row[WEIGHT]), at(G, row[BIAS])
+        if kind in PRODUCTS:
+            if inner:
+                PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, w, add)
+            else:
+                PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, w, add)
+            if row[BIAS] >= 0:
+                PRODUCTS[kind].backward_bias(self.code, row, dy_dot, bias, add)
+        elif kind == lt.AFFINE:
+            affine.emit_gradient(self.code, row, x, dy_dot, x_dot, dy, w, bias, second=inner, add=add)
+
+    def _norm_gradient(self, l: int, register: int, add: bool) -> None:
+        """The same of a batch norm, which left it with the statistics of set S or R."""
+        row = self.plan.rows[l]
+        operands = at(register, row[STATS]), at(G, row[WEIGHT]), at(G, row[BIAS]), add
+        self.code.add(op.NORM_GRADIENT, SERIAL, *operands, row=row)
 
     def _product_tangent(self, l: int, dx_dot: int, *flags: int) -> None:
         """dx_dot of a product; only a linear layer takes flags."""
@@ -199,10 +216,21 @@ class Passes:
         offset = self.plan.rows[l, BIAS]
         return at(register, offset) if offset >= 0 else 0  # zeros lie at the start of a workspace
 
+    def _norm(self, instructions: tuple[int, ...], l: int, out: int, inner: bool = False) -> None:
+        """Instructions of a batch norm, which all have the same operands; what makes dx only where it is `inner`."""
+        row, norm = self.plan.rows[l], batch_norm
+        flags = norm.RECTIFIED * row[RELU] + norm.INNER * inner + norm.POOLED * (row[KIND] == POOLED_NORM)
+        values = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
+        parameters = at(P, row[WEIGHT]), at(P, row[BIAS]), at(U, row[WEIGHT]), at(U, row[BIAS])
+        for instruction in instructions:
+            if inner or instruction not in (op.POOL_BACKWARD, op.POOL_BACKWARD_TANGENT):
+                operands = *values, *parameters, out, at(S, row[STATS]), at(R, row[STATS]), flags
+                self.code.add(instruction, OWN, *operands, row=row)
+
     def _mask(self, l: int, value: int) -> None:
         """The derivative of the ReLU that row l took over."""
         row = self.plan.rows[l]
-        if row[RELU]:
+        if row[RELU] and row[KIND] not in NORMS:
             self.code.add(op.MASK, SAMPLES, at(S, row[Y]), value, row=row)
 
     def _outputs(self, register: int) -> None:

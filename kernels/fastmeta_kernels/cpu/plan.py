@@ -3,7 +3,8 @@
 Every position (the input, and the output of each row) is a buffer (N, H + 2B, W + 2B, CP): channels padded to whole
 vectors, a border of B zero pixels for the convolutions beside it. Its value and its delta have the same strides, and
 offsets name the first interior pixel. Border and padding are zero for ever: no kernel writes anything else there.
-A ReLU behind a linear, convolution or batch-norm layer becomes a flag of that row; a linear layer flattens by itself.
+A ReLU behind a linear, convolution or batch-norm layer becomes a flag of that row, a max-pool of 2 x 2 behind batch
+norm one row with it; a linear layer flattens by itself.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ GEOMETRY = 17
     RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST,
     OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O, PANEL, SUMS, PARTS,
 ) = range(GEOMETRY, GEOMETRY + 19)  # fmt: skip
-FIELDS = GEOMETRY + 19
+IMAGE = GEOMETRY + 19  # what INPUT makes patches of: H, W, C, kernel, stride, padding; 0 where it copies
+FIELDS = IMAGE + 6
 NARROW = lt.AFFINE + 1  # a last linear layer of few outputs, a kind of its own here
 WINOGRAD = lt.AFFINE + 2  # a convolution by tiles, likewise
+POOLED_NORM = lt.AFFINE + 3  # batch norm and the max-pool behind it, where its windows are POOLED_SIZE x POOLED_SIZE
+POOLED_SIZE = 2
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64
+FEW_VALUES = 16  # of a patch: a first convolution of so few reads patches that the input was copied to
 
 
 class Block(NamedTuple):
@@ -76,12 +81,14 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
     logical = np.frombuffer(table, np.int64).reshape(-1, lt.FIELDS)
     width, line = VECTOR_BYTES // itemsize, CACHE_LINE // itemsize
     kept, relu = _fuse(logical)
+    image = _patches(kept[0])
     if kept[-1][lt.KIND] == lt.LINEAR and not relu[-1] and len(kept) > 1 and 2 * kept[-1][lt.OUT_C] <= width:
         kept[-1][lt.KIND] = NARROW
     for i, row in enumerate(kept):
         if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_tiles(row, samples, itemsize, winograd):
             row[lt.KIND] = WINOGRAD
     rows = np.zeros((len(kept), FIELDS), np.int64)
+    rows[:, IMAGE:] = image
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
     geometry = _geometry(kept, width)
 
@@ -117,8 +124,8 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
                 parameters += prod(shape)
                 packed += _up(room, line)
                 edges.append(packed)
-        if source[lt.KIND] == lt.BATCH_NORM:
-            row[STATS] = allocate(4 * cp)
+        if source[lt.KIND] in (lt.BATCH_NORM, POOLED_NORM):
+            row[STATS] = allocate(6 * cp)
         if source[lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) and i > first:
             row[TRANSPOSED] = allocate(_weight(row)[2])
         if source[lt.KIND] == WINOGRAD:
@@ -173,11 +180,27 @@ def _fuse(logical: lt.Table) -> tuple[list[Any], list[int]]:
         if row[lt.KIND] == lt.RELU and kept and kept[-1][lt.KIND] in FUSES_RELU and not relu[-1]:
             relu[-1] = 1
             continue
+        pools = row[lt.KIND] == lt.MAX_POOL and row[lt.KERNEL] == POOLED_SIZE
+        if pools and kept and kept[-1][lt.KIND] == lt.BATCH_NORM:
+            kept[-1][lt.KIND] = POOLED_NORM
+            kept[-1][[lt.OUT_H, lt.OUT_W]] = row[[lt.OUT_H, lt.OUT_W]]
+            continue
         kept.append(row.copy())
         relu.append(0)
     for before, row in pairwise(kept):  # a linear layer reads an image as it lies
         row[lt.IN_H : lt.IN_C + 1] = before[lt.OUT_H : lt.OUT_C + 1]
     return kept, relu
+
+
+def _patches(row: Any) -> tuple[int, ...]:
+    """Turn a first convolution of few values a pixel into one of 1 x 1 taps over patches; what they are made of."""
+    kernel, c = int(row[lt.KERNEL]), int(row[lt.IN_C])
+    if row[lt.KIND] != lt.CONVOLUTION or kernel == 1 or kernel**2 * c > FEW_VALUES:
+        return (0,) * 6
+    image = tuple(int(n) for n in row[[lt.IN_H, lt.IN_W, lt.IN_C, lt.KERNEL, lt.STRIDE, lt.PADDING]])
+    row[[lt.IN_H, lt.IN_W, lt.IN_C]] = row[lt.OUT_H], row[lt.OUT_W], kernel**2 * c
+    row[[lt.KERNEL, lt.STRIDE, lt.PADDING]] = 1, 1, 0
+    return image
 
 
 def _by_tiles(row: Any, samples: int, itemsize: int, winograd: str) -> bool:

@@ -15,8 +15,9 @@ from fastmeta_kernels.cpu.product import product
     I, A_I, B_I, C_I, J, A_J, B_J, C_J,
 ) = range(2, 26)  # fmt: skip
 
-# D = C; times the schedule's sign; a sum over I; K1 steps from A, B to the operands A1, B1; threads share rows.
-ADD, SIGNED, SUM, PAIR, BY_ROWS = 1, 2, 4, 8, 16
+# D = C; times the schedule's sign; a sum over I; K1 steps from A, B to the operands A1, B1; threads share rows; a sum
+# over J.
+ADD, SIGNED, SUM, PAIR, BY_ROWS, SUM_J = 1, 2, 4, 8, 16, 32
 
 
 def multiply(
@@ -58,7 +59,7 @@ def run_product(ws, code, l, schedule, r, part, parts):
     x, y = (begin % inner, begin // inner) if begin > 0 else (0, 0)
     for _ in range(begin, end):
         to = c + x * code[l, C_I] + y * code[l, C_J]
-        more = add or (flags & SUM != 0 and x > 0)
+        more = add or (flags & SUM != 0 and x > 0) or (flags & SUM_J != 0 and y > 0)
         product(
             ws, m, n, code[l, K1], code[l, K],
             a + x * code[l, A_I] + y * code[l, A_J], ars, code[l, ACS], a1,

@@ -19,6 +19,7 @@ from fastmeta_kernels.cpu.layers import Passes
 from fastmeta_kernels.cpu.plan import (
     DX,
     FIRST,
+    IMAGE,
     KIND,
     NARROW,
     OUTPUT_DELTAS,
@@ -103,8 +104,7 @@ class _Writer(Schedule):
         self.segment("query loss", passes.forward, lambda: self._loss(query, False))
         self.run("query loss", P=phi, S=s, STEP=self.request.steps if self.request.losses else 0)
         if kind != LOSS:
-            backward = [passes.backward] if kind == HVP else [passes.backward, passes.weight_gradient]
-            self.segment("query gradient", *backward)
+            self.segment("query gradient", lambda: passes.backward(weights=kind != HVP))
             self.run("query gradient", P=phi, S=s, G=v)
         if kind == HVP:
             u, r = self.room(query.packed), self.room(query.set_size)
@@ -115,7 +115,7 @@ class _Writer(Schedule):
         if kind == META:
             self.segment("own gradient", lambda: self._move_own(job.STEP_GRADIENTS, at(G), parameters.ADD))
             self.segment("own zeros", lambda: self._move_own(job.STEP_VALUES, at(G), parameters.LOAD))
-            self.segment("added", passes.backward, lambda: passes.weight_gradient(add=True))
+            self.segment("added", lambda: passes.backward(add=True))
             self._take_own(v, self.request.steps)
             self._sweep(v, s)
             self.segment("sum", lambda: parameters.add(self.code, query, at(op.P), at(G)))
@@ -165,7 +165,6 @@ class _Writer(Schedule):
             self.passes.forward()
             self._loss(self.set_plan, True)
             self.passes.backward()
-            self.passes.weight_gradient()
 
         self.segment("gradient", gradient)
         self.segment("rates", self._load_rates)
@@ -239,14 +238,13 @@ class _Writer(Schedule):
                 self.run("added", P=here["P"], S=query_set, G=v)
             self._take_own(v, k)
         if request.order == 2 and self.head_only:
-            self.segment("body gradient", self.body.backward, lambda: self.body.weight_gradient(add=True))
+            self.segment("body gradient", lambda: self.body.backward(add=True))
             self.run("body gradient", P=self.theta, S=self.features, G=v)
 
     def _tangents(self, passes: Passes, of: Plan, support: bool, add: bool) -> None:
         passes.forward_tangent()
         self._loss(of, support, tangent=True)
-        passes.backward_tangent()
-        passes.weight_gradient_tangent(add)
+        passes.backward_tangent(add)
 
     def _loss(self, of: Plan, support: bool, tangent: bool = False) -> None:
         if self.request.loss == losses.PROTOTYPES:
@@ -267,7 +265,7 @@ class _Writer(Schedule):
 
     def _input(self, of: Plan, stream: int) -> None:
         row = of.rows[0]
-        self.code.add(op.INPUT, SAMPLES, stream, at(op.S, row[X]), row=row)
+        self.code.add(op.INPUT, SAMPLES, stream, at(op.S, row[X]), *row[IMAGE:], row=row)
 
     def _load_rates(self) -> None:
         if self.per_parameter:

@@ -6,12 +6,39 @@ from fastmeta_kernels.cpu._jit import kernel
 from fastmeta_kernels.cpu.instruction import ARGUMENTS
 from fastmeta_kernels.cpu.job import stream
 from fastmeta_kernels.cpu.plan import CP, OC, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, store
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, load_first, splat, store, store_first
+
+
+@kernel
+def _read_patches(ws, job, code, l, t, first, last, target):
+    """Copy what lies under each pixel of a convolution's output, 0 outside the image, instead of the image."""
+    a = ARGUMENTS + 2
+    h, w, c = code[l, a], code[l, a + 1], code[l, a + 2]
+    kernel, stride, padding = code[l, a + 3], code[l, a + 4], code[l, a + 5]
+    x, width = stream(ws, job, code[l, ARGUMENTS], t, last * h * w * c), VECTOR_BYTES // ws.itemsize
+    zero = splat(ws.dtype.type(0.0))
+    for i in range(first, last):
+        for y in range(code[l, H]):
+            at = target + i * code[l, X_N] + y * code[l, X_R]
+            for q in range(-padding, code[l, W] * stride - padding, stride):
+                begin, end = max(q, 0), min(q + kernel, w)
+                for r in range(y * stride - padding, y * stride - padding + kernel):
+                    count = (end - begin) * c if 0 <= r < h else 0
+                    if count < kernel * c:
+                        for j in range(at, at + kernel * c, width):
+                            store_first(ws, j, zero, min(at + kernel * c - j, width))
+                    source, to = ((i * h + r) * w + begin) * c, at + (begin - q) * c
+                    for j in range(0, count, width):
+                        store_first(ws, to + j, load_first(x, source + j, min(count - j, width)), min(count - j, width))
+                    at += kernel * c
 
 
 @kernel
 def read(ws, job, code, l, t, first, last, target):
     """Copy samples first .. last of a stream (N, H, W, C) into the first position of a set."""
+    if code[l, ARGUMENTS + 5] > 0:
+        _read_patches(ws, job, code, l, t, first, last, target)
+        return
     width = VECTOR_BYTES // ws.itemsize
     cp, c, line = code[l, CP], code[l, C], code[l, W] * code[l, C]
     source = first * code[l, H] * line

@@ -243,6 +243,16 @@ def where_positive(context: Any, mask: Any, value: Any) -> Any:
 
 
 @intrinsic
+def where_above(context: Any, a: Any, b: Any, value: Any, other: Any) -> Any:
+    """value where a > b or either is NaN, else other."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_unordered(">", args[0], args[1]), args[2], args[3])
+
+    return value(a, b, value, other), emit
+
+
+@intrinsic
 def where_equal(context: Any, a: Any, b: Any, value: Any, other: Any) -> Any:
     """value where a == b, else other."""
 

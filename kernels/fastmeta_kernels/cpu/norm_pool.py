@@ -1,0 +1,185 @@
+"""Max-pool behind batch norm in one pass: y = max over 2 x 2 of max(scale xh + shift, low), low 0 (ReLU) or -inf.
+
+The normalised image is never stored. Whoever needs to know where a window's largest value was, the first in row order,
+computes the window again from x and the statistics; where none exceeds `low` no gradient passes. The sums over a set
+are those of `batch_norm` with dy at the chosen pixels and 0 elsewhere. Derivations: kernels/README.md.
+
+A pixel's vectors of channels follow each other in the innermost loop, so that images come from memory in one stream;
+constants and sums are read from the cache. Behind a row's four statistics lie two more, for the sums of a line.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastmeta_kernels.cpu._jit import inlined, kernel
+from fastmeta_kernels.cpu.batch_norm import (
+    DY,
+    FLAGS,
+    OUT,
+    RECTIFIED,
+    SCALE,
+    SHIFT,
+    STATS,
+    X,
+    operand,
+    vectors,
+)
+from fastmeta_kernels.cpu.instruction import (
+    ARGUMENTS,
+    OP,
+    POOL_FORWARD,
+    POOL_SUMS,
+    share,
+)
+from fastmeta_kernels.cpu.plan import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.plan import POOLED_SIZE as SIZE
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store, where_above, where_equal
+
+
+@inlined
+def _maximum(ws, x, line, cp, mean, gain, offset, low):
+    """The largest of a window that starts at x, or low."""
+    top = low
+    for dr in range(SIZE):
+        for dq in range(SIZE):
+            top = maximum(gain * (load(ws, x + dr * line + dq * cp) - mean) + offset, top)
+    return top
+
+
+@inlined
+def chosen_place(ws, x, line, cp, mean, gain, offset, low):
+    """The number, 0, 1, ... in row order, of the first largest of a window; -1 where none exceeds low."""
+    top, chosen = low, splat(ws.dtype.type(-1.0))
+    for dr in range(SIZE):
+        for dq in range(SIZE):
+            value = gain * (load(ws, x + dr * line + dq * cp) - mean) + offset
+            chosen = where_above(value, top, splat(ws.dtype.type(dr * SIZE + dq)), chosen)
+            top = where_above(value, top, value, top)
+    return chosen
+
+
+@inlined
+def at_chosen(ws, x, line, cp, chosen):
+    """The values at the chosen places of a window, 0 where there is none."""
+    found = splat(ws.dtype.type(0.0))
+    for dr in range(SIZE):
+        for dq in range(SIZE):
+            value = load(ws, x + dr * line + dq * cp)
+            found = where_equal(chosen, splat(ws.dtype.type(dr * SIZE + dq)), value, found)
+    return found
+
+
+@inlined
+def _gradient(ws, at, d, mean, gain, slope, level):
+    """Of x, where dy is d."""
+    return gain * (d - level - (load(ws, at) - mean) * slope)
+
+
+@kernel
+def sum_up(ws, line, sums, cp, first, last):
+    """sums += the two sums of a line, which become 0."""
+    width, zero = VECTOR_BYTES // ws.itemsize, splat(ws.dtype.type(0.0))
+    for k in range(0, 2 * cp, cp):
+        for j in range(k + first, k + last, width):
+            store(ws, sums + j, load(ws, sums + j) + load(ws, line + j))
+            store(ws, line + j, zero)
+
+
+@inlined
+def constants(ws, cp, scale, shift, stats, j):
+    """mean, gain and offset of channels j ..: the normalised value is gain (x - mean) + offset."""
+    return load(ws, stats + j), load(ws, stats + cp + j) * load(ws, scale + j), load(ws, shift + j)
+
+
+@kernel
+def _forward(ws, code, l, begin, end, x, y, scale, shift, stats, low):
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    for i in range(begin, end):
+        for r in range(code[l, OH]):
+            at, to = x + i * code[l, X_N] + r * SIZE * line, y + i * code[l, Y_N] + r * code[l, Y_R]
+            for _ in range(code[l, OW]):
+                for j in range(0, cp, width):
+                    mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
+                    store(ws, to + j, _maximum(ws, at + j, line, cp, mean, gain, offset, low))
+                at, to = at + SIZE * cp, to + cp
+
+
+@kernel
+def _sums(ws, code, l, first, last, x, dy, scale, shift, stats, low):
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    sums, parts, zero, none = stats + 2 * cp, stats + 4 * cp, splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0))
+    for k in range(sums, sums + 4 * cp, cp):
+        for j in range(k + first, k + last, width):
+            store(ws, j, zero)
+    for i in range(code[l, N]):
+        for r in range(code[l, OH]):
+            at, to = x + i * code[l, X_N] + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
+            for _ in range(code[l, OW]):
+                for j in range(first, last, width):
+                    mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
+                    chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
+                    d = where_equal(chosen, none, zero, load(ws, to + j))
+                    e = at_chosen(ws, at + j, line, cp, chosen) - mean
+                    store(ws, parts + j, load(ws, parts + j) + d * e)
+                    store(ws, parts + cp + j, load(ws, parts + cp + j) + d)
+                at, to = at + SIZE * cp, to + cp
+            sum_up(ws, parts, sums, cp, first, last)
+    for j in range(first, last, width):
+        store(ws, sums + j, load(ws, sums + j) * load(ws, stats + cp + j))
+
+
+@kernel
+def _backward(ws, code, l, begin, end, x, dy, scale, shift, dx, stats, low):
+    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
+    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (code[l, N] * code[l, H] * code[l, W])))
+    back, lines, pixels = dx - x, code[l, OH] * SIZE, code[l, OW] * SIZE
+    for i in range(begin, end):
+        image = x + i * code[l, X_N]
+        for r in range(code[l, OH]):
+            at, to = image + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
+            for _ in range(code[l, OW]):
+                for j in range(0, cp, width):
+                    mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
+                    slope = load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j) * share
+                    level = load(ws, stats + 3 * cp + j) * share
+                    chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
+                    d = load(ws, to + j)
+                    for dr in range(SIZE):
+                        for dq in range(SIZE):
+                            p = at + dr * line + dq * cp + j
+                            one = where_equal(chosen, splat(ws.dtype.type(dr * SIZE + dq)), d, zero)
+                            store(ws, p + back, _gradient(ws, p, one, mean, gain, slope, level))
+                at, to = at + SIZE * cp, to + cp
+        for r in range(code[l, H]):  # what no window covers
+            for p in range(
+                image + r * line + (pixels if r < lines else 0) * cp, image + r * line + code[l, W] * cp, cp
+            ):
+                for j in range(0, cp, width):
+                    mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
+                    slope = load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j) * share
+                    level = load(ws, stats + 3 * cp + j) * share
+                    store(ws, p + j + back, _gradient(ws, p + j, zero, mean, gain, slope, level))
+
+
+@inlined
+def lower_bound(ws, code, l):
+    """What a value must exceed."""
+    return splat(ws.dtype.type(0.0 if code[l, ARGUMENTS + FLAGS] & RECTIFIED else -np.inf))
+
+
+@inlined
+def run(ws, code, l, schedule, r, part, parts):
+    """One part of POOL_FORWARD or POOL_BACKWARD, of some images, or of POOL_SUMS, of some channels."""
+    x, dy = operand(code, l, schedule, r, X), operand(code, l, schedule, r, DY)
+    scale, shift = operand(code, l, schedule, r, SCALE), operand(code, l, schedule, r, SHIFT)
+    out, stats, low = operand(code, l, schedule, r, OUT), operand(code, l, schedule, r, STATS), lower_bound(ws, code, l)
+    if code[l, OP] == POOL_SUMS:
+        first, last = vectors(ws, code[l, CP], part, parts)
+        _sums(ws, code, l, first, last, x, dy, scale, shift, stats, low)
+        return
+    begin, end = share(code[l, N], part, parts)
+    if code[l, OP] == POOL_FORWARD:
+        _forward(ws, code, l, begin, end, x, out, scale, shift, stats, low)
+    else:
+        _backward(ws, code, l, begin, end, x, dy, scale, shift, out, stats, low)
