@@ -31,7 +31,7 @@ from fastmeta_kernels.cpu.plan import (
     X,
     Y,
 )  # fmt: skip
-from fastmeta_kernels.cpu.products import ADD, SIGNED
+from fastmeta_kernels.cpu.products import ADD, ADDED, MATRIX, SIGNED, Into
 
 PRODUCTS: dict[int, ModuleType] = {
     lt.LINEAR: linear,
@@ -39,6 +39,7 @@ PRODUCTS: dict[int, ModuleType] = {
     NARROW: narrow,
     WINOGRAD: winograd,
 }
+MATRICES = (lt.LINEAR, NARROW)  # they mask what they write and add up their biases themselves
 ACTIVATIONS = (lt.RELU, lt.TANH, lt.SOFTPLUS)
 PLAIN = {  # forward, tangent, backward: maps of (x, y), (x, y, x_dot, y_dot) and (x, y, dy, dx)
     lt.MAX_POOL: (op.MAX_FORWARD, op.MAX_SELECT, op.MAX_BACKWARD),
@@ -70,18 +71,25 @@ class Passes:
                 self.code.add(op.ACTIVATE if kind in ACTIVATIONS else PLAIN[kind][0], SAMPLES, x, y, row=row)
         self._outputs(S)
 
-    def backward(self, to_features: bool = False) -> None:
+    def transpose(self) -> None:
+        """The transposed weights that `backward` reads, where it does not write them."""
+        for row in self.plan.rows[self.first + 1 : self.end]:
+            if row[KIND] in PRODUCTS:
+                PRODUCTS[int(row[KIND])].transpose_weight(self.code, row, at(P, row[WEIGHT]), at(S, row[TRANSPOSED]))
+
+    def backward(self, to_features: bool = False, transpose: bool = True) -> None:
         """Deltas of every position behind the first row with parameters, or of its input too."""
         self._output_deltas(S)
         for l in range(self.end - 1, self.first - 1, -1):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
             x, y, dx, dy = self._x(l), at(S, row[Y]), at(S, row[DX]), at(S, row[DY])
             w, t, need_dx = at(P, row[WEIGHT]), at(S, row[TRANSPOSED]), l > self.first or to_features
-            self._mask(l, dy)
+            self._mask_delta(l, dy)
             if kind in PRODUCTS:
                 if need_dx:
-                    PRODUCTS[kind].transpose_weight(self.code, row, w, t)
-                    PRODUCTS[kind].backward(self.code, row, dy, w if kind == NARROW else t, dx)
+                    if transpose:
+                        PRODUCTS[kind].transpose_weight(self.code, row, w, t)
+                    PRODUCTS[kind].backward(self.code, row, dy, w if kind == NARROW else t, dx, **self._masked(l))
             elif kind == lt.BATCH_NORM:
                 self.code.add(op.NORM_BACKWARD, CHANNELS, x, dy, w, dx, at(S, row[STATS]), need_dx, row=row)
             elif kind == lt.AFFINE:
@@ -99,11 +107,13 @@ class Passes:
             x, x_dot, y, y_dot = self._x(l), at(R, row[X]), at(S, row[Y]), at(R, row[Y])
             w, u, bias, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), self._bias(l, U), l > self.first
             if kind in PRODUCTS:
+                mask = {"mask": at(S, row[Y])} if kind in MATRICES and row[RELU] else {}
                 if inner:
-                    PRODUCTS[kind].forward_tangent(self.code, row, x, x_dot, w, u, bias, y_dot)
+                    PRODUCTS[kind].forward_tangent(self.code, row, x, x_dot, w, u, bias, y_dot, **mask)
                 else:
-                    PRODUCTS[kind].forward(self.code, row, x, u, bias, y_dot)
-                self._mask(l, y_dot)
+                    PRODUCTS[kind].forward(self.code, row, x, u, bias, y_dot, **mask)
+                if not mask:
+                    self._mask(l, y_dot)
             elif kind == lt.BATCH_NORM:
                 stats, tangents = at(S, row[STATS]), at(R, row[STATS])
                 operands = x, x_dot, w, u, bias, y_dot, stats, tangents, inner
@@ -127,7 +137,7 @@ class Passes:
             x, y, dy = self._x(l), at(S, row[Y]), at(S, row[DY])
             x_dot, dx_dot, dy_dot = at(R, row[X]), at(R, row[DX]), at(R, row[DY])
             w, u, inner = at(P, row[WEIGHT]), at(U, row[WEIGHT]), l > self.first
-            self._mask(l, dy_dot)
+            self._mask_delta(l, dy_dot)
             if kind in PRODUCTS:
                 if inner:
                     self._product_tangent(l, dx_dot)
@@ -149,12 +159,18 @@ class Passes:
         PRODUCTS[int(row[KIND])].transpose_weight(self.code, row, at(P, row[WEIGHT]), at(S, row[TRANSPOSED]))
         self._product_tangent(self.begin, to, SIGNED | (ADD if add else 0))
 
-    def weight_gradient(self, add: bool = False) -> None:
-        """G = d L / d parameters, packed, or G += sign * (...), from the values and deltas of set S."""
+    def weight_gradient(self, flags: int = 0, to: int = G) -> None:
+        """G = d L / d parameters, packed, or G += sign * (...), from the values and deltas of set S.
+
+        flags: ADDED; or STEP, for linear layers only, of parameters P that become those behind register `to`.
+        """
+        add = flags == ADDED
         for l in range(self.first, self.end):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
             dy, w, bias = at(S, row[DY]), at(G, row[WEIGHT]), at(G, row[BIAS])
-            if kind in PRODUCTS:
+            if kind in MATRICES:
+                PRODUCTS[kind].backward_weight(self.code, row, self._x(l), dy, self._into(l, flags, to))
+            elif kind in PRODUCTS:
                 PRODUCTS[kind].backward_weight(self.code, row, self._x(l), dy, w, add)
                 if row[BIAS] >= 0:
                     PRODUCTS[kind].backward_bias(self.code, row, dy, bias, add)
@@ -164,13 +180,22 @@ class Passes:
                 x = self._x(l)
                 affine.emit_gradient(self.code, row, x, dy, x, dy, w, bias, second=False, add=add)
 
-    def weight_gradient_tangent(self, add: bool) -> None:
-        """G = H u, packed, or G += sign * H u, after both tangents: dw_dot = x_dot^T dy + x^T dy_dot."""
+    def weight_gradient_tangent(self, flags: int = 0) -> None:
+        """G = H u, packed, or G += sign * H u, after both tangents: dw_dot = x_dot^T dy + x^T dy_dot.
+
+        flags: ADDED, for linear layers also RATED.
+        """
+        add = flags & ADDED == ADDED
         for l in range(self.first, self.end):
             row, kind = self.plan.rows[l], int(self.plan.rows[l, KIND])
             x, x_dot, dy, dy_dot = self._x(l), at(R, row[X]), at(S, row[DY]), at(R, row[DY])
             w, bias = at(G, row[WEIGHT]), at(G, row[BIAS])
-            if kind in PRODUCTS:
+            if kind in MATRICES and l > self.first:
+                into = self._into(l, flags)
+                PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, into)
+            elif kind in MATRICES:
+                PRODUCTS[kind].backward_weight(self.code, row, x, dy_dot, self._into(l, flags))
+            elif kind in PRODUCTS:
                 if l > self.first:
                     PRODUCTS[kind].backward_weight_tangent(self.code, row, x, x_dot, dy, dy_dot, w, add)
                 else:
@@ -190,7 +215,14 @@ class Passes:
         if kind != NARROW:
             PRODUCTS[kind].transpose_weight(self.code, row, pair[1], at(R, row[TRANSPOSED]))
             pair = at(S, row[TRANSPOSED]), at(R, row[TRANSPOSED])
-        PRODUCTS[kind].backward_tangent(self.code, row, at(S, row[DY]), at(R, row[DY]), *pair, dx_dot, *flags)
+        deltas = at(S, row[DY]), at(R, row[DY])
+        PRODUCTS[kind].backward_tangent(self.code, row, *deltas, *pair, dx_dot, *flags, **self._masked(l))
+
+    def _into(self, l: int, flags: int, to: int = G) -> Into:
+        """Where the gradient of row l goes; what STEP starts from lies behind P."""
+        weight, bias = (int(n) for n in self.plan.rows[l, [WEIGHT, BIAS]])
+        base = at(P, weight) if flags & MATRIX else 0
+        return Into(at(to, weight), at(to, bias) if bias >= 0 else 0, flags, base)
 
     def _x(self, l: int) -> int:
         return at(self.features if l == self.begin else S, self.plan.rows[l, X])
@@ -204,6 +236,16 @@ class Passes:
         row = self.plan.rows[l]
         if row[RELU]:
             self.code.add(op.MASK, SAMPLES, at(S, row[Y]), value, row=row)
+
+    def _mask_delta(self, l: int, delta: int) -> None:
+        """The same for a delta or its tangent, where the row behind has not done it."""
+        if l + 1 == self.end or self.plan.rows[l + 1, KIND] not in MATRICES:
+            self._mask(l, delta)
+
+    def _masked(self, l: int) -> dict[str, int]:
+        """How a linear layer masks what it passes back: by its input, where a ReLU made that."""
+        fused = self.plan.rows[l, KIND] in MATRICES and l > self.begin and self.plan.rows[l - 1, RELU]
+        return {"mask": self._x(l)} if fused else {}
 
     def _outputs(self, register: int) -> None:
         row = self.plan.rows[-1]
