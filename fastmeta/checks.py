@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+SMALL = 4096  # values whose squares are added up faster than looked at one by one
+
 
 class DivergenceError(ArithmeticError):
     """A loss, gradient or parameter became infinite or NaN; the message names the inner step and the likely cause."""
@@ -64,9 +66,21 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
     raise ValueError(_message(name, value, f"be one of {listed}", advice))
 
 
+def all_finite(array: Any) -> bool:
+    """Whether no value is a NaN or an infinity; where a small array's squares have a finite sum, that is the answer."""
+    if (
+        type(array) is np.ndarray
+        and array.size <= SMALL
+        and array.dtype.kind == "f"
+        and math.isfinite(np.vdot(array, array))
+    ):
+        return True
+    return bool(np.isfinite(array).all())
+
+
 def finite(name: str, array: NDArray[Any]) -> None:
     """Raise where a floating array holds a NaN or an infinity, naming the first place."""
-    if array.dtype.kind != "f" or np.isfinite(array).all():
+    if array.dtype.kind != "f" or all_finite(array):
         return
     bad = ~np.isfinite(array)
     place = tuple(int(i) for i in np.argwhere(bad)[0])

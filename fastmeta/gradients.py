@@ -54,7 +54,7 @@ def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Arr
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x), device=device)
     outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype, device=device))
-    if not np.isfinite(outputs).all():
+    if not checks.all_finite(outputs):
         task, sample, output = np.argwhere(~np.isfinite(outputs))[0]
         place = f"sample {sample}" if single else f"sample {sample} of task {task}"
         raise checks.DivergenceError(
@@ -104,7 +104,7 @@ def hvp(
     theta, data, single = _one_set(net, theta, x, y, weights, device)
     v = inputs.direction(net, v, None if single else len(data.x), theta.dtype, device)
     product = devices.backend(device).hvp(net.table, theta, v, data)
-    if not np.isfinite(product).all():
+    if not checks.all_finite(product):
         _check_losses(devices.backend(device).loss(net.table, theta, data))
         _check_finite("Hessian-vector product", product, "Scale v or the data")
     return product[0] if single else product
@@ -179,7 +179,7 @@ def meta_gradient(
     _check_finite("gradient of inner_lr", result.rates_gradient, "Halve inner_lr, or scale the data")
     _check_finite("gradient of step_parameters", result.stepwise_gradient, "Halve inner_lr, or scale the data")
     rates = result.rates_gradient.reshape(np.shape(inner_lr))
-    mean = float(result.query_losses.mean(dtype=np.float64))
+    mean = float(np.add.reduce(result.query_losses, dtype=np.float64)) / len(result.query_losses)
     return MetaGradient(
         mean,
         result.gradient,
@@ -207,7 +207,7 @@ def _one_set(net: Network, theta: Any, x: Any, y: Any, weights: Any, device: str
 
 
 def _check_losses(losses: Array) -> None:
-    if not np.isfinite(losses).all():
+    if not checks.all_finite(losses):
         task = int(np.argmin(np.isfinite(losses)))
         raise checks.DivergenceError(
             f"the loss of task {task} is {losses[task]}: theta, the data or the weights are too large "
@@ -217,7 +217,7 @@ def _check_losses(losses: Array) -> None:
 
 def _check_inner(support_losses: Array, outcome: Array, inner_lr: Any) -> None:
     """Raise at the first inner step behind which a support loss or outcome (T,) or (T, P) is not finite."""
-    if np.isfinite(support_losses).all() and np.isfinite(outcome).all():
+    if checks.all_finite(support_losses) and checks.all_finite(outcome):
         return
     steps = support_losses.shape[1]
     after = np.isfinite(outcome).reshape(len(outcome), -1).all(axis=1, keepdims=True)
@@ -239,7 +239,7 @@ def _check_inner(support_losses: Array, outcome: Array, inner_lr: Any) -> None:
 
 def _check_finite(what: str, values: Array, advice: str) -> None:
     """Raise where a derivative is not finite; every loss has been found to be."""
-    if not np.isfinite(values).all():
+    if not checks.all_finite(values):
         raise checks.DivergenceError(
             f"the {what} is not finite although every loss is: it overflows {values.dtype}. {_cure(advice, values)}"
         )

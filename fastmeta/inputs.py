@@ -237,7 +237,7 @@ def _converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
     with np.errstate(over="ignore") if values.dtype != dtype else contextlib.nullcontext():
         made = _contiguous(values, dtype)
-    if not np.isfinite(made).all():
+    if not checks.all_finite(made):
         checks.finite(name, array(name, values))
         cure = "Scale it" if made.dtype == np.float64 else "Use a float64 theta, or scale it"
         raise ValueError(f"{name} is too large for {made.dtype}: it reaches {np.abs(values).max():.3g}. {cure}.")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fastmeta.gradients as fm
+import fastmeta as fm
 from fastmeta.layers import (
     Affine,
     BatchNorm,

@@ -17,7 +17,7 @@ from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
 from fastmeta_kernels.cpu import _jit, threads
 from fastmeta_kernels.cpu.batch import run
-from fastmeta_kernels.cpu.product import compile_product, product
+from fastmeta_kernels.cpu.product import compile_product, masked_product
 from fastmeta_kernels.cpu.vector import VECTOR_BYTES
 from tests.cases import CASES
 
@@ -26,8 +26,8 @@ MEMORY_LIMIT = 400  # MB of resident memory for 100 exact inner steps on the Omn
 
 
 @numba.njit
-def call_product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, relu):
-    product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, relu)
+def call_product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, relu, mask):
+    masked_product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, relu, mask)
 
 
 def python(program: str, **environment: str) -> str:
@@ -39,23 +39,30 @@ def python(program: str, **environment: str) -> str:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_product_of_every_tile_and_tail(dtype):
-    """m = 1 .. 30 meets every tile height and remainder, n = 1 .. 3 vectors every width, offsets every alignment."""
+    """m = 1 .. 30 meets every tile height and remainder, n = 1 .. 3 vectors every width, offsets every alignment.
+
+    Every third has a mask, with a NaN that lets values pass.
+    """
     compile_product(numba.from_dtype(np.dtype(dtype)))
     rng = np.random.default_rng(0)
     width = VECTOR_BYTES // np.dtype(dtype).itemsize
     for m in range(1, 31):
         n, K1, K = width * (1 + m % 3), 1 + m % 4, 1 + m % 6
         lda, ldb, ldc, shift = K + 3, n + m % 2, n + 5, m % 7
-        ws = rng.standard_normal(20_000).astype(dtype)
+        ws = rng.standard_normal(25_000).astype(dtype)
         a, b, c, d = shift, 5_000 + shift, 10_000 + shift, 15_000 + shift
+        mask = 20_000 + shift if m % 3 == 0 else -1
+        ws[mask] = np.nan
         before, tile = ws.copy(), np.arange
         A = ws[a + tile(m)[:, None, None] * lda + tile(K1)[:, None] * m * lda + tile(K)].astype(np.float64)
         B = ws[b + (tile(K1)[:, None, None] * K + tile(K)[:, None]) * ldb + tile(n)].astype(np.float64)
         D = ws[d + tile(m)[:, None] * (m % 2) * n + tile(n)].astype(np.float64)
         expected = D - 0.5 * np.einsum("ipk,pkj->ij", A, B)
         expected = np.maximum(expected, 0) if m % 2 else expected
+        if mask >= 0:
+            expected = np.where(ws[mask + tile(m)[:, None] * ldc + tile(n)] <= 0, 0, expected)
         ars, acs, a1, b1, ldd = lda, 1, m * lda, K * ldb, (m % 2) * n
-        call_product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, dtype(-0.5), bool(m % 2))
+        call_product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, dtype(-0.5), bool(m % 2), mask)
         places = c + tile(m)[:, None] * ldc + tile(n)
         np.testing.assert_allclose(ws[places], expected, rtol=0, atol=30 * np.finfo(dtype).eps)
         before[places] = ws[places]
@@ -202,6 +209,40 @@ def test_a_thread_that_does_not_come_is_not_waited_for(monkeypatch):
         found = cpu.meta_gradient(table, theta, support, query, inner(2, theta)).gradient
         assert np.array_equal(found, expected)
     assert counts == [2]
+
+
+@pytest.mark.parametrize("name", ["mlp_sinusoid", "mlp_63_relu", "mlp_odd_tanh", "flatten_first"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_rate_of_an_mlp(name, dtype, monkeypatch):
+    """Also 0 and negative, of each step, with losses of each step: the reference's values, and the same bits always.
+
+    The same rate for each parameter array takes the way that other networks take.
+    """
+    case = next(case for case in CASES if case.name == name)
+    table, (theta, batch) = case.network.table, case.make(dtype, weighted=True)
+    support = TaskSet(batch.x_support, batch.y_support, batch.support_weights)
+    query = TaskSet(batch.x_query, batch.y_query, batch.query_weights)
+    limit = 1e-12 if dtype == "float64" else 2e-5
+    for rates in ([[0.03]], [[0.0]], [[0.05], [-0.02], [0.03]]):
+        column = np.array(rates, dtype)
+        for weights in (None, np.array([0.2, 0, 0.5, 0.3], dtype)):
+            found = []
+            for threads_used, memory, width in ((1, "stash", 1), (2, "stash", 1), (1, "recompute", 1), (1, "stash", 2)):
+                monkeypatch.setenv("FASTMETA_NUM_THREADS", str(threads_used))
+                alpha = np.repeat(column, 1 if width == 1 else len(case.network.parameter_shapes), axis=1)
+                loop = InnerLoop(3, alpha, (0, theta.size))
+                found.append(cpu.meta_gradient(table, theta, support, query, loop, 2, memory, weights))
+            *same, by_array = found
+            for other in same[1:]:
+                assert all(np.array_equal(a, b) for a, b in zip(same[0], other, strict=True))
+            by_array = by_array._replace(rates_gradient=by_array.rates_gradient.sum(axis=1, keepdims=True))
+            loop = InnerLoop(3, column, (0, theta.size))
+            for expected in (
+                by_array,
+                reference.meta_gradient(table, theta, support, query, loop, 2, "stash", weights),
+            ):
+                for a, b in zip(same[0], expected, strict=True):
+                    assert np.linalg.norm(a - b) <= limit * np.linalg.norm(b) + np.finfo(dtype).tiny
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc, which Linux has")

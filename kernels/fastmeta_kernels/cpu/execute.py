@@ -65,12 +65,12 @@ def run_norm(ws, code, l, kind, schedule, r, part, parts):
 
 
 @inlined
-def run_samples(ws, code, l, kind, n, x, y, a, b, c, d, e):
+def run_samples(ws, code, l, kind, n, x, y, a, b, c, d, e, f):
     """Instructions dealt by samples: a .. e are their operands; x and y scalars lie before the part's first sample."""
     if kind == op.MASK:
         activation.mask_relu(ws, code, l, n, a + y, b + y)
     elif kind == op.DOTS:
-        narrow.dots(ws, code, l, n, a + x, b, c, d + y)
+        narrow.dots(ws, code, l, n, a + x, b, c, d + y, e + x, f)
     elif kind == op.ACTIVATE:
         activation.forward(ws, code, l, n, a + x, b + y)
     elif kind == op.ACTIVATE_BACKWARD:
@@ -100,8 +100,6 @@ def run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign):
     """Gradients of biases, scales and shifts."""
     if kind == op.BIAS:
         batch_norm.bias_gradient(ws, code, l, n, first, last, a, b, sign)
-    elif kind == op.NARROW_BIAS:
-        narrow.bias_gradient(ws, code, l, n, a, b, sign)
     else:
         batch_norm.gradient(ws, code, l, a, b, c, sign)
 
@@ -111,7 +109,7 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
     """One part of an instruction; all of it where it is not one that threads share."""
     kind, split = code[l, OP], code[l, SPLIT]
     if kind == op.PRODUCT:
-        run_product(ws, code, l, schedule, r, part, parts)
+        run_product(ws, job, code, l, schedule, r, part, parts)
         return
     if split == OWN:
         if kind == op.TRANSPOSE:
@@ -137,21 +135,24 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
         place(schedule, r, code[l, ARGUMENTS + 1]),
         place(schedule, r, code[l, ARGUMENTS + 2]),
     )
-    d, e = place(schedule, r, code[l, ARGUMENTS + 3]), place(schedule, r, code[l, ARGUMENTS + 4])
+    d, e, f = (
+        place(schedule, r, code[l, ARGUMENTS + 3]),
+        place(schedule, r, code[l, ARGUMENTS + 4]),
+        place(schedule, r, code[l, ARGUMENTS + 5]),
+    )
     if split == SAMPLES:
         low, high = share(n, part, parts)
         if kind == op.INPUT:
             samples.read(ws, job, code, l, t, low, high, b)
         else:
-            run_samples(ws, code, l, kind, high - low, low * code[l, X_N], low * code[l, Y_N], a, b, c, d, e)
+            run_samples(ws, code, l, kind, high - low, low * code[l, X_N], low * code[l, Y_N], a, b, c, d, e, f)
         return
     sign = ws.dtype.type(schedule[r, SIGN])
-    if kind == op.BIAS or kind == op.NARROW_BIAS or kind == op.NORM_GRADIENT:
+    if kind == op.BIAS or kind == op.NORM_GRADIENT:
         first, last = vectors(ws, code[l, OCP], part, parts)
         run_channels_gradient(ws, code, l, kind, n, first, last, a, b, c, sign)
     elif split == CHANNELS:
         first, last = vectors(ws, code[l, CP], part, parts)
-        f = place(schedule, r, code[l, ARGUMENTS + 5])
         if kind == op.AFFINE:
             affine.run(ws, code, l, n, first, last, a, b, c, d, e, f)
         else:

@@ -84,8 +84,7 @@ def schedule_of(job):
 
 def address(array: NDArray[Any]) -> int:
     """Where an array's values begin."""
-    start: int = array.__array_interface__["data"][0]
-    return start
+    return array.ctypes.data
 
 
 def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network") -> NDArray[Any]:

@@ -10,23 +10,36 @@ import numpy as np
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu import job
 from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, SERIAL, STEP, Code, at, place
-from fastmeta_kernels.cpu.job import stream
+from fastmeta_kernels.cpu.instruction import ARGUMENTS, RATE_ROW, SERIAL, STEP, Code, at, place
+from fastmeta_kernels.cpu.job import RATES_GRADIENTS, stream
 from fastmeta_kernels.cpu.plan import OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, N, O, Plan
 from fastmeta_kernels.cpu.request import Request
 
 SQUARED_ERROR, CROSS_ENTROPY, LINEAR, PROTOTYPES = range(4)  # the last one: see `prototypes`
 
 
-def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool) -> None:
-    """The loss of the support or query set, or the tangents of its outputs' deltas."""
+def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, rated: bool) -> None:
+    """The loss of the support or query set, or the tangents of its outputs' deltas; rated: and the rate's gradient."""
     row, register, which = of.rows[0], op.R if tangent else op.S, op.LOSS_TANGENT if tangent else op.LOSS
     streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
     weighted = request.support_weighted if support else request.query_weighted
     out = job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
     places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
     by_step = of.samples if request.losses and not support else 0
-    code.add(which, SERIAL, *streams, *places, out, request.loss, int(row[O]), weighted, by_step, row=row)
+    by_step = int(rated) if tangent else by_step
+    code.add(
+        which,
+        SERIAL,
+        *streams,
+        *places,
+        out,
+        request.loss,
+        int(row[O]),
+        weighted,
+        by_step,
+        at(op.S, row[OUTPUT_DELTAS]),
+        row=row,
+    )
 
 
 @kernel
@@ -135,6 +148,11 @@ def run_tangent(ws, job, code, l, schedule, r, t):
     )
     kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
     weights = stream(ws, job, code[l, a + 1], t, n * weighted)
+    if code[l, a + 9] > 0:  # d L / d alpha -= the derivative of the loss along v
+        dz, row, slope = place(schedule, r, code[l, a + 10]), schedule[r, RATE_ROW], 0.0
+        for j in range(n * o):
+            slope += ws[dz + j] * ws[z_dot + j]
+        stream(ws, job, RATES_GRADIENTS, t, row + 1)[row] -= slope
     if kind == CROSS_ENTROPY:
         cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p)
     else:

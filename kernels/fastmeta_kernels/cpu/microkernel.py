@@ -4,9 +4,10 @@ A tile of `rows` x `vectors` accumulators stays in registers while two nested lo
 
     C[i, j] = max(D[i, j] + alpha * sum_{k1 < K1} sum_{k < K} A[i ars + k acs + k1 a1] * B[k ldb + k1 b1 + j], low)
 
-D with row stride 0 is a bias, D = C accumulates, low = 0 is a ReLU; the second K level makes a convolution over a
-bordered image one product, and a sum of two products one. Row pointers are kept in groups of four made opaque by an
-empty inline assembly, or LLVM turns their addresses into one serial chain of additions.
+where M[i, j] > 0, else 0. D with row stride 0 is a bias, D = C accumulates, low = 0 is a ReLU, and M the value whose
+ReLU a delta or a tangent passes; the second K level makes a convolution over a bordered image one product, and a sum of
+two products one. Row pointers are kept in groups of four made opaque by an empty inline assembly, or LLVM turns their
+addresses into one serial chain of additions.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ TALLEST = {64: {3: 9, 2: 14, 1: 14}, 32: {3: 4, 2: 6, 1: 6}, 16: {3: 4, 2: 6, 1:
 LATENCY = 4  # cycles, about: fewer accumulators leave the multiplier idle
 OVERHEAD = 4  # of a tile, in the same unit
 GROUP = 4
-ARGUMENTS = ("K1", "K", "a", "ars", "acs", "a1", "b", "ldb", "b1", "c", "ldc", "d", "ldd")
+POINTERS = "abcdm"
+ARGUMENTS = ("K1", "K", "a", "ars", "acs", "a1", "b", "ldb", "b1", "c", "ldc", "d", "ldd", "m", "ldm")
 
 
 def heights(vectors: int) -> list[int]:
@@ -48,15 +50,15 @@ def heights(vectors: int) -> list[int]:
 
 
 def tile(module: ir.Module, lane: Any, rows: int, vectors: int) -> ir.Function:
-    """The tile as a function of the module: pointers a, b, c, d; the strides and counts of ARGUMENTS; alpha, low."""
+    """The tile as a function of the module: pointers a, b, c, d, m; the strides and counts of ARGUMENTS; alpha, low."""
     scalar, pointer = SCALAR[lane], SCALAR[lane].as_pointer()
-    kinds = [pointer if name in "abcd" else INT64 for name in ARGUMENTS]
+    kinds = [pointer if name in POINTERS else INT64 for name in ARGUMENTS]
     form = ir.FunctionType(ir.VoidType(), [*kinds, scalar, scalar])
     function = ir.Function(module, form, f"tile_{rows}x{vectors}")
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low = function.args
+    K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, m, ldm, alpha, low = function.args
     vector, width = vector_ir(lane), VECTOR_BYTES // BYTES[lane]
     zero = ir.Constant(vector, None)
     integer = lambda n: ir.Constant(INT64, n)  # noqa: E731
@@ -123,7 +125,8 @@ def tile(module: ir.Module, lane: Any, rows: int, vectors: int) -> ir.Function:
             )
             value = fma_ir(builder, lane, state1[2 + n + i * vectors + j], alphas, load_ir(builder, lane, at(d, ldd)))
             value = builder.select(builder.fcmp_ordered(">", lows, value), lows, value)  # NaN stays
-            store_ir(builder, lane, value, at(c, ldc))
+            passes = builder.fcmp_unordered(">", load_ir(builder, lane, at(m, ldm)), zero)
+            store_ir(builder, lane, builder.select(passes, value, zero), at(c, ldc))
     builder.ret_void()
     return function
 

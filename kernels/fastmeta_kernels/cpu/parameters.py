@@ -19,7 +19,17 @@ from fastmeta_kernels.cpu.instruction import (
 from fastmeta_kernels.cpu.instruction import RATES as RATES_OP
 from fastmeta_kernels.cpu.job import EDGES, RATES, RATES_GRADIENTS, stream
 from fastmeta_kernels.cpu.plan import Plan
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, load_first, splat, store, store_first, total
+from fastmeta_kernels.cpu.vector import (
+    VECTOR_BYTES,
+    doubled,
+    load,
+    load_first,
+    load_like,
+    splat,
+    store,
+    store_first,
+    total,
+)
 
 LOAD, STORE, ADD = range(3)
 BLOCK = 4096  # scalars summed in one vector before the parts are added: keeps float32 dot products accurate
@@ -132,7 +142,11 @@ def run_descend(ws, job, code, l, schedule, r, t, part, parts):
         low, high = max(low, max(first, adapted_from)), min(high, min(last, adapted_to))
         factor = splat(sign * rates[row + p] if count > 0 else sign)
         if has_base:
-            for i in range(low, high, width):
+            wide, wide_factor = low + max(high - low, 0) // (4 * width) * (4 * width), doubled(doubled(factor))
+            for i in range(low, wide, 4 * width):
+                step = wide_factor * load_like(ws, source + i, wide_factor)
+                store(ws, target + i, load_like(ws, base + i, wide_factor) + step)
+            for i in range(wide, high, width):
                 store(ws, target + i, load(ws, base + i) + factor * load(ws, source + i))
         else:
             for i in range(low, high, width):

@@ -11,16 +11,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastmeta_kernels.cpu._jit import symbol
-from fastmeta_kernels.cpu.microkernel import ARGUMENTS, TALLEST, heights, tile
+from fastmeta_kernels.cpu.microkernel import ARGUMENTS, POINTERS, TALLEST, heights, tile
 from fastmeta_kernels.cpu.vector import BYTES, INT64, SCALAR, SUFFIX, VECTOR_BYTES, data_pointer
 
-MOVES_BY_ROW = {"a": "ars", "c": "ldc", "d": "ldd"}
+MOVES_BY_ROW = {"a": "ars", "c": "ldc", "d": "ldd", "m": "ldm"}
 
 
 @intrinsic
 def _walk(
     context: Any, ws: Any, m: Any, n: Any, K1: Any, K: Any, a: Any, ars: Any, acs: Any, a1: Any, b: Any, ldb: Any,
-    b1: Any, c: Any, ldc: Any, d: Any, ldd: Any, alpha: Any, low: Any,
+    b1: Any, c: Any, ldc: Any, d: Any, ldd: Any, mask: Any, alpha: Any, low: Any,
 ) -> Any:  # fmt: skip
     """Columns in panels of two or three vectors, an odd one alone; a panel's rows in tiles of the best heights."""
     lane = ws.dtype
@@ -28,9 +28,11 @@ def _walk(
     integer = lambda value: ir.Constant(INT64, value)  # noqa: E731
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        values = dict(zip(ARGUMENTS, args[3:16], strict=True))
-        for name in "abcd":
+        masked = builder.icmp_signed(">=", args[16], integer(0))
+        values = dict(zip(ARGUMENTS, [*args[3:17], builder.select(masked, args[13], integer(0))], strict=True))
+        for name in POINTERS:
             values[name] = builder.gep(args[0], [values[name]])
+        values["m"] = builder.select(masked, values["m"], _ones(builder, lane, width))
         m, n = args[1:3]
         columns = cgutils.alloca_once_value(builder, n)
         bodies = {vectors: _panel(builder.module, lane, vectors) for vectors in TALLEST}
@@ -50,13 +52,25 @@ def _walk(
             cases.add_case(integer(vectors), block)
             builder.position_at_end(block)
             moved = values | {name: builder.gep(values[name], [offset]) for name in "bcd"}
-            builder.call(function, [m, *(moved[name] for name in ARGUMENTS), *args[16:18]])
+            moved["m"] = builder.gep(values["m"], [builder.select(masked, offset, integer(0))])
+            builder.call(function, [m, *(moved[name] for name in ARGUMENTS), *args[17:19]])
             builder.store(builder.sub(left, integer(vectors * width)), columns)
             builder.branch(loop)
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(ws, *[types.int64] * 15, lane, lane), emit
+    return types.void(ws, *[types.int64] * 16, lane, lane), emit
+
+
+def _ones(builder: Any, lane: Any, width: int) -> Any:
+    """A row of ones, as wide as the widest panel: a mask that lets everything pass."""
+    count = width * max(TALLEST)
+    ones = ir.Constant(ir.ArrayType(SCALAR[lane], count), [1.0] * count)
+    found = builder.module.globals.get("ones")
+    if found is None:
+        found = ir.GlobalVariable(builder.module, ones.type, "ones")
+        found.linkage, found.global_constant, found.initializer = "internal", True, ones
+    return builder.gep(found, [ir.Constant(INT64, 0), ir.Constant(INT64, 0)])
 
 
 def _panel(module: ir.Module, lane: Any, vectors: int) -> ir.Function:
@@ -102,18 +116,38 @@ def _panel(module: ir.Module, lane: Any, vectors: int) -> ir.Function:
     return function
 
 
-def _product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low):
-    _walk(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, alpha, low)
+def _product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, mask, alpha, low):
+    _walk(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, mask, alpha, low)
 
 
 @lru_cache
 def compile_product(lane: Any) -> None:
     """Compile (or load) the product for float32 or float64 lanes; must run before a kernel that calls it."""
-    symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 15, lane, lane), _product)
+    symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 16, lane, lane), _product)
 
 
 def _name(lane: Any) -> str:
     return f"fastmeta_product_{SUFFIX[lane]}"
+
+
+def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """The call of a masked product."""
+    lane = signature.args[0].dtype
+    start = data_pointer(context, builder, signature.args[0], args[0], ir.Constant(INT64, 0))
+    low = builder.select(args[17], ir.Constant(SCALAR[lane], 0.0), ir.Constant(SCALAR[lane], float("-inf")))
+    form = ir.FunctionType(ir.VoidType(), [start.type, *[INT64] * 16, SCALAR[lane], SCALAR[lane]])
+    function = cgutils.get_or_insert_function(builder.module, form, _name(lane))
+    builder.call(function, [start, *args[1:16], args[18], args[16], low])
+    return context.get_dummy_value()
+
+
+@intrinsic
+def masked_product(
+    context: Any, ws: Any, m: Any, n: Any, K1: Any, K: Any, a: Any, ars: Any, acs: Any, a1: Any, b: Any, ldb: Any,
+    b1: Any, c: Any, ldc: Any, d: Any, ldd: Any, alpha: Any, relu: Any, mask: Any,
+) -> Any:  # fmt: skip
+    """`product`, then 0 but where a mask is positive, ws[mask + i ldc + j] at [i, j]; none if mask < 0."""
+    return types.void(ws, *[types.int64] * 15, ws.dtype, types.boolean, types.int64), _emit
 
 
 @intrinsic
@@ -128,12 +162,6 @@ def product(
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lane = signature.args[0].dtype
-        start = data_pointer(context, builder, signature.args[0], args[0], ir.Constant(INT64, 0))
-        low = builder.select(args[17], ir.Constant(SCALAR[lane], 0.0), ir.Constant(SCALAR[lane], float("-inf")))
-        form = ir.FunctionType(ir.VoidType(), [start.type, *[INT64] * 15, SCALAR[lane], SCALAR[lane]])
-        function = cgutils.get_or_insert_function(builder.module, form, _name(lane))
-        builder.call(function, [start, *args[1:16], args[16], low])
-        return context.get_dummy_value()
+        return _emit(context, builder, signature, [*args, ir.Constant(INT64, -1)])
 
     return types.void(ws, *[types.int64] * 15, ws.dtype, types.boolean), emit

@@ -15,7 +15,7 @@ from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cpu import instruction as op
 from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prototypes
 from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, G, at
-from fastmeta_kernels.cpu.layers import Passes
+from fastmeta_kernels.cpu.layers import MATRICES, Passes
 from fastmeta_kernels.cpu.plan import (
     DX,
     FIRST,
@@ -32,6 +32,7 @@ from fastmeta_kernels.cpu.plan import (
     head_of,
     plan,
 )
+from fastmeta_kernels.cpu.products import ADDED, RATED
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
 from fastmeta_kernels.cpu.schedule import Program, Schedule
 
@@ -63,6 +64,10 @@ class _Writer(Schedule):
         linear = row[KIND] in (lt.LINEAR, NARROW) and len(self.query.rows) > 1 + row[FIRST]
         self.head_only = bool(linear and self.adapted == (int(row[WEIGHT]), self.query.packed) and request.steps > 0)
         self.head_only = self.head_only and not request.stepwise
+        # One rate for all parameters of an MLP: products move the parameters, and the sweep needs no gradient again.
+        linear_only = all(row[KIND] in MATRICES for row in self.query.rows if row[WEIGHT] >= 0)
+        one_rate = request.rates[1] == 1 and self.adapted == (0, self.query.packed) and not self.per_parameter
+        self.direct = bool(one_rate and linear_only) and request.order == 2 and not (self.head_only or request.stepwise)
         starts = np.cumsum([0, *(self.query.blocks[i].size for i in request.stepwise)]).tolist()
         self.own_size = starts[-1]
         own = (self.query.blocks[i]._replace(start=start) for i, start in zip(request.stepwise, starts, strict=False))
@@ -104,18 +109,18 @@ class _Writer(Schedule):
         self.segment("query loss", passes.forward, lambda: self._loss(query, False))
         self.run("query loss", P=phi, S=s, STEP=self.request.steps if self.request.losses else 0)
         if kind != LOSS:
-            self.segment("query gradient", lambda: passes.backward(weights=kind != HVP))
+            self.segment("query gradient", lambda: passes.backward(None if kind == HVP else 0))
             self.run("query gradient", P=phi, S=s, G=v)
         if kind == HVP:
             u, r = self.room(query.packed), self.room(query.set_size)
             self.segment("direction", lambda: parameters.move(self.code, query, job.DIRECTION, at(op.U), 0))
             self.run("direction", U=u)
-            self.segment("query tangents", lambda: self._tangents(passes, query, False, False))
+            self.segment("query tangents", lambda: self._tangents(passes, query, False))
             self.run("query tangents", P=phi, S=s, U=u, R=r, G=v)
         if kind == META:
             self.segment("own gradient", lambda: self._move_own(job.STEP_GRADIENTS, at(G), parameters.ADD))
             self.segment("own zeros", lambda: self._move_own(job.STEP_VALUES, at(G), parameters.LOAD))
-            self.segment("added", lambda: passes.backward(add=True))
+            self.segment("added", lambda: passes.backward(ADDED))
             self._take_own(v, self.request.steps)
             self._sweep(v, s)
             self.segment("sum", lambda: parameters.add(self.code, query, at(op.P), at(G)))
@@ -161,17 +166,30 @@ class _Writer(Schedule):
         self.sets = self.room(self.set_plan.set_size * sets)
         self.set_step = self.set_plan.set_size if self._exact and self.stash else 0
 
+        self.segment("transposes", self.passes.transpose)
+
         def gradient() -> None:
             self.passes.forward()
             self._loss(self.set_plan, True)
-            self.passes.backward()
+            self.passes.backward(None if self.direct else 0, transpose=not self.direct)
 
         self.segment("gradient", gradient)
+        self.segment("step", lambda: self.passes.step(op.NEXT))
+        once = self.direct and self._kept > 0 and (self.set_step > 0 or request.steps == 1)
+        if once:  # theta serves all tasks of a chunk, and so does its transpose in the first set
+            self.run("transposes", P=self.theta, S=self._set(0))
+            self.first_rows = len(self.rows)
         self.segment("rates", self._load_rates)
         self.segment("descend", lambda: self._descend(at(op.P), at(G), at(op.NEXT)))
         for k in range(request.steps):
             if not self.head_only and (k == 0 or self.set_step):
                 self.run("support", S=self._set(k))
+            if self.direct:
+                if k > 0 or not once:
+                    self.run("transposes", **self._at_step(k))
+                self.run("gradient", **self._at_step(k))
+                self.run("step", SIGN=-1, NEXT=self._phi(k + 1), **self._at_step(k))
+                continue
             self.run("gradient", **self._at_step(k))
             self.run("rates", **self._at_step(k))
             self.run("descend", SIGN=-1, NEXT=self._phi(k + 1), **self._at_step(k))
@@ -198,7 +216,11 @@ class _Writer(Schedule):
         self.run("own zeros", G=v, RATE_ROW=self.request.steps + 1)  # the row behind the last holds zeros
 
     def _sweep(self, v: int, query_set: int) -> None:
-        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} + w_k grad Q(phi_k) down to v_0, and the gradient of the rates."""
+        """v_k = v_{k+1} - H_k m alpha_k v_{k+1} + w_k grad Q(phi_k) down to v_0, and the gradient of the rates.
+
+        With one rate alpha for everything, H (alpha v) = alpha (H v), and the rate's gradient is minus the derivative
+        of the support loss along v, which the tangents of the outputs give: no copy of v, and no gradient, is needed.
+        """
         request, code, query = self.request, self.code, self.query
         if request.steps == 0:
             return
@@ -215,7 +237,7 @@ class _Writer(Schedule):
                 code, query, count, self.adapted, at(G), at(0, v)))  # fmt: skip
         self.segment("scale", lambda: self._descend(-1, at(0, v), at(op.U)))
         if request.order == 2:
-            self.segment("tangents", lambda: self._tangents(self.passes, self.set_plan, True, True))
+            self.segment("tangents", lambda: self._tangents(self.passes, self.set_plan, True))
             if self.head_only:
                 to = at(op.X, int(self.support.rows[-1, DX]))
                 self.segment("first features", lambda: self.passes.features_tangent(to, False))
@@ -223,10 +245,15 @@ class _Writer(Schedule):
         for k in range(request.steps - 1, -1, -1):
             here = self._at_step(k)
             if request.order == 2 and not self.set_step and k < request.steps - 1:  # the last step's set is still there
+                if self.direct:
+                    self.run("transposes", **here)
                 self.run("gradient", **here)
-            self.run("products", **here)
-            self.run("rates gradient", SIGN=-1, **here)
-            if request.order == 2:
+            if self.direct:
+                self.run("tangents", SIGN=-1, U=v, R=r, **(here | {"G": v}))
+            else:
+                self.run("products", **here)
+                self.run("rates gradient", SIGN=-1, **here)
+            if request.order == 2 and not self.direct:
                 self.run("rates", **here)
                 self.run("scale", U=u, **here)
                 self.run("tangents", SIGN=-1, U=u, R=r, **(here | {"G": v}))
@@ -238,19 +265,20 @@ class _Writer(Schedule):
                 self.run("added", P=here["P"], S=query_set, G=v)
             self._take_own(v, k)
         if request.order == 2 and self.head_only:
-            self.segment("body gradient", lambda: self.body.backward(add=True))
+            self.segment("body gradient", lambda: self.body.backward(ADDED))
             self.run("body gradient", P=self.theta, S=self.features, G=v)
 
-    def _tangents(self, passes: Passes, of: Plan, support: bool, add: bool) -> None:
+    def _tangents(self, passes: Passes, of: Plan, sweep: bool) -> None:
+        """G = H u, or in the sweep G -= H u, times the rate where u is not."""
         passes.forward_tangent()
-        self._loss(of, support, tangent=True)
-        passes.backward_tangent(add)
+        self._loss(of, sweep, tangent=True)
+        passes.backward_tangent((ADDED | (RATED if self.direct else 0)) if sweep else 0)
 
     def _loss(self, of: Plan, support: bool, tangent: bool = False) -> None:
         if self.request.loss == losses.PROTOTYPES:
             prototypes.emit(self.code)
         else:
-            losses.emit(self.code, self.request, of, support, tangent)
+            losses.emit(self.code, self.request, of, support, tangent, self.direct and support)
 
     def _prototypes(self, s: int) -> NDArray[np.int64] | None:
         """The head's fields over the outputs of set s."""

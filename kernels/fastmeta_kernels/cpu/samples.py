@@ -42,9 +42,13 @@ def read(ws, job, code, l, t, first, last, target):
     width = VECTOR_BYTES // ws.itemsize
     cp, c, line = code[l, CP], code[l, C], code[l, W] * code[l, C]
     source = first * code[l, H] * line
+    rows = code[l, H]
     x = stream(ws, job, code[l, ARGUMENTS], t, last * code[l, H] * line)
+    if code[l, X_N] == rows * line and last > first:  # dense altogether: one run
+        target += first * code[l, X_N]
+        line, rows, first, last = (last - first) * rows * line, 1, 0, 1
     for i in range(first, last):
-        for r in range(code[l, H]):
+        for r in range(rows):
             at = target + i * code[l, X_N] + r * code[l, X_R]
             if c == cp:  # a row of pixels lies dense
                 done = line - line % width

@@ -66,16 +66,14 @@ def usable() -> int:
 def in_threads(threads: int, entry: Callable[..., None], *arguments: Any) -> None:
     """Call an entry point with that many threads."""
     before = numba.get_num_threads()
-    if before == threads:
-        with _one_at_a_time():
-            entry(*arguments)
-        return
-    numba.set_num_threads(threads)
+    if before != threads:
+        numba.set_num_threads(threads)
     try:
         with _one_at_a_time():
             entry(*arguments)
     finally:
-        numba.set_num_threads(before)
+        if before != threads:
+            numba.set_num_threads(before)
 
 
 def _one_at_a_time() -> contextlib.AbstractContextManager[Any]:
