@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmeta as fm
+from fastmeta import device as devices
 from fastmeta.layers import (
     Affine,
     BatchNorm,
@@ -193,7 +194,7 @@ def test_kinks_are_counted_and_wrong_gradients_named(monkeypatch):
     report = fm.check_meta_gradient(case.network, theta, batch, 0.1, 2, device="numpy")
     assert report.kinks > 0
     assert "linear2.weight" in str(report)
-    backend = fm.devices.backend("numpy")
+    backend = devices.backend("numpy")
     right = backend.meta_gradient
 
     def wrong(*arguments):
