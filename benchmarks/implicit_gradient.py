@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import fastmeta as fm
+from benchmarks.machine import peak_memory
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NET = fm.MLP((10, 20, 20, 5), activation="tanh")
@@ -79,7 +79,7 @@ def peak(algorithm: str, steps: int, device: str) -> float:
     net, tasks = fm.Conv4((28, 28, 1), channels=8, outputs=5), clusters((28, 28, 1))
     kinds = {"iMAML": fm.iMAML(net, 0.01, steps, device=device), "MAML": fm.MAML(net, 0.01, steps, device=device)}
     kinds[algorithm].fit(tasks, 0).meta_gradients(tasks.sample(4, seed=0))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory()
 
 
 def _peak_elsewhere(algorithm: str, steps: int, device: str) -> float:

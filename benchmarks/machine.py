@@ -35,6 +35,12 @@ def busy_cores(seconds: float = 1.0) -> float | None:
     return round((os.cpu_count() or 1) * used / max(passed, 1), 2)
 
 
+def peak_memory() -> float:
+    """Largest resident memory of this program, MiB; getrusage counts that of the process that started it, too."""
+    (line,) = (line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
 def _core_ticks() -> tuple[int, int]:
     """Ticks of all cores since the start: not idle, and all."""
     ticks = [int(n) for n in Path("/proc/stat").read_text("utf-8").splitlines()[0].split()[1:9]]

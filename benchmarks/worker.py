@@ -16,7 +16,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import peak_memory
 from benchmarks.workloads import Workload, find
 
 
@@ -72,8 +72,7 @@ class Worker:
 
     def memory(self) -> dict[str, Any]:
         device = getattr(self.peer, "device_mb", None) if self.device == "cuda" else None
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {"peak_rss_mb": peak, "device_mb": device() if device else 0.0}
+        return {"peak_rss_mb": peak_memory(), "device_mb": device() if device else 0.0}
 
 
 def main() -> None:

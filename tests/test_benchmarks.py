@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import measure, run, table
+from benchmarks import machine, measure, run, table
 from benchmarks.inputs import inputs
 from benchmarks.measure import Entry
 from benchmarks.peers import PEERS, VARIANTS
@@ -98,3 +100,11 @@ def settings_programs(options, name):
 def test_every_peer_has_a_module():
     for name in PEERS:
         assert (ROOT / "benchmarks" / "peers" / f"{name}_peer.py").exists()
+
+
+def test_memory_is_the_program_s_own():
+    """Not that of whoever starts it, which may hold more."""
+    held = np.ones(25_000_000)
+    code = "from benchmarks.machine import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 1 < float(done.stdout) < 100 < held.nbytes / 2**20 < machine.peak_memory()
