@@ -24,7 +24,8 @@ from fastmeta_kernels.cpu.batch_norm import (
 )
 from fastmeta_kernels.cpu.instruction import ARGUMENTS, NORM_BACKWARD_TANGENT, OP
 from fastmeta_kernels.cpu.plan import CP, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.vector import all_of, doubled, lanes, load_like, splat, store, where_positive
+from fastmeta_kernels.cpu.selection import where_positive
+from fastmeta_kernels.cpu.vector import all_of, doubled, lanes, load_like, splat, store
 
 
 @kernel

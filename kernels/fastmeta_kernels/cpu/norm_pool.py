@@ -34,7 +34,8 @@ from fastmeta_kernels.cpu.instruction import (
 )
 from fastmeta_kernels.cpu.plan import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
 from fastmeta_kernels.cpu.plan import POOLED_SIZE as SIZE
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store, where_above, where_equal
+from fastmeta_kernels.cpu.selection import where_above, where_equal
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
 
 
 @inlined

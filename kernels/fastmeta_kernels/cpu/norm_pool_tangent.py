@@ -24,7 +24,8 @@ from fastmeta_kernels.cpu.instruction import ARGUMENTS, OP, POOL_FORWARD_TANGENT
 from fastmeta_kernels.cpu.norm_pool import at_chosen, chosen_place, constants, lower_bound, sum_up
 from fastmeta_kernels.cpu.plan import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
 from fastmeta_kernels.cpu.plan import POOLED_SIZE as SIZE
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store, where_equal
+from fastmeta_kernels.cpu.selection import where_equal
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
 
 
 @kernel

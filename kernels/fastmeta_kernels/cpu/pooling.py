@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from fastmeta_kernels.cpu._jit import kernel
 from fastmeta_kernels.cpu.plan import CP, KERNEL, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store, where_equal
+from fastmeta_kernels.cpu.selection import where_equal
+from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
 
 
 @kernel

@@ -13,28 +13,25 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prototypes
-from fastmeta_kernels.cpu.instruction import SAMPLES, SERIAL, G, at
+from fastmeta_kernels.cpu import job, parameters
+from fastmeta_kernels.cpu.instruction import SERIAL, G, at
 from fastmeta_kernels.cpu.layers import MATRICES, Passes
 from fastmeta_kernels.cpu.plan import (
     DX,
     FIRST,
-    IMAGE,
     KIND,
     NARROW,
-    OUTPUT_DELTAS,
     OUTPUTS,
     PANEL,
     WEIGHT,
     O,
-    Plan,
-    X,
     head_of,
     plan,
 )
-from fastmeta_kernels.cpu.products import ADDED, RATED
+from fastmeta_kernels.cpu.products import ADDED
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
-from fastmeta_kernels.cpu.schedule import Program, Schedule
+from fastmeta_kernels.cpu.schedule import Program
+from fastmeta_kernels.cpu.writer import Writer
 
 STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes
 
@@ -45,7 +42,7 @@ def program(request: Request) -> Program:
     return _Writer(request).write()
 
 
-class _Writer(Schedule):
+class _Writer(Writer):
     def __init__(self, request: Request) -> None:
         super().__init__(request.itemsize)
         self.request = request
@@ -72,11 +69,6 @@ class _Writer(Schedule):
         self.own_size = starts[-1]
         own = (self.query.blocks[i]._replace(start=start) for i, start in zip(request.stepwise, starts, strict=False))
         self.own = replace(self.query, blocks=tuple(own))
-
-    @property
-    def parameters(self) -> int:
-        """P."""
-        return self.query.blocks[-1].start + self.query.blocks[-1].size
 
     def write(self) -> Program:
         """Code and schedule of the request's kind."""
@@ -206,10 +198,6 @@ class _Writer(Schedule):
         self.run("support", S=self.features)
         self.run("body", P=self.theta, S=self.features)
 
-    def _move_own(self, stream: int, operand: int, direction: int) -> None:
-        """Between the rows of a stream and the parameters that are each step's own."""
-        parameters.move(self.code, self.own, stream, operand, direction, self.own_size)
-
     def _take_own(self, v: int, k: int) -> None:
         """What v_k says of the parameters that are step k's own is their gradient and goes no further."""
         self.run("own gradient", G=v, RATE_ROW=k)
@@ -267,48 +255,6 @@ class _Writer(Schedule):
         if request.order == 2 and self.head_only:
             self.segment("body gradient", lambda: self.body.backward(ADDED))
             self.run("body gradient", P=self.theta, S=self.features, G=v)
-
-    def _tangents(self, passes: Passes, of: Plan, sweep: bool) -> None:
-        """G = H u, or in the sweep G -= H u, times the rate where u is not."""
-        passes.forward_tangent()
-        self._loss(of, sweep, tangent=True)
-        passes.backward_tangent((ADDED | (RATED if self.direct else 0)) if sweep else 0)
-
-    def _loss(self, of: Plan, support: bool, tangent: bool = False) -> None:
-        if self.request.loss == losses.PROTOTYPES:
-            prototypes.emit(self.code)
-        else:
-            losses.emit(self.code, self.request, of, support, tangent, self.direct and support)
-
-    def _prototypes(self, s: int) -> NDArray[np.int64] | None:
-        """The head's fields over the outputs of set s."""
-        if self.request.head is None:
-            return None
-        n, head = self.request.head
-        outputs, deltas, o = (int(k) for k in self.query.rows[0, [OUTPUTS, OUTPUT_DELTAS, O]])
-        dtype = np.dtype(f"f{self.request.itemsize}")
-        layout = prototype_layout.layout(head, n, self.request.query - n, o, dtype, self.size)
-        self.size = self.up(layout.size)
-        return prototype_layout.place_over(layout.fields, s + outputs, s + deltas)
-
-    def _input(self, of: Plan, stream: int) -> None:
-        row = of.rows[0]
-        self.code.add(op.INPUT, SAMPLES, stream, at(op.S, row[X]), *row[IMAGE:], row=row)
-
-    def _load_rates(self) -> None:
-        if self.per_parameter:
-            parameters.move(
-                self.code, self.query, job.RATES, at(0, self.packed_rates), parameters.LOAD, self.parameters
-            )
-
-    def _descend(self, base: int, source: int, target: int) -> None:
-        packed_rates = at(0, self.packed_rates) if self.per_parameter else -1
-        rates = self.request.rates[1]
-        parameters.descend(self.code, self.query, rates, self.adapted, base, source, target, packed_rates)
-
-    def _store(self, vector: int, to: int = job.RESULTS) -> None:
-        self.segment("store", lambda: parameters.move(self.code, self.query, to, at(G), parameters.STORE))
-        self.run("store", G=vector)
 
     def _set(self, k: int) -> int:
         return self.sets + k * self.set_step

@@ -232,37 +232,6 @@ def maximum(context: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def where_positive(context: Any, mask: Any, value: Any) -> Any:
-    """value where mask > 0, else 0: a select, so that junk in a masked lane cannot leak."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zero = ir.Constant(args[0].type, None)
-        return builder.select(builder.fcmp_unordered(">", args[0], zero), args[1], zero)
-
-    return value(mask, value), emit
-
-
-@intrinsic
-def where_above(context: Any, a: Any, b: Any, value: Any, other: Any) -> Any:
-    """value where a > b or either is NaN, else other."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_unordered(">", args[0], args[1]), args[2], args[3])
-
-    return value(a, b, value, other), emit
-
-
-@intrinsic
-def where_equal(context: Any, a: Any, b: Any, value: Any, other: Any) -> Any:
-    """value where a == b, else other."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
-
-    return value(a, b, value, other), emit
-
-
-@intrinsic
 def transpose(context: Any, array: Any, source: Any, source_stride: Any, target: Any, target_stride: Any) -> Any:
     """Transpose a width x width block of `array` from offset `source` to offset `target`, in registers."""
 
