@@ -12,6 +12,7 @@ from benchmarks import measure, table
 from benchmarks.inputs import inputs
 from benchmarks.measure import Entry
 from benchmarks.peers import PEERS, VARIANTS
+from benchmarks.plots import learning_curve
 from benchmarks.program import ProgramError
 from benchmarks.workloads import CURVES, WORKLOADS, find
 
@@ -77,3 +78,11 @@ def test_a_slow_variant_leaves_and_its_peer_stays():
 def test_every_peer_has_a_module():
     for name in PEERS:
         assert (ROOT / "benchmarks" / "peers" / f"{name}_peer.py").exists()
+
+
+def test_learning_curve_is_the_mean_of_each_hundredth_of_a_log(tmp_path):
+    lines = [json.dumps({"iteration": i + 1, "loss": float(i)}) for i in range(305)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    at, means = learning_curve(tmp_path / "log.jsonl")
+    assert at == [3 * (i + 1) for i in range(101)]
+    assert means == [3.0 * i + 1 for i in range(101)]
