@@ -83,19 +83,23 @@ def curves(file: Path) -> Path:
     return _saved(figure, file.with_suffix(".png"))
 
 
-def training(logs: dict[str, Path], out: Path) -> Path:
-    """The query loss of each log.jsonl, a mean of a hundredth of its iterations. Returns the picture's path."""
+def training(curves: dict[str, list[list[float]]], out: Path) -> Path:
+    """The query loss of each training over its iterations, (iterations, means) by name. Returns the picture's path."""
     plt = _matplotlib()
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    for i, (name, path) in enumerate(logs.items()):
-        loss = np.array([json.loads(line)["loss"] for line in path.read_text("utf-8").splitlines()])
-        width = max(len(loss) // 100, 1)
-        means = loss[: len(loss) // width * width].reshape(-1, width).mean(axis=1)
-        at = width * np.arange(1, len(means) + 1)
+    for i, (name, (at, means)) in enumerate(curves.items()):
         axes.plot(at, means, label=name, color=plt.get_cmap("tab20")(i), linestyle="--" if "20w" in name else "-")
     axes.set(xlabel="iteration", ylabel="mean query loss", xscale="log", yscale="log")
     axes.legend(fontsize=8)
     return _saved(figure, out)
+
+
+def learning_curve(log: Path) -> list[list[float]]:
+    """(iterations, means) of a log.jsonl: the query loss, each the mean of a hundredth of the iterations."""
+    loss = np.array([json.loads(line)["loss"] for line in log.read_text("utf-8").splitlines()])
+    width = max(len(loss) // 100, 1)
+    means = loss[: len(loss) // width * width].reshape(-1, width).mean(axis=1)
+    return [[width * (i + 1) for i in range(len(means))], [round(float(mean), 4) for mean in means]]
 
 
 def _lines(points: list[dict[str, Any]], what: str) -> dict[str, tuple[list[int], list[float]]]:

@@ -36,6 +36,14 @@ def positive(name: str, value: Any, advice: str = "") -> float:
     return number
 
 
+def not_negative(name: str, value: Any, advice: str = "") -> float:
+    """`value` as a finite float of at least zero."""
+    number = real(name, value, advice)
+    if number < 0:
+        raise ValueError(_message(name, value, "be at least 0", advice))
+    return number
+
+
 def fraction(name: str, value: Any, advice: str = "") -> float:
     """`value` as a float in [0, 1)."""
     number = real(name, value, advice)

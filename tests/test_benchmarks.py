@@ -14,6 +14,7 @@ from benchmarks import machine, measure, run, table
 from benchmarks.inputs import inputs
 from benchmarks.measure import Entry
 from benchmarks.peers import PEERS, VARIANTS
+from benchmarks.plots import learning_curve
 from benchmarks.program import ProgramError
 from benchmarks.workloads import CURVES, WORKLOADS, find
 
@@ -108,3 +109,11 @@ def test_memory_is_the_program_s_own():
     code = "from benchmarks.machine import peak_memory; print(peak_memory())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert 1 < float(done.stdout) < 100 < held.nbytes / 2**20 < machine.peak_memory()
+
+
+def test_learning_curve_is_the_mean_of_each_hundredth_of_a_log(tmp_path):
+    lines = [json.dumps({"iteration": i + 1, "loss": float(i)}) for i in range(305)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    at, means = learning_curve(tmp_path / "log.jsonl")
+    assert at == [3 * (i + 1) for i in range(101)]
+    assert means == [3.0 * i + 1 for i in range(101)]

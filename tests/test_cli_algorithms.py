@@ -61,6 +61,8 @@ def test_sinusoid_run_resumes_to_the_same_bits(algorithm, tmp_path, monkeypatch)
             "LinearSchedule",
         ),
         (["imaml"], {"inner_lr": 0.1, "inner_steps": 16, "regularization": 2.0, "cg_steps": 5}, "Adam"),
+        (["imaml"], {"cg_damping": 22.0, "proximal": "after"}, "Adam"),
+        (["imaml", "--cg-damping", 0, "--proximal", "inner"], {"cg_damping": 0.0, "proximal": "inner"}, "Adam"),
         (["fomaml", "--final-learning-rate", "1e-5"], {"learning_rate": 1e-3, "final_learning_rate": 1e-5}, "Cosine"),
         (["reptile", "--final-learning-rate", "0.1"], {"learning_rate": 1.0, "final_learning_rate": 0.1}, "Cosine"),
     ],
@@ -90,6 +92,9 @@ def test_omniglot_trains_by_the_algorithms_recipe(tmp_path, monkeypatch, options
         (["imaml", "--train-shots", 3], "train_shots=3 must be left out: --algorithm imaml has no --train-shots."),
         (["maml++", "--step-norms"], "step_norms=True must come with a network that has batch norm."),
         (["reptile", "--inner-optimizer", "adm"], 'Did you mean "adam"?'),
+        (["imaml", "--proximal", "inside"], 'proximal="inside" must be one of "inner", "after".'),
+        (["imaml", "--cg-damping", "-1"], "cg_damping=-1.0 must be at least 0."),
+        (["maml", "--cg-damping", 1], "cg_damping=1.0 must be left out: --algorithm maml has no --cg-damping."),
         (["maml", "--batch-norm", "support"], 'batch_norm="support" must be left out'),
     ],
 )

@@ -13,6 +13,8 @@ from fastmeta.learner import Array
 from fastmeta.networks import Network
 from fastmeta.tasks.episode import Batch
 
+PROXIMAL = ("inner", "after")
+
 
 class iMAML(GradientLearner):
     """A task minimises L(phi) + regularization / 2 |phi - theta|^2 (arXiv 1909.04630, equation 3).
@@ -22,6 +24,12 @@ class iMAML(GradientLearner):
     is done by `cg_steps` of conjugate gradients on Hessian-vector products. Memory does not depend on inner_steps,
     and neither do the path to phi nor its rate enter. The gradient is as exact as phi is near the minimum and the
     conjugate gradients are near their solution: a larger regularization makes both quicker.
+
+    Two switches lead from here to the authors' program (aravindr93/imaml_dev), which does not solve the inner problem.
+    `cg_damping`: the system is (I + H / (regularization + cg_damping)) g = grad Q(phi), in which negative curvature
+    weighs less; theirs, 2 g + H g / (regularization + 10), is cg_damping = regularization + 20. `proximal="after"`: the
+    inner steps descend on L alone, in `adapt` and `evaluate` too, and in training one step on the proximal term,
+    phi - inner_lr regularization (phi - theta), follows them; with "inner" each step has that term.
 
     inner_lr: a number. Raises ValueError or TypeError where an argument is out of range, DivergenceError where
     training diverges.
@@ -41,11 +49,20 @@ class iMAML(GradientLearner):
         inner_steps: int = 16,
         regularization: float = 2.0,
         cg_steps: int = 5,
+        cg_damping: float = 0.0,
+        proximal: str = "inner",
         device: str = "cpu",
     ) -> None:
         super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device)
         self.regularization = checks.positive("regularization", regularization)
         self.cg_steps = checks.integer("cg_steps", cg_steps, 1)
+        self.cg_damping = checks.not_negative("cg_damping", cg_damping)
+        self.proximal = checks.choice("proximal", proximal, PROXIMAL)
+        if proximal == "after" and inner_lr * regularization > 1:
+            raise ValueError(
+                f"regularization={regularization} must be at most 1 / inner_lr = {1 / inner_lr:.6g} "
+                'with proximal="after": the step back would pass theta. Lower one of them.'
+            )
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss at phi, and the implicit gradient by theta."""
@@ -62,11 +79,14 @@ class iMAML(GradientLearner):
         """First the mean query loss at phi, then the gradient (P,) after each of the conjugate-gradient steps."""
         support, query = inputs.batch_sets(self.net, batch, self.theta.dtype, self.device)
         (phi,) = self.descend(*support, [self.inner_steps])
+        if self.proximal == "after":
+            phi = phi - self.inner_lr * self.regularization * (phi - self.theta)
+        scale = self.regularization + self.cg_damping
         losses, slopes = gradients.gradient(self.net, phi, *query, device=self.device)
         yield float(losses.mean(dtype=np.float64))
 
         def product(v: Array) -> Array:
-            return v + gradients.hvp(self.net, phi, v, *support, device=self.device) / self.regularization
+            return v + gradients.hvp(self.net, phi, v, *support, device=self.device) / scale
 
         for solution in conjugate_gradients(product, slopes, self.cg_steps):
             yield solution.mean(axis=0)
@@ -74,7 +94,10 @@ class iMAML(GradientLearner):
     def descend(
         self, x: Array, y: Array, weights: Any, steps: Sequence[int], batch_norm: str = "transductive"
     ) -> Iterator[Array]:
-        """Parameters, (P,) or (T, P), after each of the ascending numbers of proximal inner steps from theta."""
+        """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta."""
+        if self.proximal == "after":
+            yield from super().descend(x, y, weights, steps, batch_norm)
+            return
         phi = theta = self.theta
         for k in range(steps[-1] + 1):
             if k in steps:

@@ -55,17 +55,20 @@ class Wholes(Whole):
 
 
 class Rate(Checked):
-    """A positive number."""
+    """A positive number, or with `zero` also 0."""
 
     name = "rate"
+
+    def __init__(self, zero: bool = False) -> None:
+        self.check = checks.not_negative if zero else checks.positive
 
     def parse(self, name: str, text: str) -> float:
         """`text` as a float."""
         try:
             number = float(text)
         except ValueError:
-            return checks.positive(name, text)
-        return checks.positive(name, number)
+            return self.check(name, text)
+        return self.check(name, number)
 
 
 class Word(Checked):

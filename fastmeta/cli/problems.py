@@ -41,6 +41,8 @@ OWN_OPTIONS = (
     "metric",
     "regularization",
     "cg_steps",
+    "cg_damping",
+    "proximal",
     "multi_step_iterations",
     "first_order_iterations",
     "step_norms",

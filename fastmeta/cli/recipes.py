@@ -48,7 +48,8 @@ def omniglot(options: Settings) -> Settings:
         "train_shots": 10,
         "evaluation_steps": (50,),
     }
-    implicit = {"inner_lr": 0.1, "inner_steps": 16 if few else 25, "regularization": 2.0, "cg_steps": 5}
+    implicit: Settings = {"inner_lr": 0.1, "inner_steps": 16 if few else 25, "regularization": 2.0, "cg_steps": 5}
+    implicit |= {"cg_damping": 22.0, "proximal": "after"}  # the authors' program, not the paper's equations
     algorithms: dict[str, Settings] = {
         "anil": {"inner_steps": 5, "evaluation_steps": (5,)},
         "meta-sgd": {"inner_lr": 0.1, "inner_steps": 1, "evaluation_steps": (1,)},

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fastmeta.algorithms.imaml import PROXIMAL
 from fastmeta.cli import recipes
 from fastmeta.cli.options import Rate, Whole, Wholes, Word
 from fastmeta.cli.problems import ALGORITHMS, BATCH_NORMS
@@ -25,6 +26,12 @@ ALGORITHM_OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "metric": (Word(METRICS), "Similarity to a prototype (protonet).  [default: euclidean]"),
     "regularization": (Rate(), "How strongly a task stays near the start (imaml)."),
     "cg-steps": (Whole(), "Conjugate-gradient steps (imaml)."),
+    "cg-damping": (Rate(zero=True), "Added to the regularization in their system (imaml).  [default: 0; omniglot 22]"),
+    "proximal": (
+        Word(PROXIMAL),
+        "Whether each inner step goes back to the start too, or one step after them (imaml).  [default: inner; "
+        "omniglot after]",
+    ),
     "multi-step-iterations": (Whole(0), "Iterations with a loss after each inner step (maml++).  [default: a tenth]"),
     "first-order-iterations": (Whole(0), "First-order iterations at the start (maml++).  [default: 0]"),
 }

@@ -21,6 +21,7 @@ LEARNERS: dict[str, Callable[..., Any]] = {
     "Reptile": lambda net, **o: fm.Reptile(net, 0.01, 8, inner_batch=4, **o),
     "Reptile with SGD": lambda net, **o: fm.Reptile(net, 0.02, 8, inner_batch=4, inner_optimizer="sgd", **o),
     "iMAML": lambda net, **o: fm.iMAML(net, 0.01, 16, regularization=0.5, cg_steps=5, **o),
+    "iMAML, damped": lambda net, **o: fm.iMAML(net, 0.05, 10, 2.0, 5, cg_damping=22.0, proximal="after", **o),
 }
 
 

@@ -52,6 +52,49 @@ def converged(cg_steps):
     return learner, batch, np.linalg.solve(matrices, slopes[..., None])[..., 0].mean(axis=0)
 
 
+@pytest.mark.parametrize("damping", [0.0, 3.0])
+@pytest.mark.parametrize("proximal", ["inner", "after"])
+def test_damped_gradients_solve_their_system(damping, proximal):
+    """(I + H / (regularization + damping)) g = grad Q at phi, by a dense solve; phi wherever the steps led."""
+    case, strength, rate = Case("small", fm.MLP((2, 5, 2), "tanh"), tasks=3), 0.5, 0.1
+    theta, batch = case.make()
+    learner = fm.iMAML(case.network, rate, 4, strength, 40, damping, proximal, device="numpy")
+    learner.fit(Fixed(batch), 0, theta=theta)
+    phi = learner.adapt(batch.x_support, batch.y_support).theta
+    phi = phi - rate * strength * (phi - theta) if proximal == "after" else phi
+    columns = [
+        fm.hvp(case.network, phi, v, batch.x_support, batch.y_support, device="numpy") for v in np.eye(theta.size)
+    ]
+    matrices = np.eye(theta.size) + np.stack(columns, axis=2) / (strength + damping)
+    losses, slopes = fm.gradient(case.network, phi, batch.x_query, batch.y_query, device="numpy")
+    loss, gradients = learner.meta_gradients(batch)
+    assert loss == losses.mean()
+    assert relative(gradients["theta"], np.linalg.solve(matrices, slopes[..., None])[..., 0].mean(axis=0)) < 1e-12
+
+
+def test_damping_meets_no_negative_curvature():
+    """At theta I + H / regularization is not positive: the conjugate gradients stop. Damped, it is, and they end."""
+    case = Case("small", fm.MLP((2, 5, 2), "tanh"), tasks=1)
+    theta, batch = case.make()
+    hessian = np.stack(
+        [
+            fm.hvp(case.network, theta, v, batch.x_support, batch.y_support, device="numpy")[0]
+            for v in np.eye(theta.size)
+        ]
+    )
+    lowest = np.linalg.eigvalsh(hessian)[0]
+    assert lowest < 0
+    strength = -lowest / 2  # I + H / strength is not positive
+    slopes = fm.gradient(case.network, theta, batch.x_query, batch.y_query, device="numpy")[1]
+    exact = {d: np.linalg.solve(np.eye(theta.size) + hessian / (strength + d), slopes[0]) for d in (0.0, 10 * strength)}
+    for damping, solution in exact.items():
+        learner = fm.iMAML(case.network, 1e-12, 1, strength, 60, damping, device="numpy").fit(
+            Fixed(batch), 0, theta=theta
+        )
+        found = learner.meta_gradients(batch)[1]["theta"]
+        assert (relative(found, solution) < 1e-9) == (damping > 0)
+
+
 def test_error_falls_to_the_exact_gradient_over_conjugate_gradient_steps():
     learner, batch, exact = converged(cg_steps=25)
     _, *curve = learner.implicit_gradients(batch)
@@ -90,6 +133,34 @@ def test_inner_steps_pull_back_to_theta():
     assert relative(adapted(0.1, 1e-12), descended) < 1e-10
 
 
+def test_with_the_proximal_term_after_them_inner_steps_are_gradient_descent():
+    """One of their gradients, of a linear network with squared errors, worked out by hand."""
+    net, rate, strength = fm.MLP((1, 1)), 0.1, 2.0
+    x, y = np.array([[[1.0], [-1.0]]]), np.array([[[2.0], [0.0]]])  # L = mean over two samples of (w x + b - y)^2
+    batch = fm.Batch(x, y, x, y)
+    theta = np.zeros(2)
+    learner = fm.iMAML(net, rate, 1, strength, 5, 3.0, "after", device="numpy").fit(Fixed(batch), 0, theta=theta)
+    curvature = fm.hvp(net, theta, np.eye(2)[0], x, y, device="numpy")[0, 0]
+    slope = fm.gradient(net, theta, x, y, device="numpy")[1][0]
+    phi = theta - rate * slope
+    np.testing.assert_allclose(learner.adapt(x[0], y[0]).theta, phi, rtol=1e-15)
+    phi = phi * (1 - rate * strength)
+    there = slope + curvature * phi  # the Hessian is `curvature` times I: x has mean 0 and mean square 1
+    found = learner.meta_gradients(batch)[1]["theta"]
+    np.testing.assert_allclose(found, there / (1 + curvature / (strength + 3.0)), rtol=1e-12)
+
+
+def test_switches_are_saved(tmp_path):
+    tasks = fm.tasks.Sinusoid()
+    learner = fm.iMAML(fm.MLP((1, 4, 1)), 0.1, 2, 2.0, 2, 22.0, "after", device="numpy").fit(tasks, 2)
+    learner.save(tmp_path / "run.safetensors")
+    loaded = fm.load(tmp_path / "run.safetensors", device="numpy")
+    assert (loaded.cg_damping, loaded.proximal) == (22.0, "after")
+    batch = tasks.sample(2, seed=0)
+    for name, values in learner.meta_gradients(batch)[1].items():
+        np.testing.assert_array_equal(loaded.meta_gradients(batch)[1][name], values)
+
+
 def test_conjugate_gradients_stop_where_they_must():
     matrices = np.stack([np.diag([1.0, 4.0, 9.0]), np.eye(3), np.diag([-1.0, -1.0, -1.0]), np.eye(3)])
     b = np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
@@ -105,6 +176,13 @@ def test_conjugate_gradients_stop_where_they_must():
         ({"inner_lr": -0.1}, r"inner_lr=-0\.1 must be positive"),
         ({"regularization": 0}, "regularization=0 must be positive"),
         ({"cg_steps": 0}, "cg_steps=0 must be at least 1"),
+        ({"cg_damping": -1.0}, r"cg_damping=-1\.0 must be at least 0"),
+        ({"cg_damping": np.inf}, "cg_damping=inf must be finite"),
+        ({"proximal": "afer"}, 'proximal="afer" must be one of "inner", "after". Did you mean "after"?'),
+        (
+            {"inner_lr": 0.4, "regularization": 3, "proximal": "after"},
+            r'regularization=3 must be at most 1 / inner_lr = 2\.5 with proximal="after"',
+        ),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -29,6 +29,7 @@ LEARNERS = {
     "Reptile": lambda device: fm.Reptile(NET, 0.01, 3, inner_batch=4, device=device),
     "Reptile with SGD": lambda device: fm.Reptile(NET, 0.1, 2, inner_optimizer="sgd", device=device),
     "iMAML": lambda device: fm.iMAML(NET, 0.1, 3, regularization=0.5, cg_steps=4, device=device),
+    "iMAML, damped": lambda device: fm.iMAML(NET, 0.1, 3, 0.5, 4, cg_damping=5.0, proximal="after", device=device),
     "Transfer": lambda device: fm.Transfer(ALL_CLASSES, batch_size=8, device=device),
     "ZeroShot": lambda device: fm.ZeroShot(EMBEDDING, ATTRIBUTES, device=device),
     "SideInformation": lambda device: fm.SideInformation(EMBEDDING, ATTRIBUTES, device=device),
