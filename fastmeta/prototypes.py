@@ -111,8 +111,8 @@ def check_queries(y: Array, count: int, name: str = "y_query") -> None:
 
 
 def _highest(y: Array) -> int:
-    """The largest of int64 labels; a negative one counts as larger than all others."""
-    return int(y.view(np.uint64).max())
+    """The largest of integer labels; a negative one counts as larger than all others."""
+    return int(np.ascontiguousarray(y, np.int64).view(np.uint64).max())
 
 
 def _plain(values: Array, dtype: Any) -> Array:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
+from tests.algorithms.learners import Fixed
 from tests.gradcheck import derivative, relative
 
 NET = fm.MLP((12, 16, 6), "tanh")
@@ -112,3 +113,22 @@ def test_bad_input_is_named():
         learner.adapt(np.zeros((4, 3)), y)
     with pytest.raises(ValueError, match="x has 2 tasks but the model was adapted to 1"):
         learner.adapt(x, y).predict(np.zeros((2, 4, 12)))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int16", "uint8", ">i8", ">i4"])
+@pytest.mark.parametrize("queries", [9, 10])
+def test_labels_of_any_integer_type(dtype, queries):
+    rng = np.random.default_rng(0)
+    x, x_query, attributes = (rng.standard_normal(shape) for shape in ((1, 10, 12), (1, queries, 12), (1, 5, 4)))
+    y, y_query = np.tile(np.arange(5), 2)[None], np.arange(queries)[None] % 5
+    makers = (
+        lambda: fm.ProtoNet(NET, device="numpy"),
+        lambda: fm.ZeroShot(NET, fm.MLP((4, 6)), device="numpy"),
+        lambda: fm.SideInformation(NET, fm.MLP((4, 6)), device="numpy"),
+    )
+    batches = [fm.Batch(x, y.astype(t), x_query, y_query.astype(t), attributes=attributes) for t in ("int64", dtype)]
+    for make in makers:
+        learner = make().fit(Fixed(batches[0]), 0)
+        (expected, slopes), (loss, found) = (learner.meta_gradients(batch) for batch in batches)
+        assert loss == expected
+        assert all(np.array_equal(found[name], slopes[name]) for name in slopes)
