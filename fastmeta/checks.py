@@ -61,15 +61,15 @@ def real(name: str, value: Any, advice: str = "") -> float:
     return float(value)
 
 
-def choice(name: str, value: Any, options: Iterable[str]) -> str:
-    """`value` where it is one of `options`; the error suggests the nearest one."""
+def choice(name: str, value: Any, options: Iterable[str], advice: str = "") -> str:
+    """`value` where it is one of `options`; the error suggests the nearest one, or gives the advice."""
     names = list(options)
     if value in names:
         return str(value)
     import difflib
 
     near = difflib.get_close_matches(str(value), names, n=1)
-    advice = f'Did you mean "{near[0]}"?' if near else ""
+    advice = f'Did you mean "{near[0]}"?' if near else advice
     listed = ", ".join(f'"{option}"' for option in names)
     raise ValueError(_message(name, value, f"be one of {listed}", advice))
 

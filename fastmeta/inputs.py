@@ -230,7 +230,7 @@ def _check_labels(labels: Array, ways: int) -> None:
     low, high = labels.min(), labels.max()
     if low < 0 or high >= ways:
         wrong = low if low < 0 else high
-        raise ValueError(f"labels must be 0 .. ways-1; got {wrong} with ways={ways}.")
+        raise ValueError(f"labels must be 0 .. ways-1; got {wrong} with a network of {ways} outputs.")
 
 
 def _converted(values: Array, dtype: Any, name: str) -> Array:

@@ -240,7 +240,8 @@ def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
         checks.choice("device", device, DEVICES)
     saved = checkpoints.read(path)
     with checkpoints.refused(path):
-        kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm))
+        own = "Import the module that defines it before you load it, where it is your own."
+        kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm), own)
         arguments = {n: Network.from_dict(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
         learner = Learner.algorithms[kind](saved.net, **arguments, device=device or "cpu")
         learner.any_device = device is None

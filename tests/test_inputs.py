@@ -41,8 +41,8 @@ BAD = {
     "x_support has 3 features but this network takes 1 (MLP(sizes=(1, 4, 5))).": _meta_call(
         batch=_batch(xs=WIDE, xq=WIDE)
     ),
-    "labels must be 0 .. ways-1; got 7 with ways=5.": _meta_call(batch=_batch(yq=LABELS + 7)),
-    "labels must be 0 .. ways-1; got -1 with ways=5.": _loss_call(y=LABELS - 1),
+    "labels must be 0 .. ways-1; got 7 with a network of 5 outputs.": _meta_call(batch=_batch(yq=LABELS + 7)),
+    "labels must be 0 .. ways-1; got -1 with a network of 5 outputs.": _loss_call(y=LABELS - 1),
     "y_query of shape (2, 3, 2) must be (2, 3, 5)": _meta_call(batch=_batch(ys=TARGETS, yq=TARGETS[..., :2])),
     "y of shape (2, 3) must be (2, 3, 5)": _loss_call(y=LABELS * 1.0),
     "y of shape (3,) must be (3, 5)": _loss_call(X[0], LABELS[0] * 1.0),

@@ -142,9 +142,12 @@ def stored(x: NDArray[Any]) -> NDArray[Any]:
 def check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
     """Raise where x (n, ...) and y (n,) are no labelled samples."""
     if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise TypeError(f"x of dtype {x.dtype} must be floats or uint8. Convert it, for example x.astype('float32').")
+        raise TypeError(
+            f"x of dtype {x.dtype} must be floats or uint8. Convert it: pixels of 0 .. 255 by x.astype('uint8'), "
+            "which divides them by 255 later, other features by x.astype('float32')."
+        )
     if y.dtype.kind not in "iu":
-        raise TypeError(f"y of dtype {y.dtype} must be whole numbers. Number the classes, or use y.astype('int64').")
+        raise TypeError(f"y of dtype {y.dtype} must be whole numbers, as np.unique(y, return_inverse=True)[1] is.")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x of shape {x.shape} must be (samples, ...features) and not empty.")
     if y.shape != x.shape[:1]:

@@ -62,3 +62,14 @@ def test_learned_rates_are_saved(tmp_path):
     assert loaded.inner_lr == 0.01
     np.testing.assert_array_equal(loaded.rates, learner.rates)
     assert str(loaded).endswith("inner_lr=0.01, inner_steps=1, learn_inner_lr=True)")
+
+
+def test_a_slope_for_every_parameter_or_an_error():
+    class Forgetful(fm.MAML):
+        def meta_gradients(self, batch):
+            loss, slopes = super().meta_gradients(batch)
+            return loss, {"theta": slopes["theta"]}
+
+    learner = Forgetful(fm.MLP((1, 4, 1)), learn_inner_lr=True, device="numpy")
+    with pytest.raises(ValueError, match=r"inner_lr is in one of them only. Return a slope for each"):
+        learner.fit(fm.tasks.Sinusoid(), iterations=1)
