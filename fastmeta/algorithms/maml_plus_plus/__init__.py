@@ -1,0 +1,1 @@
+"""MAML++ and its statistics of batch norm, one set an inner step."""

@@ -1,0 +1,1 @@
+"""Transfer learning, the baseline: a classifier of all training classes, then a new head."""

@@ -1,0 +1,1 @@
+"""The problems of the command line: tasks, a network, pictures."""

@@ -1,0 +1,1 @@
+"""The functional layer: one flat vector in, new values out."""

@@ -1,0 +1,1 @@
+"""Instruments: what is asked of a meta-gradient."""

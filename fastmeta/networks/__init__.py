@@ -1,0 +1,1 @@
+"""Networks as data: layers, and what they are compiled to."""

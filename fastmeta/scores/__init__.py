@@ -1,0 +1,1 @@
+"""How good a learner is, and whether it is better than another."""

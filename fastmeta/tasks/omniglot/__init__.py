@@ -1,0 +1,1 @@
+"""Omniglot as tasks."""

@@ -1,0 +1,1 @@
+"""Who runs what and when: one call, its threads, one instruction."""

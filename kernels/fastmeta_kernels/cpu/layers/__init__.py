@@ -1,0 +1,1 @@
+"""The functions of each layer, one file a kind."""

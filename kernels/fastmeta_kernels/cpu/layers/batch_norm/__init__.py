@@ -1,0 +1,1 @@
+"""Batch norm: values, tangents, and both with ReLU and max-pool behind them."""

@@ -1,0 +1,1 @@
+"""Convolutions of stride 1 by Winograd's small products."""

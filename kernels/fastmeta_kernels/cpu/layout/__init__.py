@@ -1,0 +1,1 @@
+"""Where everything lies: a network laid out, an instruction and a job by their fields."""

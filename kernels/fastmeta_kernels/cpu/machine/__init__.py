@@ -1,0 +1,1 @@
+"""The processor and its compiler; knows no network."""

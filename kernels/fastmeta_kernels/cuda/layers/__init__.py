@@ -1,0 +1,1 @@
+"""The functions of each layer on the device."""

@@ -1,0 +1,1 @@
+"""Where everything lies: a network laid out, jobs as they are recorded."""

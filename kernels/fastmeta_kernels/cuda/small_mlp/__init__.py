@@ -1,0 +1,1 @@
+"""A whole meta-gradient of a small MLP in one launch."""

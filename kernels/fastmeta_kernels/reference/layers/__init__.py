@@ -1,0 +1,1 @@
+"""The four functions of each layer, written like the equations."""
