@@ -28,7 +28,7 @@ import fastmeta as fm
 from benchmarks.inputs import inputs
 from benchmarks.peers import fastmeta_peer
 from benchmarks.workloads import WORKLOADS, Workload
-from fastmeta_kernels.cuda.kernel_table import PRECISIONS
+from fastmeta_kernels.cuda.machine.kernel_table import PRECISIONS
 
 CHECKED_TASKS = 4
 GATE = 1e-11  # relative, in float64
@@ -121,7 +121,8 @@ def check(workload: Workload, dtype: str = "float64") -> float:
 @contextmanager
 def launched_apart() -> Iterator[None]:
     """Each job in a launch of its own, as where blocks cannot wait for each other."""
-    from fastmeta_kernels.cuda import execution, machine
+    from fastmeta_kernels.cuda.execution import call as execution
+    from fastmeta_kernels.cuda.machine import machine
 
     cooperates = machine.cooperates
     machine.cooperates = lambda: False
@@ -150,7 +151,7 @@ def fit_times(iterations: int = 50) -> dict[str, float]:
 
 def row(workload: Workload, cp: Any, rates: dict[str, float], seconds: float, precision: str) -> dict[str, Any]:
     """One line of the table."""
-    from fastmeta_kernels.cuda import execution
+    from fastmeta_kernels.cuda.execution import call as execution
 
     os.environ["FASTMETA_CUDA_PRECISION"] = precision
     result: dict[str, Any] = {"row": workload.name, "precision": precision}

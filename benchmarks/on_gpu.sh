@@ -14,8 +14,8 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 "$python" -c "import cupy; cupy.show_config()" | head -n 20
 
 echo "== the CUDA backend against the reference"
-timeout 180 "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_cuda.py tests/kernels/test_cuda_precision.py \
-    tests/kernels/test_cuda_prototypes.py tests/kernels/test_cuda_training.py -k on_device || failed=1
+timeout 180 "$python" -m pytest -q -p no:cacheprovider tests/kernels/cuda/test_cuda.py tests/kernels/cuda/test_cuda_precision.py \
+    tests/kernels/cuda/test_cuda_prototypes.py tests/kernels/cuda/test_cuda_training.py -k on_device || failed=1
 
 echo "== memory and race checks on small rows"
 for tool in memcheck racecheck; do

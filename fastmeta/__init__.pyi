@@ -3,26 +3,20 @@ from fastmeta import tasks
 from fastmeta.algorithms.anil import ANIL, BOIL
 from fastmeta.algorithms.imaml import iMAML
 from fastmeta.algorithms.maml import FOMAML, MAML
-from fastmeta.algorithms.maml_plus_plus import MAMLPlusPlus
+from fastmeta.algorithms.maml_plus_plus.maml_plus_plus import MAMLPlusPlus
 from fastmeta.algorithms.meta_sgd import MetaSGD
 from fastmeta.algorithms.protonet import ProtoNet
 from fastmeta.algorithms.reptile import Reptile
 from fastmeta.algorithms.side_information import SideInformation
-from fastmeta.algorithms.transfer import Transfer
+from fastmeta.algorithms.transfer.transfer import Transfer
 from fastmeta.algorithms.zero_shot import ZeroShot
 from fastmeta.checks import DivergenceError
-from fastmeta.comparison import Difference, compare
-from fastmeta.gradient_check import check_meta_gradient
-from fastmeta.gradients import (
-    MetaGradient,
-    adapt,
-    gradient,
-    hvp,
-    loss,
-    meta_gradient,
-    predict,
-)
-from fastmeta.layers import (
+from fastmeta.gradients.functions import MetaGradient, adapt, gradient, hvp, loss, meta_gradient, predict
+from fastmeta.gradients.prototypes import prototype_loss
+from fastmeta.lab.central_differences import check_meta_gradient
+from fastmeta.learning.learner import load
+from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
+from fastmeta.networks.layers import (
     Affine,
     BatchNorm,
     Conv2d,
@@ -34,11 +28,9 @@ from fastmeta.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.learner import load
-from fastmeta.networks import MLP, Conv4, Network
-from fastmeta.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
-from fastmeta.prototypes import prototype_loss
-from fastmeta.score import Score
+from fastmeta.networks.network import MLP, Conv4, Network
+from fastmeta.scores.comparison import Difference, compare
+from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch
 
 __version__: str

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
-from fastmeta.networks import Network
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import InnerLoop, StepParameters, TaskSet
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fastmeta.comparison import Difference
-    from fastmeta.score import Score
+    from fastmeta.scores.comparison import Difference
+    from fastmeta.scores.score import Score
 
 INK, FAINT, ACCENT = "#222222", "#9a9a9a", "#c2410c"
 STEPS = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastmeta.layers import (
+from fastmeta.networks.layers import (
     Affine,
     BatchNorm,
     Conv2d,
@@ -18,7 +18,7 @@ from fastmeta.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.networks import MLP, Conv4, Network
+from fastmeta.networks.network import MLP, Conv4, Network
 from fastmeta.tasks.episode import Batch
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-import fastmeta.gradients as fm
-from fastmeta.gradient_check import kink_pattern, ridders
-from fastmeta.networks import Network
+import fastmeta.gradients.functions as fm
+from fastmeta.lab.central_differences import kink_pattern, ridders
+from fastmeta.networks.network import Network
 
 WIDTH, LEVELS, TINY = 0.04, 5, 1e-300
 

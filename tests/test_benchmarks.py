@@ -18,7 +18,7 @@ from benchmarks.plots import learning_curve
 from benchmarks.program import ProgramError
 from benchmarks.workloads import CURVES, WORKLOADS, find
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 ROWS = [*WORKLOADS.values(), *(workload for curve in CURVES.values() for workload in curve.values())]
 
 

@@ -76,7 +76,7 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
 def _environment() -> dict[str, str]:
     import os
 
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[1]
     return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'kernels'}"}
 
 

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from fastmeta.cli import main
-from fastmeta.cli.problems import ALGORITHMS
+from fastmeta.cli.problems.problem import ALGORITHMS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 CI = (ROOT / ".ci" / "run").read_text("utf-8")
 NUMBER = re.compile(r"\d+\.\d+")

@@ -44,7 +44,7 @@ def test_narrower_vectors_give_the_reference_too(vector_bytes):
         "-q",
         "-x",
         "tests/kernels/test_backends.py",
-        "tests/kernels/test_cpu.py",
+        "tests/kernels/cpu/test_cpu.py",
     ]
     environment = os.environ | {"FASTMETA_VECTOR_BYTES": vector_bytes}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -1,1 +1,1 @@
-"""One file an algorithm, each a learner of fastmeta.learner."""
+"""One file an algorithm, each a learner of fastmeta.learning.learner."""

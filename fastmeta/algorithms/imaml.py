@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta import checks, gradients, inputs
-from fastmeta.gradient_learner import GradientLearner, naming_step
-from fastmeta.learner import Array
-from fastmeta.networks import Network
+from fastmeta import checks, inputs
+from fastmeta.gradients import functions as gradients
+from fastmeta.learning.gradient_learner import GradientLearner, naming_step
+from fastmeta.learning.learner import Array
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
 PROXIMAL = ("inner", "after")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmeta.gradient_learner import Array, GradientLearner
-from fastmeta.gradients import meta_gradient
-from fastmeta.networks import Network
+from fastmeta.gradients.functions import meta_gradient
+from fastmeta.learning.gradient_learner import Array, GradientLearner
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta.algorithms.maml import MAML
-from fastmeta.learner import Array
-from fastmeta.networks import Network
+from fastmeta.learning.learner import Array
+from fastmeta.networks.network import Network
 
 
 class MetaSGD(MAML):

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmeta import checks, gradients, inputs, prototypes
+from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.adapted_model import AdaptedModel
-from fastmeta.layers import BatchNorm
-from fastmeta.learner import Learner
-from fastmeta.networks import Network
+from fastmeta.gradients import functions as gradients
+from fastmeta.gradients import prototypes
+from fastmeta.learning.adapted_model import AdaptedModel
+from fastmeta.learning.learner import Learner
+from fastmeta.networks.layers import BatchNorm
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import PrototypeHead, TaskSet
 

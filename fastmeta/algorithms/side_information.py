@@ -8,16 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import device as devices
-from fastmeta import gradients, inputs, prototypes
+from fastmeta import inputs
 from fastmeta.algorithms.zero_shot import (
     PrototypeClassifier,
     check_attribute_net,
     one_shot_loss,
     task_attributes,
 )
-from fastmeta.layers import Linear
-from fastmeta.learner import Learner
-from fastmeta.networks import Network
+from fastmeta.gradients import functions as gradients
+from fastmeta.gradients import prototypes
+from fastmeta.learning.learner import Learner
+from fastmeta.networks.layers import Linear
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import PrototypeHead
 

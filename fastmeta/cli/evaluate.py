@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 import fastmeta as fm
+from fastmeta.algorithms.transfer.heads import HEADS
 from fastmeta.cli.options import Whole, Wholes, Word, use_threads
-from fastmeta.cli.problems import BATCH_NORMS, EVALUATION_SEED, PROBLEMS, Problem
+from fastmeta.cli.problems.problem import BATCH_NORMS, EVALUATION_SEED, PROBLEMS, Problem
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.device import DEVICES
-from fastmeta.gradient_learner import GradientLearner
-from fastmeta.heads import HEADS
-from fastmeta.learner import Learner
+from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.learner import Learner
 from fastmeta.tasks.parts import PARTS
 
 Row = dict[str, Any]

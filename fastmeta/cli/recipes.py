@@ -6,9 +6,9 @@ import inspect
 from typing import Any
 
 import fastmeta as fm
-from fastmeta.cli.problems import ALGORITHMS, OWN_OPTIONS, Settings
-from fastmeta.gradient_learner import GradientLearner
-from fastmeta.optimizers import Optimizer
+from fastmeta.cli.problems.problem import ALGORITHMS, OWN_OPTIONS, Settings
+from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.optimizers import Optimizer
 
 SINUSOID: dict[str, Settings] = {
     "maml": {},

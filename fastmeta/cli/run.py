@@ -9,15 +9,15 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import fastmeta as fm
-from fastmeta import checkpoint
 from fastmeta.cli.evaluate import check_batch_norm, print_scores, save_scores, scores
 from fastmeta.cli.options import use_threads
-from fastmeta.cli.problems import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
+from fastmeta.cli.problems.problem import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
 from fastmeta.cli.progress import Progress
 from fastmeta.cli.recipes import optimizer
 from fastmeta.cli.run_folder import Log, RunFolder
 from fastmeta.device import backend
-from fastmeta.learner import Learner
+from fastmeta.learning import checkpoint
+from fastmeta.learning.learner import Learner
 
 NOT_STORED = ("out", "resume", "threads")
 FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from fastmeta.algorithms.imaml import PROXIMAL
+from fastmeta.algorithms.transfer.heads import HEADS
 from fastmeta.cli import recipes
 from fastmeta.cli.options import Rate, Whole, Wholes, Word
-from fastmeta.cli.problems import ALGORITHMS, BATCH_NORMS
+from fastmeta.cli.problems.problem import ALGORITHMS, BATCH_NORMS
 from fastmeta.cli.run import run
 from fastmeta.device import DEVICES
-from fastmeta.heads import HEADS
-from fastmeta.prototypes import METRICS
-from fastmeta.tasks.image_splits import PUBLISHED
+from fastmeta.gradients.prototypes import METRICS
+from fastmeta.tasks.images.splits import PUBLISHED
 
 ALGORITHM_OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "inner-batch": (Whole(), "Samples of an inner step (reptile)."),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.networks import Network
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import StepParameters, TaskSet
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.networks import Network
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Backend, InnerLoop, TaskSet
@@ -157,7 +157,7 @@ def _objective(
 def kink_pattern(table: lt.Table, phi: Array, x: Array) -> bytes:
     """Which side every ReLU is on and which pixel every max-pool takes."""
     from fastmeta_kernels.reference import network as reference_network
-    from fastmeta_kernels.reference.pooling import max_winners
+    from fastmeta_kernels.reference.layers.pooling import max_winners
 
     kinked = [(i, int(row[lt.KIND]), int(row[lt.KERNEL])) for i, row in enumerate(table)]
     kinked = [(i, kind, size) for i, kind, size in kinked if kind in (lt.RELU, lt.MAX_POOL)]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmeta import gradients, inputs
-from fastmeta.networks import Network
+from fastmeta import inputs
+from fastmeta.gradients import functions as gradients
+from fastmeta.networks.network import Network
 
 Array = NDArray[Any]
 

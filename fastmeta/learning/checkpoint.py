@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
-from fastmeta.networks import Network
-from fastmeta.optimizers import State
-from fastmeta.training import Training
+from fastmeta.learning.optimizers import State
+from fastmeta.learning.training import Training
+from fastmeta.networks.network import Network
 
 Array = NDArray[Any]
 FORMAT = 1

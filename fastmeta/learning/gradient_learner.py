@@ -12,12 +12,14 @@ from typing import Any, ClassVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmeta import checks, evaluation, gradients, inputs
+from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.adapted_model import AdaptedModel
-from fastmeta.learner import Learner, check_evaluation
-from fastmeta.networks import Network
-from fastmeta.score import Score
+from fastmeta.gradients import functions as gradients
+from fastmeta.learning.adapted_model import AdaptedModel
+from fastmeta.learning.learner import Learner, check_evaluation
+from fastmeta.networks.network import Network
+from fastmeta.scores import evaluation
+from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
 
 Array = NDArray[Any]

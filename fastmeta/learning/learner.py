@@ -13,16 +13,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta import checkpoint as checkpoints
-from fastmeta import checks, evaluation, inputs, training
-from fastmeta.checkpoint import Checkpoint
+from fastmeta import checks, inputs
 from fastmeta.device import DEVICES
-from fastmeta.layers import BatchNorm
-from fastmeta.networks import Network
-from fastmeta.optimizers import Adam, Optimizer
-from fastmeta.score import Score
+from fastmeta.learning import checkpoint as checkpoints
+from fastmeta.learning import training
+from fastmeta.learning.checkpoint import Checkpoint
+from fastmeta.learning.optimizers import Adam, Optimizer
+from fastmeta.learning.training import Training
+from fastmeta.networks.layers import BatchNorm
+from fastmeta.networks.network import Network
+from fastmeta.scores import evaluation
+from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
-from fastmeta.training import Training
 
 Array = NDArray[Any]
 

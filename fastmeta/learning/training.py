@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
-from fastmeta.optimizers import Optimizer, State
+from fastmeta.learning.optimizers import Optimizer, State
 
 Array = NDArray[Any]
 _CURES = "Lower the optimizer's learning_rate or inner_lr, or give the optimizer clip_norm=10."

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
-from fastmeta import layers as layer_module
-from fastmeta.layers import (
+from fastmeta.networks import layers as layer_module
+from fastmeta.networks.layers import (
     Affine,
     BatchNorm,
     Conv2d,
@@ -188,7 +188,7 @@ class Network:
 
     def predict(self, theta: NDArray[Any], x: NDArray[Any], device: str = "cpu") -> NDArray[Any]:
         """Outputs (N, O) of x (N, ...) with theta (P,); (T, N, O) of x (T, N, ...) with theta (P,) or (T, P)."""
-        from fastmeta.gradients import predict
+        from fastmeta.gradients.functions import predict
 
         return predict(self, theta, x, device=device)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.score import Score
+from fastmeta.scores.score import Score
 
 
 @dataclass(frozen=True, eq=False, repr=False)

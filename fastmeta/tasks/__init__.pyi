@@ -1,9 +1,9 @@
 from fastmeta.tasks.attributes import AttributeClasses
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta.tasks.grouped import GroupedTasks, from_groups
-from fastmeta.tasks.images import Images
+from fastmeta.tasks.images.images import Images
 from fastmeta.tasks.labelled import LabelledTasks, from_arrays
-from fastmeta.tasks.omniglot import Omniglot
+from fastmeta.tasks.omniglot.omniglot import Omniglot
 from fastmeta.tasks.sinusoid import Sinusoid
 from fastmeta.tasks.watch import Watch
 

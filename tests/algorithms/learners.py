@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastmeta as fm
-from fastmeta.learner import Learner
+from fastmeta.learning.learner import Learner
 from tests.gradcheck import slope_errors
 
 LEARNERS: dict[str, Callable[..., Any]] = {

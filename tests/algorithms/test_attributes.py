@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta import training
+from fastmeta.learning import training
 from tests.gradcheck import derivative, relative
 
 TASKS = fm.tasks.AttributeClasses(ways=4, shots=2, queries=6)

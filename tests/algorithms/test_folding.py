@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta.folding import folded, norm_sizes, population_statistics
+from fastmeta.algorithms.transfer.folding import folded, norm_sizes, population_statistics
 
 NETWORKS = {
     "conv4": fm.Conv4((12, 12, 2), channels=3, outputs=None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastmeta.heads import COSINE_SCALE, HEADS, centroid_head, cosine_head, linear_head, normalised
+from fastmeta.algorithms.transfer.heads import COSINE_SCALE, HEADS, centroid_head, cosine_head, linear_head, normalised
 
 
 def problem(

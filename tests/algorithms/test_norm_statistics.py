@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta.layers import BatchNorm
-from fastmeta.norm_statistics import FixedNorms, measure, norm_channels
+from fastmeta.algorithms.maml_plus_plus.norm_statistics import FixedNorms, measure, norm_channels
+from fastmeta.networks.layers import BatchNorm
 from fastmeta_kernels.reference import network
 from tests.cases import CASES
 from tests.gradcheck import relative

@@ -23,7 +23,7 @@ from fastmeta.cli import main
 from fastmeta.cli import run as run_module
 
 check_module = importlib.import_module("fastmeta.cli.check")  # fastmeta.cli.check itself is the command
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--device", "numpy", "--episodes", "20"]
 
 

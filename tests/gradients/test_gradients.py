@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import fastmeta as fm
 from fastmeta import device as devices
-from fastmeta.layers import (
+from fastmeta.networks.layers import (
     Affine,
     BatchNorm,
     Conv2d,
@@ -19,7 +19,7 @@ from fastmeta.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.networks import MLP, Network
+from fastmeta.networks.network import MLP, Network
 from tests.cases import CASES, Case
 from tests.gradcheck import gradient_errors, relative, slope_errors
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastmeta as fm
 from tests.gradcheck import derivative, relative
 
-REFERENCE = Path(__file__).resolve().parents[1].parent / "shared" / "reference" / "proto.npz"
+REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "proto.npz"
 METRICS = ("euclidean", "cosine")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastmeta import inputs
-from fastmeta.gradient_check import kink_pattern
+from fastmeta.lab.central_differences import kink_pattern
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import InnerLoop, StepParameters
 from fastmeta_kernels.layer_table import places

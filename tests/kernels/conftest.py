@@ -8,7 +8,8 @@ import pytest
 
 from fastmeta_kernels import cuda as cuda_backend
 from fastmeta_kernels.contract import DeviceError
-from fastmeta_kernels.cuda import execution, machine
+from fastmeta_kernels.cuda.execution import call as execution
+from fastmeta_kernels.cuda.machine import machine
 from tests.kernels.cuda_on_cpu.cupy_on_cpu import HEADER, CuPy
 
 COMPILER = os.environ.get("CXX", "g++")

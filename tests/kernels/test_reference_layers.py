@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.reference import activations, affine, batch_norm, convolution, linear, losses, pooling
+from fastmeta_kernels.reference import losses
+from fastmeta_kernels.reference.layers import activations, affine, batch_norm, convolution, linear, pooling
 from tests.gradcheck import derivative, flat, relative
 
 T, N = 3, 4

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import fastmeta as fm
-from fastmeta import checkpoint as checkpoints
-from fastmeta import training
-from fastmeta.checkpoint import Checkpoint
+from fastmeta.learning import checkpoint as checkpoints
+from fastmeta.learning import training
+from fastmeta.learning.checkpoint import Checkpoint
 
 ADAM = dict.fromkeys(("theta", "inner_lr"), fm.Adam())
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta.adapted_model import AdaptedModel
-from fastmeta.gradient_learner import GradientLearner
-from fastmeta.learner import Learner
+from fastmeta.learning.adapted_model import AdaptedModel
+from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.learner import Learner
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SINE = fm.tasks.Sinusoid(shots=5, queries=5)
 NET = fm.MLP((1, 8, 1), activation="tanh")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta import optimizers
+from fastmeta.learning import optimizers
 
 OPTIMIZERS = [
     fm.SGD(0.1),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta.evaluation import query_values
+from fastmeta.scores.evaluation import query_values
 
 
 def test_interval_is_1_96_standard_errors():

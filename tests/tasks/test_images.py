@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import fastmeta as fm
-from fastmeta.tasks import image_folders
-from fastmeta.tasks.image_splits import published_split
+from fastmeta.tasks.images import folders as image_folders
+from fastmeta.tasks.images.splits import published_split
 from fastmeta.tasks.parts import PARTS
 
 SIZE, PER_CLASS = 8, 4

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmeta.tasks import Omniglot, omniglot_images
-from fastmeta.tasks.omniglot import maml_split, vinyals_split
-from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, cache_folder, download, locate
-from fastmeta.tasks.omniglot_images import load_images
+from fastmeta.tasks import Omniglot
+from fastmeta.tasks.omniglot import images as omniglot_images
+from fastmeta.tasks.omniglot.archives import ARCHIVES, Archive, cache_folder, download, locate
+from fastmeta.tasks.omniglot.images import load_images
+from fastmeta.tasks.omniglot.omniglot import maml_split, vinyals_split
 from fastmeta.tasks.parts import PARTS
 
 image_module = pytest.importorskip("PIL.Image")

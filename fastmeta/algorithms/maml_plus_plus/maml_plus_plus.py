@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmeta import checks, gradients
-from fastmeta.adapted_model import AdaptedModel
+from fastmeta import checks
 from fastmeta.algorithms.maml import MAML
-from fastmeta.gradient_learner import step_rates
-from fastmeta.learner import Array
-from fastmeta.networks import Network
-from fastmeta.norm_statistics import FixedNorms, measure, norm_channels, norm_parameters
-from fastmeta.optimizers import SGD, Adam, CosineSchedule, Optimizer
+from fastmeta.algorithms.maml_plus_plus.norm_statistics import FixedNorms, measure, norm_channels, norm_parameters
+from fastmeta.gradients import functions as gradients
+from fastmeta.learning.adapted_model import AdaptedModel
+from fastmeta.learning.gradient_learner import step_rates
+from fastmeta.learning.learner import Array
+from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, Optimizer
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
 MOMENTUM = 0.1  # share of a new batch in the running statistics

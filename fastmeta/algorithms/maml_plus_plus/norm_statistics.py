@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta import gradients
-from fastmeta.layers import Affine, BatchNorm, Flatten, Layer
-from fastmeta.networks import Network
+from fastmeta.gradients import functions as gradients
+from fastmeta.networks.layers import Affine, BatchNorm, Flatten, Layer
+from fastmeta.networks.network import Network
 from fastmeta_kernels import layer_table as lt
 
 Array = NDArray[Any]

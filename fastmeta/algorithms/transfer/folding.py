@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta import gradients
-from fastmeta.layers import BatchNorm, Conv2d, Flatten, Layer, Linear
-from fastmeta.networks import Network
+from fastmeta.gradients import functions as gradients
+from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, Layer, Linear
+from fastmeta.networks.network import Network
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
 Array = NDArray[Any]

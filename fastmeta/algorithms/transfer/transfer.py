@@ -9,13 +9,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmeta import checks, gradients, inputs
-from fastmeta.adapted_model import AdaptedModel
-from fastmeta.folding import folded, norm_sizes, population_statistics
-from fastmeta.heads import HEADS, normalised
-from fastmeta.layers import Linear
-from fastmeta.learner import Learner
-from fastmeta.networks import Network
+from fastmeta import checks, inputs
+from fastmeta.algorithms.transfer.folding import folded, norm_sizes, population_statistics
+from fastmeta.algorithms.transfer.heads import HEADS, normalised
+from fastmeta.gradients import functions as gradients
+from fastmeta.learning.adapted_model import AdaptedModel
+from fastmeta.learning.learner import Learner
+from fastmeta.networks.layers import Linear
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch, stream
 
 Array = NDArray[Any]

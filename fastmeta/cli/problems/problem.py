@@ -12,7 +12,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta.cli.run_folder import RunFolder
-from fastmeta.learner import Learner
+from fastmeta.learning.learner import Learner
 from fastmeta.tasks import TaskSource
 
 Settings = dict[str, Any]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta.tasks.cache import optional
-from fastmeta.tasks.image_folders import decode, resized
+from fastmeta.tasks.images.folders import decode, resized
 
 IMAGES = ("x", "images", "image", "image_data", "data", "img")
 LABELS = ("y", "labels", "label", "fine_label", "fine_labels")

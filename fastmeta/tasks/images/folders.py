@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta.tasks.cache import cache_folder, optional, written_beside
-from fastmeta.tasks.image_splits import STEMS, csv_files, read_csv
+from fastmeta.tasks.images.splits import STEMS, csv_files, read_csv
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 MOST_PIXELS = 64_000_000  # of one image file: a small file can claim to be enormous

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
-from fastmeta.tasks.image_splits import STEMS, Split, check_disjoint, named_split
+from fastmeta.tasks.images.splits import STEMS, Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.parts import PARTS, Parts
 
@@ -73,8 +73,8 @@ class Images(Parts):
 
 def _load(root: Path, names: Classes | None, size: int, most_bytes: int) -> tuple[Arrays, Classes]:
     """Images (n, size, size, C) and class numbers (n,) by part, and class names by part."""
-    from fastmeta.tasks.image_arrays import find_array_files, read_arrays
-    from fastmeta.tasks.image_folders import decoded, find_files
+    from fastmeta.tasks.images.arrays import find_array_files, read_arrays
+    from fastmeta.tasks.images.folders import decoded, find_files
 
     files = {"": root} if root.is_file() else find_array_files(root, STEMS)
     if not files:

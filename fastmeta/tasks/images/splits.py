@@ -24,7 +24,7 @@ def published_split(name: str) -> dict[str, tuple[str, ...]]:
     """
     from importlib import resources
 
-    text = resources.files("fastmeta.tasks").joinpath(PUBLISHED[checks.choice("split", name, PUBLISHED)])
+    text = resources.files("fastmeta.tasks.images").joinpath(PUBLISHED[checks.choice("split", name, PUBLISHED)])
     rows = [line.split() for line in text.read_text("utf-8").splitlines()]
     return {part: tuple(name for where, name in rows if where == part) for part in PARTS}
 

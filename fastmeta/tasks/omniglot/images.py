@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta.tasks.cache import cache_folder, optional, written_beside
-from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, Root, locate
+from fastmeta.tasks.omniglot.archives import ARCHIVES, Archive, Root, locate
 
 SIDE = 28
 _DRAWING = re.compile(r"(?:^|/)([^/]+/character\d\d)/\d{4}_\d\d\.png$")

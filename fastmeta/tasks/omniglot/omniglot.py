@@ -10,7 +10,7 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.tasks.labelled import LabelledTasks
-from fastmeta.tasks.omniglot_archives import ARCHIVES, Archive, Root
+from fastmeta.tasks.omniglot.archives import ARCHIVES, Archive, Root
 from fastmeta.tasks.parts import PARTS, Parts
 
 
@@ -58,7 +58,7 @@ class Omniglot(Parts):
         self.split = checks.choice("split", split, ("maml", "vinyals"))
         self.rotations = rotations
         self.seed = checks.integer("seed", seed, 0)
-        from fastmeta.tasks.omniglot_images import load_images
+        from fastmeta.tasks.omniglot.images import load_images
 
         names, self._images = load_images(root, self.archives)
         drawers = self._images.shape[1]
@@ -105,7 +105,7 @@ def vinyals_split() -> dict[str, tuple[str, ...]]:
     from importlib import resources
 
     characters: dict[str, list[str]] = {part: [] for part in PARTS}
-    for line in resources.files("fastmeta.tasks").joinpath("vinyals.txt").read_text("utf-8").splitlines():
+    for line in resources.files("fastmeta.tasks.omniglot").joinpath("vinyals.txt").read_text("utf-8").splitlines():
         part, alphabet, span = line.split()
         first, last = map(int, span.split("-"))
         characters[part] += [f"{alphabet}/character{i:02d}" for i in range(first, last + 1)]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
-from fastmeta_kernels.cpu import job, prototype_layout, winograd_layout
-from fastmeta_kernels.cpu.call import Results, run
-from fastmeta_kernels.cpu.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
-from fastmeta_kernels.cpu.prototypes import run_heads, run_heads_alone
+from fastmeta_kernels.cpu.execution.call import Results, run
+from fastmeta_kernels.cpu.execution.threads import compile_for, in_threads, thread_count, usable
+from fastmeta_kernels.cpu.layout import job
+from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
+from fastmeta_kernels.cpu.layout import winograd as winograd_layout
+from fastmeta_kernels.cpu.losses.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
+from fastmeta_kernels.cpu.losses.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
-from fastmeta_kernels.cpu.threads import compile_for, in_threads, thread_count, usable
 from fastmeta_kernels.layer_table import Table
 
 __all__ = [

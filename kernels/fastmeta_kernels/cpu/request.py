@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastmeta_kernels.contract import PrototypeHead
-from fastmeta_kernels.cpu.winograd_layout import CHOSEN
+from fastmeta_kernels.cpu.layout.winograd import CHOSEN
 
 PREDICT, LOSS, GRADIENT, HVP, ADAPT, META = range(6)
 

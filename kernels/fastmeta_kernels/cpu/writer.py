@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu import job, losses, parameters, prototype_layout, prototypes
-from fastmeta_kernels.cpu.instruction import SAMPLES, G, at
-from fastmeta_kernels.cpu.layers import Passes
-from fastmeta_kernels.cpu.plan import IMAGE, OUTPUT_DELTAS, OUTPUTS, O, Plan, X
-from fastmeta_kernels.cpu.products import ADDED, RATED
+from fastmeta_kernels.cpu.layers.products import ADDED, RATED
+from fastmeta_kernels.cpu.layout import instruction as op
+from fastmeta_kernels.cpu.layout import job
+from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
+from fastmeta_kernels.cpu.layout.instruction import SAMPLES, G, at
+from fastmeta_kernels.cpu.layout.network import IMAGE, OUTPUT_DELTAS, OUTPUTS, O, Plan, X
+from fastmeta_kernels.cpu.losses import losses, prototypes
+from fastmeta_kernels.cpu.program import parameters
+from fastmeta_kernels.cpu.program.passes import Passes
+from fastmeta_kernels.cpu.program.schedule import Schedule
 from fastmeta_kernels.cpu.request import Request
-from fastmeta_kernels.cpu.schedule import Schedule
 
 
 class Writer(Schedule):

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
-from fastmeta_kernels.cuda import execution, machine
-from fastmeta_kernels.cuda.layout import layout
-from fastmeta_kernels.cuda.machine import free_bytes, is_on_device, on_device
+from fastmeta_kernels.cuda.execution import call as execution
+from fastmeta_kernels.cuda.layout.network import layout
+from fastmeta_kernels.cuda.machine import machine
+from fastmeta_kernels.cuda.machine.machine import free_bytes, is_on_device, on_device
 from fastmeta_kernels.cuda.request import Request, SetShape, stashes
 from fastmeta_kernels.layer_table import Table
 

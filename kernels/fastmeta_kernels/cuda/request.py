@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmeta_kernels.contract import PrototypeHead
-from fastmeta_kernels.cuda.layout import layout
+from fastmeta_kernels.cuda.layout.network import layout
 
 STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.reference import activations, affine, batch_norm, convolution, linear, pooling
+from fastmeta_kernels.reference.layers import activations, affine, batch_norm, convolution, linear, pooling
 
 Row = list[int]
 Optional = Any  # an Array or None: a weight a layer lacks, a tangent that is zero

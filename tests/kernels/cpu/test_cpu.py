@@ -12,16 +12,17 @@ import numba
 import numpy as np
 import pytest
 
-from fastmeta import networks
+from fastmeta.networks import network as networks
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
-from fastmeta_kernels.cpu import _jit, threads
-from fastmeta_kernels.cpu.batch import run
-from fastmeta_kernels.cpu.product import compile_product, masked_product
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES
+from fastmeta_kernels.cpu.execution import threads
+from fastmeta_kernels.cpu.execution.batch import run
+from fastmeta_kernels.cpu.machine import jit
+from fastmeta_kernels.cpu.machine.product import compile_product, masked_product
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 from tests.cases import CASES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MEMORY_LIMIT = 400  # MB of resident memory for 100 exact inner steps on the Omniglot network
 
 
@@ -267,21 +268,21 @@ def test_thread_count_says_what_it_takes(monkeypatch):
 
 def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
     shutil.copytree(ROOT / "kernels" / "fastmeta_kernels", tmp_path / "fastmeta_kernels")
-    program = "from fastmeta_kernels.cpu._jit import SOURCE_STAMP; print(SOURCE_STAMP)"
+    program = "from fastmeta_kernels.cpu.machine.jit import SOURCE_STAMP; print(SOURCE_STAMP)"
     first = python(program, PYTHONPATH=str(tmp_path))
     assert python(program, PYTHONPATH=str(tmp_path)) == first
     other = "32" if VECTOR_BYTES == 16 else "16"
     assert python(program, PYTHONPATH=str(tmp_path), FASTMETA_VECTOR_BYTES=other) != first
-    helper = tmp_path / "fastmeta_kernels" / "cpu" / "losses.py"
+    helper = tmp_path / "fastmeta_kernels" / "cpu" / "losses" / "losses.py"
     helper.write_text(helper.read_text("utf-8").replace("2.0 * w * e", "3.0 * w * e"), "utf-8")
     assert python(program, PYTHONPATH=str(tmp_path)) != first
-    assert run._cache._impl.locator.get_source_stamp() == _jit.SOURCE_STAMP  # and Numba asks for it
+    assert run._cache._impl.locator.get_source_stamp() == jit.SOURCE_STAMP  # and Numba asks for it
 
 
 def test_an_unwritable_cache_still_imports(tmp_path):
     (tmp_path / "file").touch()
     program = (
-        "from fastmeta_kernels import cpu; from fastmeta_kernels.cpu.batch import run;"
+        "from fastmeta_kernels import cpu; from fastmeta_kernels.cpu.execution.batch import run;"
         "print(run.stats.cache_path, cpu.thread_count() > 0)"
     )
     nowhere = str(tmp_path / "file" / "cache")

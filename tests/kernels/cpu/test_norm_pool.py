@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastmeta.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, ReLU
-from fastmeta.networks import Network
+from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
 from tests.gradcheck import relative

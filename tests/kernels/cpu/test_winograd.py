@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmeta.layers import BatchNorm, Conv2d, Flatten, GlobalMeanPool, Linear, ReLU, Softplus, Tanh
-from fastmeta.networks import Conv4, Network
+from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, GlobalMeanPool, Linear, ReLU, Softplus, Tanh
+from fastmeta.networks.network import Conv4, Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
-from fastmeta_kernels.cpu.plan import KIND, WINOGRAD, plan
-from fastmeta_kernels.cpu.winograd_layout import takes_tiles
+from fastmeta_kernels.cpu.layout.network import KIND, WINOGRAD, plan
+from fastmeta_kernels.cpu.layout.winograd import takes_tiles
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NETWORKS = {
     "tails": Network([Conv2d(3), Tanh(), Conv2d(5), Tanh(), Flatten(), Linear(3)], (5, 6, 2)),
     "paddings": Network(
@@ -100,7 +100,7 @@ def test_error_of_one_layer_of_64_channels(monkeypatch):
 def test_the_same_bits_for_any_number_of_threads(images):
     """One task whose instructions threads share: few tiles are dealt by channels, many by partial sums too."""
     program = (
-        "import hashlib, numpy as np, fastmeta as fm; from fastmeta.layers import *;"
+        "import hashlib, numpy as np, fastmeta as fm; from fastmeta.networks.layers import *;"
         "layers = [Conv2d(48), BatchNorm(), ReLU(), Conv2d(48), BatchNorm(), Tanh(), GlobalMeanPool(), Linear(3)];"
         "net = fm.Network(layers, (18, 17, 1));"
         f"rng = np.random.default_rng(0); x = rng.random((1, {images}, 18, 17, 1), np.float32);"

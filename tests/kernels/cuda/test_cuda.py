@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 
 import fastmeta as fm
 import fastmeta.device
-from fastmeta.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
-from fastmeta.networks import MLP, Conv4, Network
+from fastmeta.networks.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
+from fastmeta.networks.network import MLP, Conv4, Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import Backend, StepParameters
-from fastmeta_kernels.cuda import execution, machine, persistent_mlp, products
-from fastmeta_kernels.cuda.program import Program
-from fastmeta_kernels.cuda.recording import Launch
+from fastmeta_kernels.cuda.execution import call as execution
+from fastmeta_kernels.cuda.layers import products
+from fastmeta_kernels.cuda.layout.recording import Launch
+from fastmeta_kernels.cuda.machine import machine
+from fastmeta_kernels.cuda.program.program import Program
 from fastmeta_kernels.cuda.request import Request, SetShape
+from fastmeta_kernels.cuda.small_mlp import persistent_mlp
 from fastmeta_kernels.layer_table import places
 from tests.cases import CASES, Case
 from tests.gradcheck import relative

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from fastmeta_kernels.cuda import kernel_table, sources
+from fastmeta_kernels.cuda.machine import kernel_table, sources
 from tests.kernels.cuda_on_cpu import nvrtc
 
 REGISTERS = 65536  # of a multiprocessor

@@ -6,8 +6,9 @@ import pytest
 
 import fastmeta.device
 from fastmeta_kernels.contract import DeviceError
-from fastmeta_kernels.cuda import execution, machine
-from fastmeta_kernels.cuda.recording import struct
+from fastmeta_kernels.cuda.execution import call as execution
+from fastmeta_kernels.cuda.layout.recording import struct
+from fastmeta_kernels.cuda.machine import machine
 from tests.kernels.agreement import BY_NAME, inner_loop, sets
 
 

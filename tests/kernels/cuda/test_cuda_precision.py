@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastmeta_kernels import reference
-from fastmeta_kernels.cuda import execution
+from fastmeta_kernels.cuda.execution import call as execution
 from tests.gradcheck import relative
 from tests.kernels.agreement import BY_NAME, inner_loop, named, sets, smooth_seed
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fastmeta_kernels.cuda import sources
+from fastmeta_kernels.cuda.machine import sources
 from tests.kernels.cuda_on_cpu import sanitized
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CASES = {
     "thread": ("mlp_odd_tanh", "relu_first"),  # slow: hundreds of OS threads for every block
     "address": ("mlp_odd_tanh", "relu_first", "norm_bias_tanh", "pool_3_then_tanh", "kernel_1_stride_2"),

@@ -9,7 +9,7 @@ import fastmeta as fm
 import fastmeta.device
 from fastmeta import checks, inputs
 from fastmeta.tasks.labelled import LabelledTasks
-from fastmeta_kernels.cuda import machine
+from fastmeta_kernels.cuda.machine import machine
 
 NET = fm.MLP((8, 6, 3), "tanh")
 LINEAR = fm.MLP((8, 3))

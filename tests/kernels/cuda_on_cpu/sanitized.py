@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from fastmeta_kernels import cuda, reference
-from fastmeta_kernels.cuda import execution, machine, sources
-from fastmeta_kernels.cuda.recording import ALIGNMENT, Recording
+from fastmeta_kernels.cuda.execution import call as execution
+from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, Recording
+from fastmeta_kernels.cuda.machine import machine, sources
 from tests.gradcheck import relative
 from tests.kernels.agreement import BY_NAME, inner_loop, sets
 from tests.kernels.cuda_on_cpu.cupy_on_cpu import CuPy

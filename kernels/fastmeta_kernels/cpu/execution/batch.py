@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numba
 
-from fastmeta_kernels.cpu._jit import entry, kernel, linked
-from fastmeta_kernels.cpu.atomic import fetch_add, give_way, pause, read, replace
-from fastmeta_kernels.cpu.execute import instruct
-from fastmeta_kernels.cpu.instruction import BEGIN, END, SERIAL, SPLIT
-from fastmeta_kernels.cpu.job import CHUNKS, TASKS, WORKSPACE_SIZE, code_of, rows_of, schedule_of
+from fastmeta_kernels.cpu.execution.execute import instruct
+from fastmeta_kernels.cpu.layout.instruction import BEGIN, END, SERIAL, SPLIT
+from fastmeta_kernels.cpu.layout.job import CHUNKS, TASKS, WORKSPACE_SIZE, code_of, rows_of, schedule_of
+from fastmeta_kernels.cpu.machine.atomic import fetch_add, give_way, pause, read, replace
+from fastmeta_kernels.cpu.machine.jit import entry, kernel, linked
 
 BOARD_LINE = 64  # bytes: each word of a board has a cache line for itself
 PATIENCE = 500  # looks, 5 to 25 us, until a thread does another's part too

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array, InnerLoop, PrototypeHead, TaskSet
-from fastmeta_kernels.cpu import job, prototype_layout
-from fastmeta_kernels.cpu.plan import CACHE_LINE, O
-from fastmeta_kernels.cpu.program import program
+from fastmeta_kernels.cpu.execution.threads import launch
+from fastmeta_kernels.cpu.layout import job
+from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
+from fastmeta_kernels.cpu.layout.network import CACHE_LINE, O
+from fastmeta_kernels.cpu.program.program import program
 from fastmeta_kernels.cpu.request import ADAPT, LOSS, META, PREDICT, Request
-from fastmeta_kernels.cpu.threads import launch
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 SMALL = 1 << 14  # bytes; a smaller array is copied to where the job points: that takes less than asking for its address

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu import (
-    activation,
-    affine,
-    batch_norm,
-    batch_norm_tangent,
-    losses,
-    narrow,
-    norm_pool,
-    norm_pool_tangent,
-    parameters,
-    pooling,
-    prototypes,
-    samples,
-    winograd,
-)
-from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu._jit import inlined, linked
-from fastmeta_kernels.cpu.batch_norm import vectors
-from fastmeta_kernels.cpu.instruction import (
+from fastmeta_kernels.cpu.layers import activations as activation
+from fastmeta_kernels.cpu.layers import affine, narrow, pooling
+from fastmeta_kernels.cpu.layers.batch_norm import pooled as norm_pool
+from fastmeta_kernels.cpu.layers.batch_norm import pooled_tangents as norm_pool_tangent
+from fastmeta_kernels.cpu.layers.batch_norm import tangents as batch_norm_tangent
+from fastmeta_kernels.cpu.layers.batch_norm import values as batch_norm
+from fastmeta_kernels.cpu.layers.batch_norm.values import vectors
+from fastmeta_kernels.cpu.layers.products import run_product
+from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
+from fastmeta_kernels.cpu.layout import instruction as op
+from fastmeta_kernels.cpu.layout.instruction import (
     ARGUMENTS,
     BEGIN,
     CHANNELS,
@@ -33,10 +25,12 @@ from fastmeta_kernels.cpu.instruction import (
     place,
     share,
 )
-from fastmeta_kernels.cpu.job import code_of, rows_of, schedule_of
-from fastmeta_kernels.cpu.plan import CP, OCP, X_N, Y_N, N
-from fastmeta_kernels.cpu.products import run_product
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, transpose
+from fastmeta_kernels.cpu.layout.job import code_of, rows_of, schedule_of
+from fastmeta_kernels.cpu.layout.network import CP, OCP, X_N, Y_N, N
+from fastmeta_kernels.cpu.losses import losses, prototypes
+from fastmeta_kernels.cpu.machine.jit import inlined, linked
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, transpose
+from fastmeta_kernels.cpu.program import parameters, samples
 
 
 @inlined

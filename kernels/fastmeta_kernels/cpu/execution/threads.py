@@ -12,12 +12,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu import job
-from fastmeta_kernels.cpu._jit import compile_linked
-from fastmeta_kernels.cpu.batch import BOARD_LINE, run, run_alone, run_shared
-from fastmeta_kernels.cpu.product import compile_product
+from fastmeta_kernels.cpu.execution.batch import BOARD_LINE, run, run_alone, run_shared
+from fastmeta_kernels.cpu.layout import job
+from fastmeta_kernels.cpu.machine.jit import compile_linked
+from fastmeta_kernels.cpu.machine.product import compile_product
+from fastmeta_kernels.cpu.program.schedule import Program
 from fastmeta_kernels.cpu.request import Request
-from fastmeta_kernels.cpu.schedule import Program
 
 SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
 _PROCESS = os.getpid()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.plan import CP, KIND, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
-from fastmeta_kernels.cpu.selection import where_positive
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
+from fastmeta_kernels.cpu.layout.network import CP, KIND, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.selection import where_positive
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store
 from fastmeta_kernels.layer_table import RELU, TANH
 
 

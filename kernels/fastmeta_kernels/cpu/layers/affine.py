@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.instruction import AFFINE, AFFINE_GRADIENT, ARGUMENTS, CHANNELS, Code
-from fastmeta_kernels.cpu.plan import CP, X_N, X_R, Y_N, Y_R, H, W
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
+from fastmeta_kernels.cpu.layout.instruction import AFFINE, AFFINE_GRADIENT, ARGUMENTS, CHANNELS, Code
+from fastmeta_kernels.cpu.layout.network import CP, X_N, X_R, Y_N, Y_R, H, W
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 
 def emit(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastmeta_kernels.cpu.instruction import OWN, TRANSPOSE, Code
-from fastmeta_kernels.cpu.linear import Row, backward_bias
-from fastmeta_kernels.cpu.plan import CP, KERNEL, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.products import ADD, BY_ROWS, SIGNED, SUM, SUM_J, multiply
+from fastmeta_kernels.cpu.layers.linear import Row, backward_bias
+from fastmeta_kernels.cpu.layers.products import ADD, BY_ROWS, SIGNED, SUM, SUM_J, multiply
+from fastmeta_kernels.cpu.layout.instruction import OWN, TRANSPOSE, Code
+from fastmeta_kernels.cpu.layout.network import CP, KERNEL, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, N, W
 
 LONG = 7  # pixels: a row of so many fills a tile; shorter rows go by samples where there are more of them
 MANY = 64  # pixels: an image of so many is summed before the next is looked at

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu.instruction import BIAS, CHANNELS, OWN, TRANSPOSE, Code
-from fastmeta_kernels.cpu.plan import CP, OC, OCP, X_N, X_R, Y_N, C, H, N, W
-from fastmeta_kernels.cpu.products import ADD, BY_ROWS, PAIR, Into, multiply
+from fastmeta_kernels.cpu.layers.products import ADD, BY_ROWS, PAIR, Into, multiply
+from fastmeta_kernels.cpu.layout.instruction import BIAS, CHANNELS, OWN, TRANSPOSE, Code
+from fastmeta_kernels.cpu.layout.network import CP, OC, OCP, X_N, X_R, Y_N, C, H, N, W
 
 Row = NDArray[np.int64]
 

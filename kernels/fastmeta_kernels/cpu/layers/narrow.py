@@ -6,12 +6,12 @@ outputs and nothing is transposed. The names and arguments are those of `linear`
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, DOTS, SAMPLES, Code
-from fastmeta_kernels.cpu.linear import Row, at_row
-from fastmeta_kernels.cpu.plan import CP, OC, X_N, X_R, H, N, W
-from fastmeta_kernels.cpu.products import BY_ROWS, PAIR, SUMS_OF_A, Into, multiply
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, total
+from fastmeta_kernels.cpu.layers.linear import Row, at_row
+from fastmeta_kernels.cpu.layers.products import BY_ROWS, PAIR, SUMS_OF_A, Into, multiply
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, DOTS, SAMPLES, Code
+from fastmeta_kernels.cpu.layout.network import CP, OC, X_N, X_R, H, N, W
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, total
 
 GROUP = 4  # samples that share what is read of W
 

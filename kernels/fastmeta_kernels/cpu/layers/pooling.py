@@ -5,10 +5,10 @@ The tangent of each is the map itself, so forward_tangent moves x_dot like x and
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.plan import CP, KERNEL, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
-from fastmeta_kernels.cpu.selection import where_equal
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
+from fastmeta_kernels.cpu.layout.network import CP, KERNEL, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.selection import where_equal
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store
 
 
 @kernel

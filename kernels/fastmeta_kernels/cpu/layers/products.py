@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastmeta_kernels.cpu._jit import inlined
-from fastmeta_kernels.cpu.instruction import OWN, PRODUCT, RATE_ROW, SIGN, Code, place, share
-from fastmeta_kernels.cpu.job import RATES, STREAMS, array_at
-from fastmeta_kernels.cpu.product import masked_product
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
+from fastmeta_kernels.cpu.layout.instruction import OWN, PRODUCT, RATE_ROW, SIGN, Code, place, share
+from fastmeta_kernels.cpu.layout.job import RATES, STREAMS, array_at
+from fastmeta_kernels.cpu.machine.jit import inlined
+from fastmeta_kernels.cpu.machine.product import masked_product
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 # Columns behind OP and SPLIT: C (m, n) = D + A B as in `product`, then the grid's counts and distances, the mask, and
 # where sums over K go: those of B, a bias beside the weight C.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.plan import GEOMETRY, KIND, N
+from fastmeta_kernels.cpu.layout.network import GEOMETRY, KIND, N
+from fastmeta_kernels.cpu.machine.jit import kernel
 
 # Registers: nothing, parameters, set, direction, tangent set, where a gradient goes, next parameters, inputs of a head.
 ZERO, P, S, U, R, G, NEXT, X = range(8)

@@ -13,9 +13,9 @@ from numba import carray, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu import instruction
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.plan import CACHE_LINE
+from fastmeta_kernels.cpu.layout import instruction
+from fastmeta_kernels.cpu.layout.network import CACHE_LINE
+from fastmeta_kernels.cpu.machine.jit import kernel
 
 TASKS, CHUNKS, WORKSPACE_SIZE, A_CODE, CODE_ROWS, A_SCHEDULE, SCHEDULE_ROWS, FIRST_ROWS, LAST_ROWS = range(9)
 STREAMS = 9  # behind it, of each stream: address, bytes from task to task, bytes from chunk to chunk

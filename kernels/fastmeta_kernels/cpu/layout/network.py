@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu import winograd_layout
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES
+from fastmeta_kernels.cpu.layout import winograd as winograd_layout
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 
 # Fields of a plan row. First its geometry, which instructions copy (behind two columns of their own): N samples, the
 # strides X_N, X_R, Y_N, Y_R of a sample and of an image row of input and output. X and Y are the input's and output's

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import PrototypeHead
-from fastmeta_kernels.cpu.plan import CACHE_LINE
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES
+from fastmeta_kernels.cpu.layout.network import CACHE_LINE
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 
 # Fields of a head (1, FIELDS). Sizes, with KP and DP the next whole vectors; where the data are: addresses if EXTERNAL,
 # else offsets into the workspace (labels and the scale are always addresses; no logits are written where LOGITS is 0);

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu import job
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, RATE_ROW, SERIAL, STEP, Code, at, place
-from fastmeta_kernels.cpu.job import RATES_GRADIENTS, stream
-from fastmeta_kernels.cpu.plan import OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, N, O, Plan
+from fastmeta_kernels.cpu.layout import instruction as op
+from fastmeta_kernels.cpu.layout import job
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, RATE_ROW, SERIAL, STEP, Code, at, place
+from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, stream
+from fastmeta_kernels.cpu.layout.network import OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, N, O, Plan
+from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.request import Request
 
 SQUARED_ERROR, CROSS_ENTROPY, LINEAR, PROTOTYPES = range(4)  # the last one: see `prototypes`

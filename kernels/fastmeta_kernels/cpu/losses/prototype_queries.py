@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.exponential import exp, largest
-from fastmeta_kernels.cpu.job import array_at
-from fastmeta_kernels.cpu.product import product
-from fastmeta_kernels.cpu.prototype_layout import (
+from fastmeta_kernels.cpu.layout.job import array_at
+from fastmeta_kernels.cpu.layout.prototypes import (  # fmt: skip
     BLOCKS,
     COSINE,
     CT,
@@ -35,8 +32,11 @@ from fastmeta_kernels.cpu.prototype_layout import (
     K,
     M,
     X,
-)  # fmt: skip
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store, total
+)
+from fastmeta_kernels.cpu.machine.exponential import exp, largest
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.product import product
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store, total
 
 ROWS_AT_ONCE = 28
 

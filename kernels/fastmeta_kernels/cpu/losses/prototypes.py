@@ -11,11 +11,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from fastmeta_kernels.cpu._jit import entry, kernel, linked
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, HEAD, HEAD_BLOCKS, OWN, SERIAL, Code, share
-from fastmeta_kernels.cpu.job import HEAD as HEAD_STREAM
-from fastmeta_kernels.cpu.job import QUERY_LOSSES, array_at, stream
-from fastmeta_kernels.cpu.prototype_layout import (
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, HEAD, HEAD_BLOCKS, OWN, SERIAL, Code, share
+from fastmeta_kernels.cpu.layout.job import HEAD as HEAD_STREAM
+from fastmeta_kernels.cpu.layout.job import QUERY_LOSSES, array_at, stream
+from fastmeta_kernels.cpu.layout.prototypes import (  # fmt: skip
     BLOCKS,
     BY_BLOCKS,
     COSINE,
@@ -44,9 +43,10 @@ from fastmeta_kernels.cpu.prototype_layout import (
     K,
     M,
     N,
-)  # fmt: skip
-from fastmeta_kernels.cpu.prototype_queries import embeddings, inverse_root, queries
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store, total, transpose
+)
+from fastmeta_kernels.cpu.losses.prototype_queries import embeddings, inverse_root, queries
+from fastmeta_kernels.cpu.machine.jit import entry, kernel, linked
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, transpose
 
 PREPARE, BLOCK, FINISH, ALL = range(4)
 

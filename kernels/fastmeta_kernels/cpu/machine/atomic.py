@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmeta_kernels.cpu.vector import INT64
+from fastmeta_kernels.cpu.machine.vector import INT64
 
 YIELD = "sched_yield" if llvmlite.binding.address_of_symbol("sched_yield") else None  # POSIX
 PAUSE = "llvm.x86.sse2.pause" if llvmlite.binding.get_default_triple().startswith(("x86_64", "i686")) else None

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmeta_kernels.cpu.vector import BYTES, SCALAR, SUFFIX, Vector, fma_ir, splat_ir, vector_ir
+from fastmeta_kernels.cpu.machine.vector import BYTES, SCALAR, SUFFIX, Vector, fma_ir, splat_ir, vector_ir
 
 # Terms of the Taylor series on [-log(2) / 2, log(2) / 2], and the bits of a mantissa.
 TERMS = {types.float32: 8, types.float64: 14}

@@ -24,7 +24,7 @@ from numba.core.ccallback import CFunc
 from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
-from fastmeta_kernels.cpu._inline import InlineCompiler
+from fastmeta_kernels.cpu.machine.inline import InlineCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "nsz"},
 }
 HELPER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parents[2]
 _linked: dict[str, Callable[[Any], None]] = {}
 _kept: list[Any] = []  # compiled symbols live as long as the process
 
@@ -136,9 +136,8 @@ def compile_linked(lane: Any, *names: str) -> None:
 def _source_stamp() -> str:
     options = [(key, sorted(value) if isinstance(value, set) else value) for key, value in sorted(OPTIONS.items())]
     digest = hashlib.sha256(repr((numba.__version__, options, os.environ.get("FASTMETA_VECTOR_BYTES"))).encode())
-    for folder in (PACKAGE, PACKAGE / "cpu"):
-        for path in sorted(folder.glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "cpu").rglob("*.py")]):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from fastmeta_kernels.cpu.vector import (
+from fastmeta_kernels.cpu.machine.vector import (
     BYTES,
     INT64,
     SCALAR,

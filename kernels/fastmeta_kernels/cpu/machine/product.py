@@ -10,9 +10,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmeta_kernels.cpu._jit import symbol
-from fastmeta_kernels.cpu.microkernel import ARGUMENTS, POINTERS, TALLEST, heights, tile
-from fastmeta_kernels.cpu.vector import BYTES, INT64, SCALAR, SUFFIX, VECTOR_BYTES, data_pointer
+from fastmeta_kernels.cpu.machine.jit import symbol
+from fastmeta_kernels.cpu.machine.microkernel import ARGUMENTS, POINTERS, TALLEST, heights, tile
+from fastmeta_kernels.cpu.machine.vector import BYTES, INT64, SCALAR, SUFFIX, VECTOR_BYTES, data_pointer
 
 MOVES_BY_ROW = {"a": "ars", "c": "ldc", "d": "ldd", "m": "ldm"}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.instruction import (
+from fastmeta_kernels.cpu.layout.instruction import (  # fmt: skip
     ARGUMENTS,
     DESCEND,
     MULTIPLY,
@@ -15,11 +14,12 @@ from fastmeta_kernels.cpu.instruction import (
     Code,
     place,
     share,
-)  # fmt: skip
-from fastmeta_kernels.cpu.instruction import RATES as RATES_OP
-from fastmeta_kernels.cpu.job import EDGES, RATES, RATES_GRADIENTS, stream
-from fastmeta_kernels.cpu.plan import Plan
-from fastmeta_kernels.cpu.vector import (
+)
+from fastmeta_kernels.cpu.layout.instruction import RATES as RATES_OP
+from fastmeta_kernels.cpu.layout.job import EDGES, RATES, RATES_GRADIENTS, stream
+from fastmeta_kernels.cpu.layout.network import Plan
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.vector import (
     VECTOR_BYTES,
     doubled,
     load,

@@ -10,10 +10,13 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu import affine, batch_norm, convolution, linear, narrow, winograd
-from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu.instruction import OWN, SAMPLES, SERIAL, Code, G, P, R, S, U, at
-from fastmeta_kernels.cpu.plan import (
+from fastmeta_kernels.cpu.layers import affine, convolution, linear, narrow
+from fastmeta_kernels.cpu.layers.batch_norm import values as batch_norm
+from fastmeta_kernels.cpu.layers.products import ADD, MATRIX, SIGNED, STEP, Into
+from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
+from fastmeta_kernels.cpu.layout import instruction as op
+from fastmeta_kernels.cpu.layout.instruction import OWN, SAMPLES, SERIAL, Code, G, P, R, S, U, at
+from fastmeta_kernels.cpu.layout.network import (  # fmt: skip
     BIAS,
     DX,
     DY,
@@ -31,8 +34,7 @@ from fastmeta_kernels.cpu.plan import (
     Plan,
     X,
     Y,
-)  # fmt: skip
-from fastmeta_kernels.cpu.products import ADD, MATRIX, SIGNED, STEP, Into
+)
 
 PRODUCTS: dict[int, ModuleType] = {
     lt.LINEAR: linear,

@@ -12,25 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu import job, parameters
-from fastmeta_kernels.cpu.instruction import SERIAL, G, at
-from fastmeta_kernels.cpu.layers import MATRICES, Passes
-from fastmeta_kernels.cpu.plan import (
-    DX,
-    FIRST,
-    KIND,
-    NARROW,
-    OUTPUTS,
-    PANEL,
-    WEIGHT,
-    O,
-    head_of,
-    plan,
-)
-from fastmeta_kernels.cpu.products import ADDED
+from fastmeta_kernels.cpu.layers.products import ADDED
+from fastmeta_kernels.cpu.layout import instruction as op
+from fastmeta_kernels.cpu.layout import job
+from fastmeta_kernels.cpu.layout.instruction import SERIAL, G, at
+from fastmeta_kernels.cpu.layout.network import DX, FIRST, KIND, NARROW, OUTPUTS, PANEL, WEIGHT, O, head_of, plan
+from fastmeta_kernels.cpu.program import parameters
+from fastmeta_kernels.cpu.program.passes import MATRICES, Passes
+from fastmeta_kernels.cpu.program.schedule import Program
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
-from fastmeta_kernels.cpu.schedule import Program
 from fastmeta_kernels.cpu.writer import Writer
 
 STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.instruction import ARGUMENTS
-from fastmeta_kernels.cpu.job import stream
-from fastmeta_kernels.cpu.plan import CP, OC, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, load_first, splat, store, store_first
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS
+from fastmeta_kernels.cpu.layout.job import stream
+from fastmeta_kernels.cpu.layout.network import CP, OC, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, load_first, splat, store, store_first
 
 
 @kernel

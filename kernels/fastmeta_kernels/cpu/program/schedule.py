@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu import instruction as op
-from fastmeta_kernels.cpu.instruction import Code
-from fastmeta_kernels.cpu.plan import CACHE_LINE, Plan
+from fastmeta_kernels.cpu.layout import instruction as op
+from fastmeta_kernels.cpu.layout.instruction import Code
+from fastmeta_kernels.cpu.layout.network import CACHE_LINE, Plan
 
 
 class Program(NamedTuple):

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.cuda import machine
-from fastmeta_kernels.cuda.kernel_table import PRECISIONS
-from fastmeta_kernels.cuda.program import Program
-from fastmeta_kernels.cuda.recording import ALIGNMENT, JobLaunch
+from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, JobLaunch
+from fastmeta_kernels.cuda.machine import machine
+from fastmeta_kernels.cuda.machine.kernel_table import PRECISIONS
+from fastmeta_kernels.cuda.program.program import Program
 from fastmeta_kernels.cuda.request import Request
 
 MOST_PROGRAMS = 8

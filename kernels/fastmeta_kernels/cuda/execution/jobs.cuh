@@ -2,11 +2,11 @@
 // between two; tasks need not wait for each other. A group is a row of the grid. Which block does what changes no bit of the results, so a group may
 // have any number of blocks; with more than one, all blocks of the grid must run at once (a cooperative launch).
 #pragma once
-#include "batch_norm.cuh"
-#include "convolution.cuh"
-#include "elementwise.cuh"
-#include "inner_loop.cuh"
-#include "losses.cuh"
+#include "../layers/batch_norm.cuh"
+#include "../layers/convolution.cuh"
+#include "../layers/elementwise.cuh"
+#include "../program/inner_loop.cuh"
+#include "../losses/losses.cuh"
 
 constexpr int JOB_THREADS = 256, JOB_BYTES = 1024;
 constexpr int JOB_SHARED = tile_values<4, 4>;  // values; the largest that any job takes

@@ -4,7 +4,7 @@
 // each chunk's sums in `partial`, APPLY adds them up in order. <.> is the mean over the rows; see kernels/README.md.
 // An affine layer is a batch norm with <x> = 0 and r = 1 that nothing moves, so that every other <.> is 0.
 #pragma once
-#include "base.cuh"
+#include "../machine/base.cuh"
 
 constexpr int NORM_WIDTH = 16, NORM_ROWS = 16, NORM_SUMS = 5;
 constexpr int NORM_THREADS = NORM_WIDTH * NORM_ROWS;

@@ -1,6 +1,6 @@
 // Layers without parameters: activations, max-pool, mean over an image. One thread a value, or a window.
 #pragma once
-#include "base.cuh"
+#include "../machine/base.cuh"
 
 constexpr int ELEMENTWISE_THREADS = 256;
 enum ActivationKind { ACTIVATION_RELU = 3, ACTIVATION_TANH = 4, ACTIVATION_SOFTPLUS = 5 };  // as in layer_table.py

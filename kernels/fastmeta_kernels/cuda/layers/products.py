@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fastmeta_kernels.cuda.kernel_table import TILES
-from fastmeta_kernels.cuda.layout import Layer
-from fastmeta_kernels.cuda.recording import NONE, Array, Recording, struct
+from fastmeta_kernels.cuda.layout.network import Layer
+from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
+from fastmeta_kernels.cuda.machine.kernel_table import TILES
 
 SIDE, DEPTH = 16, 16  # threads along a tile, summed places of a stage: as in product.cuh
 FULL = 2 * 132  # blocks that fill a large GPU; a constant, so that results do not depend on the machine

@@ -5,7 +5,7 @@
 // 0 and is then added to the others with rounding (Ootomo and Yokota 2022, arXiv 2203.03341).
 // 8 warps share a tile of 64 x (16 COLUMNS), 4 along its rows and 2 along its columns: each has 16 x (8 COLUMNS) sums.
 #pragma once
-#include "base.cuh"
+#include "../machine/base.cuh"
 
 enum Precision { FP32, TF32X3, TF32 };
 

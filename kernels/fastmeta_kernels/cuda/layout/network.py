@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cuda.recording import NONE, Array, Recording
+from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording
 
 NORMS = (lt.BATCH_NORM, lt.AFFINE)
 MOST_PIXELS = 16_000  # along a side of an image; see `Place` in patches.cuh

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmeta_kernels.cuda.sources import jobs, struct_dtype
+from fastmeta_kernels.cuda.machine.sources import jobs, struct_dtype
 
 ALIGNMENT = 256
 REGIONS = ("inputs", "results", "kept", "scratch", "jobs")

@@ -1,6 +1,6 @@
 // Losses of a set and where its backward pass starts: one block of a task, one thread a sample at a time.
 #pragma once
-#include "base.cuh"
+#include "../machine/base.cuh"
 
 constexpr int LOSS_THREADS = 256;
 

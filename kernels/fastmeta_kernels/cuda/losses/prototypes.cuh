@@ -6,7 +6,7 @@
 //   cosine:    z = scale u . v       du = scale sum_k dz v                 dv = scale sum_m dz u
 //              u = q / |q|           dq = (du - u (u . du)) / |q|          dc likewise, v = c / |c|
 #pragma once
-#include "base.cuh"
+#include "../machine/base.cuh"
 
 constexpr int PROTOTYPE_THREADS = 128, PROTOTYPE_LANES = 8;
 

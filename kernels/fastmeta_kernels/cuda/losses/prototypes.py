@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmeta_kernels.contract import PrototypeHead
-from fastmeta_kernels.cuda.recording import Array, Recording, struct
+from fastmeta_kernels.cuda.layout.recording import Array, Recording, struct
 
 
 @dataclass(frozen=True)

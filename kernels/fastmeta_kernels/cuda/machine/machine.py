@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.contract import DeviceError
-from fastmeta_kernels.cuda import sources
-from fastmeta_kernels.cuda.kernel_table import PRECISIONS, instances
+from fastmeta_kernels.cuda.machine import sources
+from fastmeta_kernels.cuda.machine.kernel_table import PRECISIONS, instances
 
 OLDEST = 80  # compute capability: the oldest one that tests compile for
 OPTIONS = ("--std=c++17",)

@@ -1,4 +1,4 @@
-"""The CUDA C++ beside this file: one translation unit, and its parameter structs as NumPy dtypes.
+"""The CUDA C++ of this backend: one translation unit, and its parameter structs as NumPy dtypes.
 
 A kernel takes structs by value. Their definition in C++ is the only one: `struct_dtype` reads it, so that Python fills
 the same bytes. Members are pointers, `int`, `unsigned`, `long long`, `double`, other structs, and arrays of these.
@@ -12,9 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = Path(__file__).resolve().parent
-_LAYERED = ("tensor_core", "product", "patches", "convolution", "batch_norm", "elementwise", "losses", "inner_loop")
-FILES = ("base", *_LAYERED, "jobs", "prototypes", "mlp_loss", "mlp", "persistent_mlp")
+FOLDER = Path(__file__).resolve().parents[1]
+_LAYERS = ("tensor_core", "product", "patches", "convolution", "batch_norm", "elementwise")
+_SMALL_MLP = ("losses", "passes", "persistent_mlp")
+FILES = (
+    "machine/base",
+    *(f"layers/{name}" for name in _LAYERS),
+    "losses/losses",
+    "program/inner_loop",
+    "execution/jobs",
+    "losses/prototypes",
+    *(f"small_mlp/{name}" for name in _SMALL_MLP),
+)
 
 _INCLUDE = re.compile(r"^#(include \"|pragma once).*\n", re.MULTILINE)
 _STRUCT = r"struct {name} \{{\n(.*?)\n\}};"

@@ -1,6 +1,6 @@
 // The inner step, the backward sweep's step, and means over tasks: everything in order of the flat theta.
 #pragma once
-#include "base.cuh"
+#include "../machine/base.cuh"
 
 constexpr int VECTOR_THREADS = 256, MEAN_WIDTH = 32, MEAN_ROWS = 32;
 

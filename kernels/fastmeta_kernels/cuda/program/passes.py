@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cuda import products
-from fastmeta_kernels.cuda.layout import NORMS, ActivationSet, Layer, Layout, activation_set
-from fastmeta_kernels.cuda.products import FULL, Pair
-from fastmeta_kernels.cuda.recording import NONE, Array, Recording, struct
+from fastmeta_kernels.cuda.layers import products
+from fastmeta_kernels.cuda.layers.products import FULL, Pair
+from fastmeta_kernels.cuda.layout.network import NORMS, ActivationSet, Layer, Layout, activation_set
+from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
 
 NORM_WIDTH, NORM_SUMS = 16, 5  # as in batch_norm.cuh
 NORM_WHOLE, NORM_SUMS_ONLY, NORM_APPLY = range(3)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastmeta_kernels.cuda import persistent_mlp, prototypes
-from fastmeta_kernels.cuda.inner_loop import InnerLoop
-from fastmeta_kernels.cuda.layout import Layout, layout
-from fastmeta_kernels.cuda.passes import TaskData, passes_over, tangents_over
-from fastmeta_kernels.cuda.prototypes import Embeddings
-from fastmeta_kernels.cuda.recording import ALIGNMENT, NONE, Array, Recording
+from fastmeta_kernels.cuda.layout.network import Layout, layout
+from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, NONE, Array, Recording
+from fastmeta_kernels.cuda.losses import prototypes
+from fastmeta_kernels.cuda.losses.prototypes import Embeddings
+from fastmeta_kernels.cuda.program.inner_loop import InnerLoop
+from fastmeta_kernels.cuda.program.passes import TaskData, passes_over, tangents_over
 from fastmeta_kernels.cuda.request import Request, SetShape
+from fastmeta_kernels.cuda.small_mlp import persistent_mlp
 
 
 class Program:

@@ -5,7 +5,7 @@
 // constant 1 that the bias is multiplied with (0 in a tangent). A layer's weights and bias are (I + 1, O') with O' odd.
 // So rows can be read by neighbouring threads, and samples four at a time, from different banks.
 #pragma once
-#include "base.cuh"
+#include "../machine/base.cuh"
 
 constexpr int MLP_LAYERS = 8, MLP_THREADS = 256, MLP_TILE = 4;
 enum MlpActivation { MLP_LINEAR = 0, MLP_RELU = 3, MLP_TANH = 4, MLP_SOFTPLUS = 5 };  // as in layer_table.py

@@ -3,7 +3,7 @@
 // An activation's derivatives are functions of its value y: f' = slope(y), and f'' x_dot dy = bend(y) y_dot dy, where
 // dy is what the delta was before it was multiplied by f'.
 #pragma once
-#include "mlp_loss.cuh"
+#include "losses.cuh"
 
 DEVICE bool mlp_curved(int kind) { return kind == MLP_TANH || kind == MLP_SOFTPLUS; }
 

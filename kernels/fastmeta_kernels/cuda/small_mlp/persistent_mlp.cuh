@@ -1,6 +1,6 @@
 // A whole inner loop, the query and the sweep back through it, for a small MLP in one launch: one block a task.
 #pragma once
-#include "mlp.cuh"
+#include "passes.cuh"
 
 // d Q / d alpha_k: this thread's part of the sum for a shared rate, or elementwise into the chunk's.
 template <typename T>

@@ -11,9 +11,9 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cuda.layout import Layout
-from fastmeta_kernels.cuda.passes import TaskData
-from fastmeta_kernels.cuda.recording import Array, Recording, struct
+from fastmeta_kernels.cuda.layout.network import Layout
+from fastmeta_kernels.cuda.layout.recording import Array, Recording, struct
+from fastmeta_kernels.cuda.program.passes import TaskData
 from fastmeta_kernels.cuda.request import Request
 
 MOST_LAYERS, MOST_SHARED, MOST_CHUNKS = 8, 96 * 1024, 4096

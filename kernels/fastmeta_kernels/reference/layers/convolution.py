@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.reference import linear
+from fastmeta_kernels.reference.layers import linear
 
 
 def patches(x: Array, kernel: int, stride: int, padding: int) -> Array:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu._jit import inlined, kernel
-from fastmeta_kernels.cpu.batch_norm import (
+from fastmeta_kernels.cpu.layers.batch_norm.values import (
     DY,
     FLAGS,
     OUT,
@@ -25,17 +24,12 @@ from fastmeta_kernels.cpu.batch_norm import (
     operand,
     vectors,
 )
-from fastmeta_kernels.cpu.instruction import (
-    ARGUMENTS,
-    OP,
-    POOL_FORWARD,
-    POOL_SUMS,
-    share,
-)
-from fastmeta_kernels.cpu.plan import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.plan import POOLED_SIZE as SIZE
-from fastmeta_kernels.cpu.selection import where_above, where_equal
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, maximum, splat, store
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, OP, POOL_FORWARD, POOL_SUMS, share
+from fastmeta_kernels.cpu.layout.network import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.layout.network import POOLED_SIZE as SIZE
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
+from fastmeta_kernels.cpu.machine.selection import where_above, where_equal
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store
 
 
 @inlined

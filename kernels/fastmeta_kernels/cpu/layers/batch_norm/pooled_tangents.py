@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import inlined, kernel
-from fastmeta_kernels.cpu.batch_norm import (
+from fastmeta_kernels.cpu.layers.batch_norm.pooled import at_chosen, chosen_place, constants, lower_bound, sum_up
+from fastmeta_kernels.cpu.layers.batch_norm.values import (
     DY,
     DY_DOT,
     FLAGS,
@@ -20,12 +20,12 @@ from fastmeta_kernels.cpu.batch_norm import (
     operand,
     vectors,
 )
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, OP, POOL_FORWARD_TANGENT, POOL_SUMS_TANGENT, share
-from fastmeta_kernels.cpu.norm_pool import at_chosen, chosen_place, constants, lower_bound, sum_up
-from fastmeta_kernels.cpu.plan import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.plan import POOLED_SIZE as SIZE
-from fastmeta_kernels.cpu.selection import where_equal
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, OP, POOL_FORWARD_TANGENT, POOL_SUMS_TANGENT, share
+from fastmeta_kernels.cpu.layout.network import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.layout.network import POOLED_SIZE as SIZE
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
+from fastmeta_kernels.cpu.machine.selection import where_equal
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 
 @kernel

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import inlined, kernel
-from fastmeta_kernels.cpu.batch_norm import (
+from fastmeta_kernels.cpu.layers.batch_norm.values import (
     DY,
     DY_DOT,
     FLAGS,
@@ -22,10 +21,11 @@ from fastmeta_kernels.cpu.batch_norm import (
     passes,
     vectors,
 )
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, NORM_BACKWARD_TANGENT, OP
-from fastmeta_kernels.cpu.plan import CP, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.selection import where_positive
-from fastmeta_kernels.cpu.vector import all_of, doubled, lanes, load_like, splat, store
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, NORM_BACKWARD_TANGENT, OP
+from fastmeta_kernels.cpu.layout.network import CP, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
+from fastmeta_kernels.cpu.machine.selection import where_positive
+from fastmeta_kernels.cpu.machine.vector import all_of, doubled, lanes, load_like, splat, store
 
 
 @kernel

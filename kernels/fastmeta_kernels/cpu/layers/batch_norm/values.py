@@ -10,11 +10,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu._jit import inlined, kernel
-from fastmeta_kernels.cpu.instruction import ARGUMENTS, NORM_BACKWARD, OP, place, share
-from fastmeta_kernels.cpu.plan import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.selection import where_positive
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, all_of, doubled, lanes, load, load_like, maximum, splat, store
+from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, NORM_BACKWARD, OP, place, share
+from fastmeta_kernels.cpu.layout.network import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
+from fastmeta_kernels.cpu.machine.selection import where_positive
+from fastmeta_kernels.cpu.machine.vector import (
+    VECTOR_BYTES,
+    all_of,
+    doubled,
+    lanes,
+    load,
+    load_like,
+    maximum,
+    splat,
+    store,
+)
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
 # Operands of every NORM instruction, and flags: a ReLU behind it; dx or x_dot asked for; pooled by an instruction more.

@@ -7,10 +7,11 @@ adjoint: 36 products over tiles, summed over fixed parts of them. A tangent is o
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu import convolution
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.convolution import backward_bias
-from fastmeta_kernels.cpu.instruction import (
+from fastmeta_kernels.cpu.layers import convolution
+from fastmeta_kernels.cpu.layers.convolution import backward_bias
+from fastmeta_kernels.cpu.layers.linear import Row
+from fastmeta_kernels.cpu.layers.winograd.tiles import from_image, from_weight, to_image, to_weight
+from fastmeta_kernels.cpu.layout.instruction import (
     ARGUMENTS,
     OP,
     OWN,
@@ -26,9 +27,8 @@ from fastmeta_kernels.cpu.instruction import (
     place,
     share,
 )
-from fastmeta_kernels.cpu.job import WORKSPACE_SIZE
-from fastmeta_kernels.cpu.linear import Row
-from fastmeta_kernels.cpu.plan import (
+from fastmeta_kernels.cpu.layout.job import WORKSPACE_SIZE
+from fastmeta_kernels.cpu.layout.network import (
     CACHE_LINE,
     CP,
     OCP,
@@ -47,10 +47,10 @@ from fastmeta_kernels.cpu.plan import (
     N,
     W,
 )
-from fastmeta_kernels.cpu.product import product
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES
-from fastmeta_kernels.cpu.winograd_layout import BLOCK, FREQUENCIES, PATCH, TAPS, TILE
-from fastmeta_kernels.cpu.winograd_tiles import from_image, from_weight, to_image, to_weight
+from fastmeta_kernels.cpu.layout.winograd import BLOCK, FREQUENCIES, PATCH, TAPS, TILE
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.product import product
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 
 __all__ = [
     "backward",

@@ -19,7 +19,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastmeta_kernels.cpu.vector import (
+from fastmeta_kernels.cpu.layout.winograd import PATCH, TAPS, TILE
+from fastmeta_kernels.cpu.machine.vector import (
     FLAGS,
     INT64,
     SCALAR,
@@ -30,7 +31,6 @@ from fastmeta_kernels.cpu.vector import (
     store_ir,
     vector_ir,
 )
-from fastmeta_kernels.cpu.winograd_layout import PATCH, TAPS, TILE
 
 LOW, HIGH = 0.625, 1.5  # a and b
 LOW2, HIGH2 = LOW**2, HIGH**2

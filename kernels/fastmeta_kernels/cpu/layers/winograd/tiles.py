@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu._jit import kernel
-from fastmeta_kernels.cpu.vector import VECTOR_BYTES, load, splat, store
-from fastmeta_kernels.cpu.winograd_layout import FREQUENCIES, PATCH, TAPS, TILE
-from fastmeta_kernels.cpu.winograd_points import from_delta, from_patch, from_taps, to_pixels, to_taps, to_tile
+from fastmeta_kernels.cpu.layers.winograd.points import from_delta, from_patch, from_taps, to_pixels, to_taps, to_tile
+from fastmeta_kernels.cpu.layout.winograd import FREQUENCIES, PATCH, TAPS, TILE
+from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 
 @kernel
