@@ -114,7 +114,6 @@ def test_a_learner_loads_what_it_needs_only(tmp_path):
     modules = python(program).split()
     assert "fastmeta.algorithms.maml" in modules
     unused = (
-    )
         "algorithms.transfer.transfer",
         "algorithms.protonet",
         "tasks.labelled",
