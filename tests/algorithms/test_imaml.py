@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_gradients import EVERYDAY, networks
 
 import fastmeta as fm
 from fastmeta.algorithms.imaml import conjugate_gradients
 from tests.algorithms.learners import Fixed, meta_gradient_errors
 from tests.cases import Case
 from tests.gradcheck import relative
+from tests.gradients.test_gradients import EVERYDAY, networks
 
 
 @st.composite

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_gradients import EVERYDAY, cases
 
 import fastmeta as fm
 from fastmeta.algorithms.maml_plus_plus.norm_statistics import measure
 from tests.algorithms.learners import Fixed, meta_gradient_errors
 from tests.gradcheck import relative
+from tests.gradients.test_gradients import EVERYDAY, cases
 
 NORMED = fm.Network([fm.Linear(6), fm.BatchNorm(), fm.Tanh(), fm.Linear(5), fm.BatchNorm(), fm.Tanh(), fm.Linear(3)], 4)
 NAMES = ("norm1.scale", "norm1.shift", "norm2.scale", "norm2.shift")

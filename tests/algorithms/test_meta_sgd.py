@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
-from tests.test_gradients import EVERYDAY, cases
 
 import fastmeta as fm
 from tests.algorithms.learners import Fixed, meta_gradient_errors
+from tests.gradients.test_gradients import EVERYDAY, cases
 
 NET = fm.MLP((1, 20, 20, 1), activation="tanh")
 SINE = fm.tasks.Sinusoid(shots=10, queries=10)

@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from tests.test_cli import QUICK, Drawings, arrays, assert_same_run, invoke, succeed
 
 import fastmeta as fm
 from fastmeta.cli.problems.problem import ALGORITHMS
 from fastmeta.learning.learner import Learner
+from tests.cli.test_cli import QUICK, Drawings, arrays, assert_same_run, invoke, succeed
 
 INNER = [name for name in ALGORITHMS if name not in ("transfer", "protonet")]
 
