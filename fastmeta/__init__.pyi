@@ -1,5 +1,5 @@
+import fastmeta.tasks as tasks
 import fastmeta_kernels as kernels
-from fastmeta import tasks
 from fastmeta.algorithms.anil import ANIL, BOIL
 from fastmeta.algorithms.imaml import iMAML
 from fastmeta.algorithms.maml import FOMAML, MAML
@@ -11,11 +11,13 @@ from fastmeta.algorithms.side_information import SideInformation
 from fastmeta.algorithms.transfer.transfer import Transfer
 from fastmeta.algorithms.zero_shot import ZeroShot
 from fastmeta.checks import DivergenceError
-from fastmeta.gradients.functions import MetaGradient, adapt, gradient, hvp, loss, meta_gradient, predict
+from fastmeta.gradients.functions import MetaGradient, adapt, gradient, hvp, loss, meta_gradient
 from fastmeta.gradients.prototypes import prototype_loss
 from fastmeta.lab.central_differences import check_meta_gradient
-from fastmeta.learning.learner import load
+from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.learner import Learner, load
 from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
+from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import (
     Affine,
     BatchNorm,
@@ -28,7 +30,7 @@ from fastmeta.networks.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.networks.network import MLP, Conv4, Network
+from fastmeta.networks.network import Network, predict
 from fastmeta.scores.comparison import Difference, compare
 from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch
@@ -53,6 +55,8 @@ __all__ = [
     "DivergenceError",
     "Flatten",
     "GlobalMeanPool",
+    "GradientLearner",
+    "Learner",
     "Linear",
     "LinearSchedule",
     "MAMLPlusPlus",

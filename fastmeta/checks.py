@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmeta_kernels.contract import Array
+
 SMALL = 4096  # values whose squares are added up faster than looked at one by one
 
 
@@ -112,3 +114,8 @@ def no_overflow(values: Any) -> None:
     """Raise FloatingPointError where values on a GPU are not finite, as np.errstate does for those of the host."""
     if is_on_device(values) and not np.isfinite(values).all():
         raise FloatingPointError
+
+
+def scaling(advice: str, values: Array) -> str:
+    """What to do about values that left the range of their dtype: scale, or take the wider one."""
+    return f"{advice} to about 1." if values.dtype == np.float64 else f"{advice} to about 1, or use a float64 theta."

@@ -6,20 +6,32 @@ Every kernel input is C-contiguous, aligned and of one dtype: float64 where thet
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
-from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
-from fastmeta_kernels.contract import InnerLoop, StepParameters, TaskSet
+from fastmeta_kernels.contract import Array, InnerLoop, StepParameters, TaskSet
 
-Array = NDArray[Any]
 MOST_STEPS = 1_000_000
+
+
+class Sizes(Protocol):
+    """What is asked of a network here: how large its samples, outputs and parameters are."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+    @property
+    def outputs(self) -> int: ...
+    @property
+    def parameter_count(self) -> int: ...
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]: ...
+    @property
+    def head(self) -> tuple[int, int]: ...
 
 
 def array(name: str, value: Any, device: str = "cpu") -> Array:
@@ -53,7 +65,7 @@ def initial_rates(inner_lr: Any) -> float | Array:
     return _converted(_rates(rates).copy(), np.float64, "inner_lr")
 
 
-def parameters(net: Network, theta: Any, tasks: int | None = None, name: str = "theta", device: str = "cpu") -> Array:
+def parameters(net: Sizes, theta: Any, tasks: int | None = None, name: str = "theta", device: str = "cpu") -> Array:
     """theta (P,), or (T, P) where data of T tasks allow it, as float32 or float64."""
     values = array(name, theta, device)
     if values.dtype.kind != "f":
@@ -65,18 +77,18 @@ def parameters(net: Network, theta: Any, tasks: int | None = None, name: str = "
     return _converted(values, np.float64 if values.dtype.itemsize >= 8 else np.float32, name)
 
 
-def direction(net: Network, v: Any, tasks: int | None, dtype: Any, device: str = "cpu") -> Array:
+def direction(net: Sizes, v: Any, tasks: int | None, dtype: Any, device: str = "cpu") -> Array:
     """v, (P,) or (T, P), in theta's dtype."""
     values = parameters(net, v, tasks, "v", device)
     return values if values.dtype == dtype else _converted(values, dtype, "v")
 
 
-def is_single(net: Network, x: Any) -> bool:
+def is_single(net: Sizes, x: Any) -> bool:
     """Whether x is one task's (N, ...), not (T, N, ...)."""
     return np.ndim(x) == len(net.input_shape) + 1
 
 
-def samples(net: Network, x: Any, dtype: Any, name: str = "x", device: str = "cpu") -> Array:
+def samples(net: Sizes, x: Any, dtype: Any, name: str = "x", device: str = "cpu") -> Array:
     """x (T, N, ...) in `dtype`; one task's (N, ...) gets T = 1."""
     given = array(name, x, device)
     if given.dtype.kind not in "fiub":
@@ -91,7 +103,7 @@ def samples(net: Network, x: Any, dtype: Any, name: str = "x", device: str = "cp
 
 
 def task_set(
-    net: Network,
+    net: Sizes,
     x: Any,
     y: Any,
     weights: Any,
@@ -124,7 +136,7 @@ def task_set(
     return TaskSet(data, targets, _weights(weights, lead, single, dtype, names[2]))
 
 
-def batch_sets(net: Network, batch: Batch, dtype: Any, device: str = "cpu") -> tuple[TaskSet, TaskSet]:
+def batch_sets(net: Sizes, batch: Batch, dtype: Any, device: str = "cpu") -> tuple[TaskSet, TaskSet]:
     """The support and query sets of a batch."""
     if not isinstance(batch, Batch):
         raise TypeError(f"batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query); got {type(batch)}.")
@@ -136,9 +148,7 @@ def batch_sets(net: Network, batch: Batch, dtype: Any, device: str = "cpu") -> t
     )
 
 
-def inner_loop(
-    net: Network, inner_lr: Any, steps: Any, adapt: str, dtype: Any, step_parameters: Any = None
-) -> InnerLoop:
+def inner_loop(net: Sizes, inner_lr: Any, steps: Any, adapt: str, dtype: Any, step_parameters: Any = None) -> InnerLoop:
     """Steps, rates (1 or S, R), the range of theta that adapts, and the parameters that are each step's own."""
     steps = inner_steps(steps)
     adapted = adapted_range(net, adapt)
@@ -158,7 +168,7 @@ def inner_loop(
     return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted, own)
 
 
-def adapted_range(net: Network, adapt: str) -> tuple[int, int]:
+def adapted_range(net: Sizes, adapt: str) -> tuple[int, int]:
     """theta[start:stop] of "all", of the "head", the last linear layer, or of the "body" before it."""
     if checks.choice("adapt", adapt, ("all", "head", "body")) == "all":
         return 0, net.parameter_count
@@ -180,7 +190,7 @@ def loss_weights(value: Any, steps: int, dtype: Any) -> Array | None:
     return _converted(weights, dtype, "loss_weights")
 
 
-def _step_parameters(net: Network, given: Any, steps: int, dtype: Any) -> StepParameters | None:
+def _step_parameters(net: Sizes, given: Any, steps: int, dtype: Any) -> StepParameters | None:
     if not given:
         return None
     names = list(net.parameter_shapes)
@@ -251,7 +261,7 @@ def _contiguous(values: Array, dtype: Any) -> Array:
     return values if values.flags.aligned else values.copy()
 
 
-def _misfit(net: Network, name: str, shape: tuple[int, ...]) -> str:
+def _misfit(net: Sizes, name: str, shape: tuple[int, ...]) -> str:
     wanted = net.input_shape
     if len(shape) not in (len(wanted) + 1, len(wanted) + 2):
         rest = ", ".join(map(str, wanted))

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
-def attach(
-    package: str, modules: Mapping[str, tuple[str, ...]]
-) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """`__all__`, `__getattr__` and `__dir__` of a package with these names, by the module that has them (PEP 562).
+def attach(package: str, file: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """`__all__`, `__getattr__` and `__dir__` of a package (PEP 562), whose names are those that the `.pyi` imports.
 
-    A name that ends its module's is the module itself. What type checkers read, `__init__.pyi`, says the same.
+    `file` is the package's `__init__.py`; the `__init__.pyi` beside it is what type checkers read.
     """
-    homes = {name: module for module, names in modules.items() for name in names}
+    homes = _homes(Path(file).with_suffix(".pyi"))
 
     def of_package(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
-        module = importlib.import_module(homes[name])
-        value = module if homes[name].endswith(name) else getattr(module, name)
+        module, inside = homes[name]
+        value: Any = importlib.import_module(module)
+        value = getattr(value, inside) if inside else value
         setattr(sys.modules[package], name, value)
         return value
 
     return sorted(homes), of_package, lambda: sorted({*homes, *vars(sys.modules[package])})
+
+
+def _homes(stub: Path) -> dict[str, tuple[str, str]]:
+    """Public name -> its module and its name there, "" where it is the module itself."""
+    homes: dict[str, tuple[str, str]] = {}
+    for node in ast.parse(stub.read_bytes()).body:
+        if isinstance(node, ast.Import):
+            homes |= {str(alias.asname): (alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            homes |= {alias.name: (str(node.module), alias.name) for alias in node.names}
+    return homes

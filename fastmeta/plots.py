@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,6 @@ STEPS = (
     "#2563eb",
     "#1e2a78",
 )  # light to dark: before adaptation to the most inner steps
-Array = NDArray[Any]
 
 
 def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str = "query loss") -> None:

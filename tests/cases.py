@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import (
     Affine,
     BatchNorm,
@@ -18,7 +19,7 @@ from fastmeta.networks.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.networks.network import MLP, Conv4, Network
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-import fastmeta.gradients.functions as fm
+import fastmeta as fm
 from fastmeta.lab.central_differences import kink_pattern, ridders
 from fastmeta.networks.network import Network
 

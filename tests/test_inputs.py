@@ -5,12 +5,13 @@ import re
 import numpy as np
 import pytest
 
-import fastmeta.gradients.functions as fm
+import fastmeta as fm
 from fastmeta import inputs
 from fastmeta.checks import DivergenceError
 from fastmeta.device import backend
+from fastmeta.networks.architectures import MLP
 from fastmeta.networks.layers import Conv2d, GlobalMeanPool, Tanh
-from fastmeta.networks.network import MLP, Network
+from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from tests.cases import CASES, Case
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fastmeta.gradients.functions as fm
-from fastmeta.networks.network import MLP, Conv4
+import fastmeta as fm
+from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.tasks.episode import Batch
 from tests.gradcheck import relative
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastmeta import checks, inputs
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.conjugate_gradients import conjugate_gradients
 from fastmeta.learning.gradient_learner import GradientLearner, naming_step
-from fastmeta.learning.learner import Array
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
+from fastmeta_kernels.contract import Array
 
 PROXIMAL = ("inner", "after")
 
@@ -108,35 +109,3 @@ class iMAML(GradientLearner):
                     _, slopes = gradients.gradient(self.net, phi, x, y, weights, device=self.device)
                     phi = phi - self.inner_lr * (slopes + self.regularization * (phi - theta))
                     checks.no_overflow(phi)
-
-
-def conjugate_gradients(product: Callable[[Array], Array], b: Array, steps: int) -> Iterator[Array]:
-    """Approximate solutions x (T, P) of A x = b, from 0, after each step (Hestenes & Stiefel 1952).
-
-    product(v) is A v, of T symmetric matrices at once. Where A is not positive along the next direction, or
-    solved, a task stays where it is, for all further steps (Steihaug 1983).
-    """
-    x, r = np.zeros_like(b), b
-    p, square = r, _dot(r, r)
-    for _ in range(steps):
-        moved = product(p)
-        curvature = _dot(p, moved)
-        along = _quotient(square, curvature, curvature > 0)
-        x, r = x + along * p, r - along * moved
-        left = _dot(r, r)
-        turn = _quotient(left, square, along > 0)
-        p = np.where(along > 0, r + turn * p, p)
-        checks.no_overflow(p)
-        square = left
-        yield x
-
-
-def _dot(a: Array, b: Array) -> Array:
-    dot: Array = (a * b).sum(axis=1, keepdims=True)  # (T, 1)
-    checks.no_overflow(dot)
-    return dot
-
-
-def _quotient(a: Array, b: Array, defined: Array) -> Array:
-    """a / b where it is defined, else 0."""
-    return np.where(defined, a / np.where(defined, b, 1), 0)

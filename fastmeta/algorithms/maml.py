@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta.gradients.functions import meta_gradient
-from fastmeta.learning.gradient_learner import Array, GradientLearner
+from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
+from fastmeta_kernels.contract import Array
 
 
 class MAML(GradientLearner):

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta.algorithms.maml import MAML
-from fastmeta.learning.learner import Array
 from fastmeta.networks.network import Network
+from fastmeta_kernels.contract import Array
 
 
 class MetaSGD(MAML):

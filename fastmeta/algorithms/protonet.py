@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.gradients import functions as gradients
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
-from fastmeta_kernels.contract import PrototypeHead, TaskSet
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array, PrototypeHead, TaskSet
 
 
 class ProtoNet(Learner):
@@ -77,7 +73,7 @@ class ProtoNet(Learner):
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets, embedded together with the support sets."""
         y_support, head = self._labels(batch)
-        z = gradients.predict(self.net, self.theta, _together(batch), device=self.device)
+        z = self.net.predict(self.theta, _together(batch), device=self.device)
         n = y_support.shape[1]
         return prototypes.logits(z[:, :n], y_support, z[:, n:], head, self.device)
 
@@ -102,7 +98,7 @@ class PrototypeModel(AdaptedModel):
     @property
     def prototypes(self) -> Array:
         """Class means (T, K, D) of the support set, embedded by itself."""
-        z = gradients.predict(self.net, self.theta, self.x_support, device=self.device)
+        z = self.net.predict(self.theta, self.x_support, device=self.device)
         return np.asarray(prototypes.averaging(self.y_support, self.head.ways, z.dtype) @ z)
 
     def outputs(self, x: ArrayLike) -> Array:
@@ -112,11 +108,11 @@ class PrototypeModel(AdaptedModel):
         if len(x) != len(self.x_support):
             raise ValueError(f"x has {len(x)} tasks but the model was adapted to {len(self.x_support)}.")
         if any(isinstance(layer, BatchNorm) for layer in self.net.layers):
-            z = gradients.predict(self.net, self.theta, np.concatenate([self.x_support, x], axis=1), device=self.device)
+            z = self.net.predict(self.theta, np.concatenate([self.x_support, x], axis=1), device=self.device)
             n = self.x_support.shape[1]
             found = prototypes.logits(z[:, :n], self.y_support, z[:, n:], self.head, self.device)
         else:
-            z = gradients.predict(self.net, self.theta, x, device=self.device)
+            z = self.net.predict(self.theta, x, device=self.device)
             classes = np.tile(np.arange(self.head.ways), (len(x), 1))
             found = prototypes.logits(self.prototypes, classes, z, self.head, self.device)
         return found[0] if inputs.is_single(self.net, given) else found

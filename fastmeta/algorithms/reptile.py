@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from fastmeta import checks, inputs
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.gradient_learner import GradientLearner, naming_step
-from fastmeta.learning.learner import Array
 from fastmeta.learning.optimizers import SGD, Adam, LinearSchedule, Optimizer, State
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch, stream
-from fastmeta_kernels.contract import TaskSet
+from fastmeta_kernels.contract import Array, TaskSet
 
 Rows = NDArray[np.int64]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmeta import device as devices
 from fastmeta import inputs
@@ -15,15 +13,12 @@ from fastmeta.algorithms.zero_shot import (
     one_shot_loss,
     task_attributes,
 )
-from fastmeta.gradients import functions as gradients
 from fastmeta.gradients import prototypes
 from fastmeta.learning.learner import Learner
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
-from fastmeta_kernels.contract import PrototypeHead
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array, PrototypeHead
 
 
 class SideInformation(Learner):
@@ -98,7 +93,7 @@ class SideInformation(Learner):
     def gates(self, attributes: ArrayLike) -> Array:
         """g (T, K): how much of each class's prototype its samples are, for attributes (T, K, A)."""
         a = inputs.samples(self.attribute_net, attributes, self.theta.dtype, "attributes")
-        logits = gradients.predict(self._gate_net, self.parameters["gate"], a, device=self.device)
+        logits = self._gate_net.predict(self.parameters["gate"], a, device=self.device)
         gates: Array = (1 + np.tanh(logits[:, :, 0] / 2)) / 2
         return gates
 
@@ -115,6 +110,6 @@ class SideInformation(Learner):
                 f"y_support must be integer labels of as many classes as attributes describe, {a.shape[1]}."
             )
         member = prototypes.averaging(y, a.shape[1], x.dtype)
-        z = gradients.predict(self.net, self.theta, x, device=self.device)
-        f = gradients.predict(self.attribute_net, self.parameters["map"], a, device=self.device)
+        z = self.net.predict(self.theta, x, device=self.device)
+        f = self.attribute_net.predict(self.parameters["map"], a, device=self.device)
         return member, member @ z, f, self.gates(a)[:, :, None]

@@ -6,19 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.gradients import functions as gradients
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
-from fastmeta_kernels.contract import PrototypeHead, PrototypeLoss
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array, PrototypeHead, PrototypeLoss
 
 
 class ZeroShot(Learner):
@@ -71,7 +68,7 @@ class ZeroShot(Learner):
         """A classifier of samples into the classes that attributes (K, A) describe; or of (T, K, A)."""
         given = inputs.array("attributes", attributes)
         a = inputs.samples(self.attribute_net, given, self.theta.dtype, "attributes")
-        c = gradients.predict(self.attribute_net, self.parameters["map"], a, device=self.device)
+        c = self.attribute_net.predict(self.parameters["map"], a, device=self.device)
         head = PrototypeHead(c.shape[1], self.metric, self.scale)
         return PrototypeClassifier(self.net, self.theta, True, self.device, prototypes=c, head=head)
 
@@ -93,7 +90,7 @@ class PrototypeClassifier(AdaptedModel):
         x = inputs.samples(self.net, given, self.theta.dtype)
         if len(x) != len(self.prototypes):
             raise ValueError(f"x has {len(x)} tasks but the model was adapted to {len(self.prototypes)}.")
-        z = gradients.predict(self.net, self.theta, x, device=self.device)
+        z = self.net.predict(self.theta, x, device=self.device)
         found = prototypes.logits(self.prototypes, _own_classes(self.prototypes), z, self.head, self.device)
         return found[0] if inputs.is_single(self.net, given) else found
 

@@ -12,25 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
-from fastmeta_kernels.contract import StepParameters, TaskSet
-
-__all__ = [
-    "MetaGradient",
-    "adapt",
-    "gradient",
-    "hvp",
-    "loss",
-    "meta_gradient",
-    "predict",
-]
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array, StepParameters, TaskSet
 
 
 @dataclass(frozen=True)
@@ -43,25 +30,6 @@ class MetaGradient:
     query_losses: Array  # (T,), weighted sums over the steps where there are loss_weights
     support_losses: Array  # (T, S) before each inner step
     step_gradients: dict[str, Array]  # of step_parameters, in their shapes
-
-
-def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Array:
-    """Outputs (N, O) or (T, N, O). Batch norm uses the statistics of the N samples at hand.
-
-    Raises DivergenceError where an output is not finite.
-    """
-    x = np.atleast_1d(inputs.array("x", x, device))
-    single = inputs.is_single(net, x)
-    theta = inputs.parameters(net, theta, None if single else len(x), device=device)
-    outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype, device=device))
-    if not checks.all_finite(outputs):
-        task, sample, output = np.argwhere(~np.isfinite(outputs))[0]
-        place = f"sample {sample}" if single else f"sample {sample} of task {task}"
-        raise checks.DivergenceError(
-            f"output {output} of {place} is {outputs[task, sample, output]}: theta or x are too large "
-            f"for {outputs.dtype}. {_cure('Scale x', outputs)}"
-        )
-    return outputs[0] if single else outputs
 
 
 def loss(net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu") -> Any:
@@ -240,10 +208,7 @@ def _check_inner(support_losses: Array, outcome: Array, inner_lr: Any) -> None:
 def _check_finite(what: str, values: Array, advice: str) -> None:
     """Raise where a derivative is not finite; every loss has been found to be."""
     if not checks.all_finite(values):
+        cure = checks.scaling(advice, values)
         raise checks.DivergenceError(
-            f"the {what} is not finite although every loss is: it overflows {values.dtype}. {_cure(advice, values)}"
+            f"the {what} is not finite although every loss is: it overflows {values.dtype}. {cure}"
         )
-
-
-def _cure(advice: str, values: Array) -> str:
-    return f"{advice} to about 1." if values.dtype == np.float64 else f"{advice} to about 1, or use a float64 theta."

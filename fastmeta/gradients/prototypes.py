@@ -6,13 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta_kernels.contract import PrototypeHead
+from fastmeta_kernels.contract import Array, PrototypeHead
 
-Array = NDArray[Any]
 METRICS = ("euclidean", "cosine")
 _SINGLE, _DOUBLE, _LABEL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 

@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.contract import Backend, InnerLoop, TaskSet
+from fastmeta_kernels.contract import Array, Backend, InnerLoop, TaskSet
 
-Array = NDArray[Any]
 Objective = Callable[[Array, Array], tuple[float, int]]  # theta, rates -> query loss, kink pattern
 
 WIDEST, NARROWEST, LEVELS, COORDINATES = 0.1, 1e-6, 10, 2

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmeta import inputs
-from fastmeta.gradients import functions as gradients
 from fastmeta.networks.network import Network
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +32,7 @@ class AdaptedModel:
         """The network's outputs (N, O), logits where it classifies, of x (N, ...)."""
         given = inputs.array("x", x)
         if self.context is None:
-            return gradients.predict(self.net, self.theta, given, device=self.device)
+            return self.net.predict(self.theta, given, device=self.device)
         x, context = (inputs.samples(self.net, a, self.theta.dtype) for a in (given, self.context))
         if len(x) != len(context):
             raise ValueError(f"x has {len(x)} tasks but the model was adapted to {len(context)}.")
@@ -47,7 +44,7 @@ class AdaptedModel:
         """Outputs (N, O) of x (N, ...), each sample in a set of its own with the context (M, ...)."""
         contexts = np.broadcast_to(context, (len(x), *context.shape))
         sets = np.concatenate([contexts, x[:, None]], axis=1)  # (N, M + 1, ...)
-        return gradients.predict(self.net, theta, sets, device=self.device)[:, -1]
+        return self.net.predict(theta, sets, device=self.device)[:, -1]
 
     def predict(self, x: ArrayLike) -> Array:
         """Labels (N,) where the task has integer labels, otherwise outputs (N, O), of x (N, ...)."""

@@ -9,14 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks
 from fastmeta.learning.optimizers import State
 from fastmeta.learning.training import Training
 from fastmeta.networks.network import Network
+from fastmeta_kernels.contract import Array
 
-Array = NDArray[Any]
 FORMAT = 1
 _FOREIGN = "It was written by another program."
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
@@ -21,8 +21,7 @@ from fastmeta.networks.network import Network
 from fastmeta.scores import evaluation
 from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array
 
 
 class GradientLearner(Learner):

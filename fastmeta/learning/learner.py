@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta.device import DEVICES
@@ -25,8 +24,7 @@ from fastmeta.networks.network import Network
 from fastmeta.scores import evaluation
 from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array
 
 
 class Learner(ABC):

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array
 
 
 class State(NamedTuple):

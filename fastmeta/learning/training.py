@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
 from fastmeta.learning.optimizers import Optimizer, State
+from fastmeta_kernels.contract import Array
 
-Array = NDArray[Any]
 _CURES = "Lower the optimizer's learning_rate or inner_lr, or give the optimizer clip_norm=10."
 
 

@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastmeta import checks
+from fastmeta import checks, inputs
+from fastmeta import device as devices
+from fastmeta.networks import initial
 from fastmeta.networks import layers as layer_module
 from fastmeta.networks.layers import (
     Affine,
@@ -28,16 +29,8 @@ from fastmeta.networks.layers import (
     Tanh,
 )
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import Array
 
-ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh, "softplus": Softplus}
-INITIALIZATIONS = (
-    "glorot_uniform",
-    "glorot_normal",
-    "he_uniform",
-    "he_normal",
-    "lecun_normal",
-    "truncated_normal",
-)
 _KINDS: dict[type[Layer], int] = {
     Linear: lt.LINEAR,
     Conv2d: lt.CONVOLUTION,
@@ -157,24 +150,24 @@ class Network:
             raise ValueError(f'adapt="head" needs a network whose last layer with parameters is Linear; got {self}.')
         return start, self.parameter_count
 
-    def init(self, seed: int = 0, dtype: str = "float32", scheme: str = "glorot_uniform") -> NDArray[Any]:
+    def init(self, seed: int = 0, dtype: str = "float32", scheme: str = "glorot_uniform") -> Array:
         """Random theta (P,): weights by `scheme`, biases and shifts 0, scales 1. Seeded; float32 and float64 agree.
 
         Schemes: glorot_uniform and glorot_normal (Glorot & Bengio 2010), he_uniform and he_normal (He et al. 2015),
         lecun_normal (LeCun et al. 1998), truncated_normal (deviation 0.01 cut at two deviations: the MAML code's MLP).
         """
-        checks.choice("scheme", scheme, INITIALIZATIONS)
+        checks.choice("scheme", scheme, initial.INITIALIZATIONS)
         checks.choice("dtype", str(np.dtype(dtype)), ("float32", "float64"))
         rng = np.random.default_rng(checks.integer("seed", seed, 0))
         theta = np.zeros(self.parameter_count)
         for name, view in self.views(theta).items():
             if name.endswith(".weight"):
-                view[...] = _draw(rng, scheme, view.shape)
+                view[...] = initial.draw(rng, scheme, view.shape)
             elif name.endswith(".scale"):
                 view[...] = 1.0
         return theta.astype(dtype)
 
-    def views(self, theta: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def views(self, theta: Array) -> dict[str, Array]:
         """Writable views of theta (..., P) by name, in its order: "linear1.weight" (..., I, O), ..."""
         theta = np.asarray(theta)
         if theta.ndim < 1 or theta.shape[-1] != self.parameter_count:
@@ -186,10 +179,8 @@ class Network:
             offset += size
         return views
 
-    def predict(self, theta: NDArray[Any], x: NDArray[Any], device: str = "cpu") -> NDArray[Any]:
+    def predict(self, theta: Array, x: Array, device: str = "cpu") -> Array:
         """Outputs (N, O) of x (N, ...) with theta (P,); (T, N, O) of x (T, N, ...) with theta (P,) or (T, P)."""
-        from fastmeta.gradients.functions import predict
-
         return predict(self, theta, x, device=device)
 
     def to_dict(self) -> dict[str, Any]:
@@ -213,57 +204,20 @@ class Network:
         return cls(made, tuple(data["input_shape"]), data.get("description", ""))
 
 
-def MLP(sizes: Sequence[int], activation: str = "relu") -> Network:
-    """Linear layers of `sizes` with "relu", "tanh" or "softplus" between them.
+def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Array:
+    """Outputs (N, O) or (T, N, O). Batch norm uses the statistics of the N samples at hand.
 
-    >>> list(MLP((1, 40, 1)).parameter_shapes)
-    ['linear1.weight', 'linear1.bias', 'linear2.weight', 'linear2.bias']
+    Raises DivergenceError where an output is not finite.
     """
-    widths = [checks.integer("sizes", n, 1) for n in sizes]
-    if len(widths) < 2:
-        raise ValueError(f"sizes={tuple(sizes)} must name at least inputs and outputs, as in (1, 40, 40, 1).")
-    between = ACTIVATIONS[checks.choice("activation", activation, ACTIVATIONS)]
-    made: list[Layer] = []
-    for width in widths[1:]:
-        made += [Linear(width), between()]
-    return Network(made[:-1], (widths[0],), f"MLP(sizes={tuple(widths)})")
-
-
-def Conv4(
-    image: Sequence[int] = (28, 28, 1),
-    channels: int = 64,
-    outputs: int | None = 5,
-    downsample: str = "stride",
-) -> Network:
-    """Four blocks of 3x3 convolution (no bias), batch norm, ReLU; then a linear head unless outputs=None.
-
-    downsample="stride": stride-2 convolutions, then the mean over H and W (the MAML code's Omniglot network).
-    downsample="pool": 2x2 max-pools behind each block, then flatten in H, W, C order (Vinyals et al. 2016).
-    """
-    checks.choice("downsample", downsample, ("stride", "pool"))
-    if len(image) != 3:
-        raise ValueError(f"image={tuple(image)} must be (height, width, channels), as in (28, 28, 1).")
-    stride = 2 if downsample == "stride" else 1
-    made: list[Layer] = []
-    for _ in range(4):
-        made += [Conv2d(channels, stride=stride, bias=False), BatchNorm(), ReLU()]
-        made += [MaxPool2d(2)] if downsample == "pool" else []
-    made += [GlobalMeanPool() if downsample == "stride" else Flatten()]
-    made += [] if outputs is None else [Linear(outputs)]
-    name = f'Conv4(image={tuple(image)}, channels={channels}, outputs={outputs}, downsample="{downsample}")'
-    return Network(made, tuple(image), name)
-
-
-def _draw(rng: np.random.Generator, scheme: str, shape: Shape) -> NDArray[np.float64]:
-    receptive = math.prod(shape[:-2])
-    fan_in, fan_out = shape[-2] * receptive, shape[-1] * receptive
-    if scheme == "truncated_normal":
-        values = rng.standard_normal(shape)
-        while (outside := np.abs(values) > 2).any():
-            values[outside] = rng.standard_normal(int(outside.sum()))
-        return 0.01 * values
-    variance = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}[scheme.split("_")[0]]
-    if scheme.endswith("uniform"):
-        limit = math.sqrt(3 * variance)
-        return rng.uniform(-limit, limit, shape)
-    return rng.normal(0.0, math.sqrt(variance), shape)
+    x = np.atleast_1d(inputs.array("x", x, device))
+    single = inputs.is_single(net, x)
+    theta = inputs.parameters(net, theta, None if single else len(x), device=device)
+    outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype, device=device))
+    if not checks.all_finite(outputs):
+        task, sample, output = np.argwhere(~np.isfinite(outputs))[0]
+        place = f"sample {sample}" if single else f"sample {sample} of task {task}"
+        raise checks.DivergenceError(
+            f"output {output} of {place} is {outputs[task, sample, output]}: theta or x are too large "
+            f"for {outputs.dtype}. {checks.scaling('Scale x', outputs)}"
+        )
+    return outputs[0] if single else outputs

@@ -7,12 +7,11 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks
 from fastmeta.tasks.episode import Batch, TaskSource
+from fastmeta_kernels.contract import Array
 
-Array = NDArray[Any]
 Outputs = Callable[[Batch, Sequence[int]], Sequence[Array]]
 
 

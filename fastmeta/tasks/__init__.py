@@ -2,16 +2,4 @@
 
 from fastmeta.late import attach
 
-__all__, __getattr__, __dir__ = attach(
-    __name__,
-    {
-        "fastmeta.tasks.attributes": ("AttributeClasses",),
-        "fastmeta.tasks.episode": ("Batch", "TaskSource"),
-        "fastmeta.tasks.grouped": ("GroupedTasks", "from_groups"),
-        "fastmeta.tasks.images.images": ("Images",),
-        "fastmeta.tasks.labelled": ("LabelledTasks", "from_arrays"),
-        "fastmeta.tasks.omniglot.omniglot": ("Omniglot",),
-        "fastmeta.tasks.sinusoid": ("Sinusoid",),
-        "fastmeta.tasks.watch": ("Watch",),
-    },
-)
+__all__, __getattr__, __dir__ = attach(__name__, __file__)

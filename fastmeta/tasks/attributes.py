@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks
 from fastmeta.tasks.episode import Batch, stream
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastmeta as fm
-from fastmeta.algorithms.imaml import conjugate_gradients
+from fastmeta.gradients.conjugate_gradients import conjugate_gradients
 from tests.algorithms.learners import Fixed, meta_gradient_errors
 from tests.cases import Case
 from tests.gradcheck import relative

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fastmeta as fm
 from fastmeta import device as devices
+from fastmeta.networks.architectures import MLP
 from fastmeta.networks.layers import (
     Affine,
     BatchNorm,
@@ -19,7 +20,7 @@ from fastmeta.networks.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.networks.network import MLP, Network
+from fastmeta.networks.network import Network
 from tests.cases import CASES, Case
 from tests.gradcheck import gradient_errors, relative, slope_errors
 

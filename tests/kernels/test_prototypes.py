@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmeta.networks.network import MLP, Conv4
+from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import PrototypeHead, TaskSet
 from tests.cases import CASES

@@ -15,10 +15,10 @@ from fastmeta.algorithms.maml_plus_plus.norm_statistics import FixedNorms, measu
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.gradient_learner import step_rates
-from fastmeta.learning.learner import Array
 from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, Optimizer
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
+from fastmeta_kernels.contract import Array
 
 MOMENTUM = 0.1  # share of a new batch in the running statistics
 

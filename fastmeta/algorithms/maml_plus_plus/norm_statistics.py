@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastmeta.gradients import functions as gradients
 from fastmeta.networks.layers import Affine, BatchNorm, Flatten, Layer
 from fastmeta.networks.network import Network
 from fastmeta_kernels import layer_table as lt
-
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array
 
 
 def norm_parameters(net: Network) -> list[str]:
@@ -36,7 +33,7 @@ def measure(net: Network, theta: Array, x: Array, device: str) -> Array:
         shape = len(theta), channels
         identity = np.ones_like(theta, shape=shape), np.zeros_like(theta, shape=shape)
         padded = np.concatenate([theta[:, :count], *identity], axis=1)
-        values = gradients.predict(before, padded, x, device=device).reshape(len(x), -1, channels)
+        values = before.predict(padded, x, device=device).reshape(len(x), -1, channels)
         means.append(values.mean(axis=1))
         variances.append(values.var(axis=1))
     return np.stack([np.concatenate(means, axis=1), np.concatenate(variances, axis=1)], axis=1)

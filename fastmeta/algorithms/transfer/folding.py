@@ -7,14 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastmeta.gradients import functions as gradients
 from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, Layer, Linear
 from fastmeta.networks.network import Network
+from fastmeta_kernels.contract import Array
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
-
-Array = NDArray[Any]
 
 
 def norm_sizes(net: Network) -> list[int]:
@@ -69,7 +66,7 @@ def population_statistics(net: Network, theta: Array, batches: Iterable[Array], 
         prefix = Network([*net.layers[:i], *ending], net.input_shape)
         channels = net.shapes[i][-1]
         fold, phi = folded(prefix, theta[: prefix.parameter_count], means, variances)
-        outputs = (gradients.predict(fold, phi, x, device=device).reshape(-1, channels) for x in batches)
+        outputs = (fold.predict(phi, x, device=device).reshape(-1, channels) for x in batches)
         moments = [
             (len(y), y.mean(axis=0, dtype=np.float64), np.square(y, dtype=np.float64).mean(axis=0)) for y in outputs
         ]

@@ -6,12 +6,10 @@ weight. Every function gives weight (T, D, K) and bias (T, 1, K).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fastmeta_kernels.contract import Array
+
 COSINE_SCALE = 10.0
 MOST_STEPS, TOLERANCE = 500, 1e-6
 

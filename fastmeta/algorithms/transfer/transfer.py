@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta.algorithms.transfer.folding import folded, norm_sizes, population_statistics
@@ -18,8 +18,8 @@ from fastmeta.learning.learner import Learner
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch, stream
+from fastmeta_kernels.contract import Array
 
-Array = NDArray[Any]
 STATISTICS_SAMPLES = 1024
 _NUMBERED = "y_support must hold each label 0 .. ways-1, with a weight above 0. Number classes so."
 
@@ -121,7 +121,7 @@ class Transfer(Learner):
         single = inputs.is_single(net, x)
         x = inputs.samples(net, x, theta.dtype, "x_support")
         shares = _shares(x, y, weights)
-        features = normalised(gradients.predict(net, theta, x, device=self.device))
+        features = normalised(net.predict(theta, x, device=self.device))
         weight, bias = HEADS[self.head](features, shares)
         weight, bias = (a[0] if single else a for a in (weight, bias))
         return HeadModel(net, theta, True, self.device, weight=weight, bias=bias)

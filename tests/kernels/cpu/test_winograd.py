@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastmeta.networks.architectures import Conv4
 from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, GlobalMeanPool, Linear, ReLU, Softplus, Tanh
-from fastmeta.networks.network import Conv4, Network
+from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
 from fastmeta_kernels.cpu.layout.network import KIND, WINOGRAD, plan

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import fastmeta as fm
 import fastmeta.device
+from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
-from fastmeta.networks.network import MLP, Conv4, Network
+from fastmeta.networks.network import Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import Backend, StepParameters
 from fastmeta_kernels.cuda.execution import call as execution

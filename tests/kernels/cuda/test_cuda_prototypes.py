@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmeta.networks.network import MLP, Conv4
+from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import PrototypeHead, TaskSet
 from tests.cases import CASES
