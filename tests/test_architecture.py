@@ -8,6 +8,7 @@ import inspect
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,18 @@ import fastmeta
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "kernels" / "fastmeta_kernels"
 SOURCES = sorted([*(ROOT / "fastmeta").rglob("*.py"), *KERNELS.rglob("*.py")])
+LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those before it
+    ("late", "checks"),
+    ("device",),
+    ("tasks",),
+    ("inputs",),
+    ("networks",),
+    ("gradients", "scores"),
+    ("lab", "learning", "plots"),
+    ("algorithms",),
+    ("fastmeta",),  # every public name, each imported when it is first used
+    ("cli",),
+)
 LATE = (
     "numba",
     "llvmlite",
@@ -48,6 +61,44 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(str(node.module).split(".")[0])
     return names
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[parts[0] == "kernels" :]).removesuffix(".__init__")
+
+
+def imports() -> dict[str, set[str]]:
+    """The modules of both packages that each of them imports, wherever in the file."""
+    modules = {module(path): path for path in SOURCES}
+    found: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names} & modules.keys()
+            elif isinstance(node, ast.ImportFrom):
+                wanted = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= wanted & modules.keys() or {str(node.module)} & modules.keys()
+    return found
+
+
+def test_no_file_imports_itself_through_others():
+    assert list(TopologicalSorter(imports()).static_order())  # or CycleError, which names them
+
+
+def test_folders_of_fastmeta_import_what_is_below_them():
+    level = {name: i for i, names in enumerate(LEVELS) for name in names}
+    part = lambda name: (*name.split("."), name)[1]  # noqa: E731
+    edges = {
+        (part(name), part(other))
+        for name, others in imports().items()
+        for other in others
+        if name.startswith("fastmeta.") and other.split(".")[0] == "fastmeta" and part(name) != part(other)
+    }
+    assert {name for pair in edges for name in pair} <= level.keys()
+    upward = {pair for pair in edges if level[pair[0]] <= level[pair[1]]}
+    assert upward == {("learning", "fastmeta")}  # `load` looks up the algorithm that a checkpoint names
 
 
 @pytest.mark.parametrize("path", sorted(KERNELS.rglob("*.py")), ids=lambda p: str(p.relative_to(KERNELS)))
