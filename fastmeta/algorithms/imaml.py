@@ -80,15 +80,15 @@ class iMAML(GradientLearner):
     def implicit_gradients(self, batch: Batch) -> Iterator[Any]:
         """First the mean query loss at phi, then the gradient (P,) after each of the conjugate-gradient steps."""
         support, query = inputs.batch_sets(self.net, batch, self.theta.dtype, self.device)
-        (phi,) = self.descend(*support, [self.inner_steps])
+        (phi,) = self.descend(*support[:3], [self.inner_steps])
         if self.proximal == "after":
             phi = phi - self.inner_lr * self.regularization * (phi - self.theta)
         scale = self.regularization + self.cg_damping
-        losses, slopes = gradients.gradient(self.net, phi, *query, device=self.device)
+        losses, slopes = gradients.gradient(self.net, phi, *query[:3], device=self.device)
         yield float(losses.mean(dtype=np.float64))
 
         def product(v: Array) -> Array:
-            return v + gradients.hvp(self.net, phi, v, *support, device=self.device) / scale
+            return v + gradients.hvp(self.net, phi, v, *support[:3], device=self.device) / scale
 
         for solution in conjugate_gradients(product, slopes, self.cg_steps):
             yield solution.mean(axis=0)

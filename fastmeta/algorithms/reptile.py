@@ -71,7 +71,7 @@ class Reptile(GradientLearner):
         support, query = inputs.batch_sets(self.net, batch, self.theta.dtype, self.device)
         rng = stream(self._settings["seed"], self.training.step)
         *_, (phi, state) = self._walk(support, self.inner_steps, rng, len(batch))
-        losses = gradients.loss(self.net, phi, *query, device=self.device)
+        losses = gradients.loss(self.net, phi, *query[:3], device=self.device)
         slopes = {"theta": self.theta - phi.mean(axis=0)}
         if state.moments:
             slopes["second_moment"] = self.parameters["second_moment"] - state.moments[1].mean(axis=0)
@@ -102,7 +102,7 @@ class Reptile(GradientLearner):
         for k in range(steps):
             chosen = support if rows is None else _picked(support, rows[:, k])
             with naming_step(k + 1, steps):
-                _, slopes = gradients.gradient(self.net, phi, *chosen, device=self.device)
+                _, slopes = gradients.gradient(self.net, phi, *chosen[:3], device=self.device)
                 phi, state = self._rule.update(phi, slopes, state)
                 checks.no_overflow(phi)
             yield phi, state

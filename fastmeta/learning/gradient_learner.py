@@ -156,7 +156,7 @@ class GradientLearner(Learner):
     def _query_outputs(self, batch: Batch, steps: Sequence[int], batch_norm: str) -> list[Array]:
         """Outputs (T, M, O) of the query sets after each of the ascending inner steps."""
         support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
-        phis = self.descend(*support, steps, batch_norm)
+        phis = self.descend(*support[:3], steps, batch_norm)
         return [self.model(phi, support.x, True, batch_norm).outputs(query.x) for phi in phis]
 
 

@@ -2,9 +2,9 @@
 
 T tasks, N samples of a set, P parameters, O outputs, S inner steps, V parameter arrays. Every array of one call
 has one float dtype (float32 or float64), is C-contiguous and is never modified. Inputs are valid: the public
-door checks them. `x` is (T, N, H, W, C) or (T, N, F). `y` is (T, N) int64 labels, which mean cross-entropy, or
-(T, N, O) floats, which mean mean squared error. `weights` (T, N) multiply each sample's loss, None means ones.
-A set's loss is the mean over its samples (and outputs) of weight * loss.
+door checks them. `x` is (T, N, H, W, C) or (T, N, F). `y` is what the set's loss asks for: (T, N) int64 labels, or
+(T, N, O) floats. `weights` (T, N) multiply each sample's loss, None means ones.
+A set's loss is the mean over its samples (and outputs, where `y` has some) of weight * loss.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.layer_table import Table
+from fastmeta_kernels.layer_table import CROSS_ENTROPY, SQUARED_ERROR, Table
 
 Array = NDArray[Any]
 
@@ -23,12 +23,25 @@ class DeviceError(RuntimeError):
     """This machine has no device, or no driver, that can run a backend; the message says which, and what to do."""
 
 
+class Loss(NamedTuple):
+    """What a set's outputs are asked for: a number of `layer_table`, and the numbers of its equation, if it has any."""
+
+    kind: int
+    constants: tuple[float, ...] = ()
+
+
 class TaskSet(NamedTuple):
     """The support or query sets of T tasks."""
 
     x: Array  # (T, N, H, W, C) or (T, N, F)
     y: Array  # (T, N) int64 or (T, N, O)
     weights: Array | None = None  # (T, N)
+    loss: Loss | None = None  # None: cross-entropy of integers, mean squared error of floats
+
+
+def loss_of(data: TaskSet) -> Loss:
+    """The loss of a set: its own, else what its targets mean."""
+    return data.loss or Loss(SQUARED_ERROR if data.y.dtype.kind == "f" else CROSS_ENTROPY)
 
 
 class StepParameters(NamedTuple):

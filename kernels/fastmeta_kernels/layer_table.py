@@ -1,4 +1,4 @@
-"""The network as integers: one row of int64 a layer, over one flat parameter vector `theta`.
+"""The network as integers: one row of int64 a layer, over one flat parameter vector `theta`; and the losses' numbers.
 
 A vector of F features is an image of 1 x 1 x F. `WEIGHT` and `BIAS` are offsets into theta: a linear or
 convolution layer's weight and bias, the scale and shift of a batch norm or an affine layer; -1 where a layer has none.
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Table = NDArray[np.int64]
 
 LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN, AFFINE = range(10)
+
+SQUARED_ERROR, CROSS_ENTROPY, LINEAR_LOSS, PROTOTYPES = range(4)  # losses; a set's is one of the first two
+LABELLED = (CROSS_ENTROPY,)  # losses whose targets are labels, not floats like the outputs
 
 KIND, IN_H, IN_W, IN_C, OUT_H, OUT_W, OUT_C, KERNEL, STRIDE, PADDING, WEIGHT, BIAS = range(12)
 FIELDS = 12

@@ -5,8 +5,8 @@ import numpy as np
 from fastmeta import inputs
 from fastmeta.lab.central_differences import kink_pattern
 from fastmeta_kernels import reference
-from fastmeta_kernels.contract import InnerLoop, StepParameters
-from fastmeta_kernels.layer_table import places
+from fastmeta_kernels.contract import InnerLoop, Loss, StepParameters, TaskSet
+from fastmeta_kernels.layer_table import CROSS_ENTROPY, SQUARED_ERROR, places
 from tests.cases import CASES
 from tests.gradcheck import relative
 
@@ -111,3 +111,24 @@ def assert_steps_agree(backend, case, blocks, adapt):
                 ours, expected = (b.meta_gradient(*arguments) for b in (backend, reference))
                 assert ours.stepwise_gradient.shape == expected.stepwise_gradient.shape
                 assert relative(ours, expected) <= 1e-12
+
+
+def assert_losses_agree(backend, case):
+    """Losses given by name: one of the support sets, another of the query sets."""
+    net = case.network
+    theta, support, query = sets(case, weighted=True)
+    inner = inner_loop(net, "float64", "arrays")
+    targets = np.eye(net.outputs)
+    floats, labels = (
+        TaskSet(data.x, y, data.weights, Loss(kind))
+        for data, y, kind in (
+            (support, targets[support.y], SQUARED_ERROR),
+            (query, query.y, CROSS_ENTROPY),
+        )
+    )
+    for one, other in ((floats, labels), (labels, floats)):
+        for order, weights in ((1, None), (2, None), (2, np.array([0.5, 0.0, 2.0]))):
+            arguments = net.table, theta, one, other, inner, order, "auto", weights
+            ours, expected = (b.meta_gradient(*arguments) for b in (backend, reference))
+            assert relative(ours, expected) <= 1e-12
+        assert relative(backend.hvp(net.table, theta, theta, one), reference.hvp(net.table, theta, theta, one)) <= 1e-12

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import TaskSet
 from fastmeta_kernels.reference import losses
 from fastmeta_kernels.reference.layers import activations, affine, batch_norm, convolution, linear, pooling
 from tests.gradcheck import derivative, flat, relative
@@ -141,19 +142,20 @@ def test_losses_agree_with_central_differences(labels, weighted):
     z, z_dot = _normal(rng, (T, N, 6), (T, N, 6))
     y = rng.integers(0, 6, (T, N)) if labels else rng.standard_normal((T, N, 6))
     weights = rng.uniform(0, 3, (T, N)) if weighted else None
-    slopes = (losses.backward(z, y, weights) * z_dot).sum(axis=(1, 2))
-    assert relative(slopes, derivative(lambda e: losses.forward(z + e * z_dot, y, weights))) < 1e-9
-    tangent = losses.backward_tangent(z, z_dot, y, weights)
-    assert relative(tangent, derivative(lambda e: losses.backward(z + e * z_dot, y, weights))) < 1e-9
+    data = TaskSet(z, y, weights)
+    slopes = (losses.backward(z, data) * z_dot).sum(axis=(1, 2))
+    assert relative(slopes, derivative(lambda e: losses.forward(z + e * z_dot, data))) < 1e-9
+    tangent = losses.backward_tangent(z, z_dot, data)
+    assert relative(tangent, derivative(lambda e: losses.backward(z + e * z_dot, data))) < 1e-9
 
 
 def test_weights_multiply_each_sample_and_are_not_normalised():
     z, y = np.zeros((1, 2, 4)), np.array([[0, 3]])
-    assert np.isclose(losses.forward(z, y, None)[0], np.log(4))
-    assert np.isclose(losses.forward(z, y, np.array([[3.0, 1.0]]))[0], 2 * np.log(4))
+    assert np.isclose(losses.forward(z, TaskSet(z, y))[0], np.log(4))
+    assert np.isclose(losses.forward(z, TaskSet(z, y, np.array([[3.0, 1.0]])))[0], 2 * np.log(4))
 
 
 def test_cross_entropy_of_huge_logits_is_finite():
     z, y = np.array([[[1e4, 0.0], [0.0, 1e4]]]), np.array([[0, 0]])
-    assert losses.forward(z, y, None)[0] == 5e3
-    assert np.array_equal(losses.backward(z, y, None), [[[0, 0], [-0.5, 0.5]]])
+    assert losses.forward(z, TaskSet(z, y))[0] == 5e3
+    assert np.array_equal(losses.backward(z, TaskSet(z, y)), [[[0, 0], [-0.5, 0.5]]])

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
+from fastmeta_kernels.contract import (
+    Array,
+    InnerLoop,
+    Loss,
+    MetaGradient,
+    PrototypeHead,
+    PrototypeLoss,
+    TaskSet,
+    loss_of,
+)
 from fastmeta_kernels.cpu.execution.call import Results, run
 from fastmeta_kernels.cpu.execution.threads import compile_for, in_threads, thread_count, usable
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
 from fastmeta_kernels.cpu.layout import winograd as winograd_layout
-from fastmeta_kernels.cpu.losses.losses import CROSS_ENTROPY, LINEAR, PROTOTYPES, SQUARED_ERROR
 from fastmeta_kernels.cpu.losses.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
-from fastmeta_kernels.layer_table import Table
+from fastmeta_kernels.layer_table import LINEAR_LOSS, PROTOTYPES, Table
 
 __all__ = [
     "adapt",
@@ -53,15 +61,16 @@ def gradient(table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
 
 def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
     """Vector-Jacobian products (T, P)."""
-    data = TaskSet(x, d_outputs)
-    return _run(GRADIENT, table, theta, data, data, loss_kind=LINEAR).parameters
+    data = TaskSet(x, d_outputs, loss=Loss(LINEAR_LOSS))
+    return _run(GRADIENT, table, theta, data, data).parameters
 
 
 def prototype_gradient(
     table: Table, theta: Array, data: TaskSet, support: int, head: PrototypeHead
 ) -> tuple[Array, Array]:
     """Losses (T,) and gradients (T, P) of embeddings, with the fused head; see the contract."""
-    results = _run(GRADIENT, table, theta, data, data, loss_kind=PROTOTYPES, head=(support, head))
+    data = data._replace(loss=Loss(PROTOTYPES))
+    results = _run(GRADIENT, table, theta, data, data, head=(support, head))
     return results.query_losses, results.parameters
 
 
@@ -140,16 +149,13 @@ def _run(
     order: int = 2,
     memory: str = "auto",
     direction: Array | None = None,
-    loss_kind: int | None = None,
     head: tuple[int, PrototypeHead] | None = None,
     losses: tuple[bool, ...] = (),
 ) -> Results:
-    if loss_kind is None:
-        loss_kind = SQUARED_ERROR if query.y.dtype.kind == "f" else CROSS_ENTROPY
     request = Request(
-        kind, table.tobytes(), theta.itemsize, support.x.shape[1], query.x.shape[1], loss_kind,
-        support.weights is not None, query.weights is not None, inner.steps, order, memory, inner.rates.shape,
-        inner.adapted, () if inner.stepwise is None else inner.stepwise.blocks, losses, head,
+        kind, table.tobytes(), theta.itemsize, support.x.shape[1], query.x.shape[1], loss_of(support),
+        loss_of(query), support.weights is not None, query.weights is not None, inner.steps, order, memory,
+        inner.rates.shape, inner.adapted, () if inner.stepwise is None else inner.stepwise.blocks, losses, head,
         WINOGRAD,
     )  # fmt: skip
     return run(request, theta, support, query, inner, direction, head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastmeta_kernels.contract import PrototypeHead
+from fastmeta_kernels.contract import Loss, PrototypeHead
 from fastmeta_kernels.cpu.layout.winograd import CHOSEN
 
 PREDICT, LOSS, GRADIENT, HVP, ADAPT, META = range(6)
@@ -18,7 +18,8 @@ class Request(NamedTuple):
     itemsize: int
     support: int  # samples
     query: int
-    loss: int  # SQUARED_ERROR, CROSS_ENTROPY, LINEAR or PROTOTYPES
+    support_loss: Loss
+    query_loss: Loss
     support_weighted: bool
     query_weighted: bool
     steps: int = 0

@@ -16,6 +16,7 @@ from fastmeta_kernels.cpu.program import parameters
 from fastmeta_kernels.cpu.program.passes import Passes
 from fastmeta_kernels.cpu.program.schedule import Schedule
 from fastmeta_kernels.cpu.request import Request
+from fastmeta_kernels.layer_table import PROTOTYPES
 
 
 class Writer(Schedule):
@@ -42,7 +43,7 @@ class Writer(Schedule):
         passes.backward_tangent((ADDED | (RATED if self.direct else 0)) if sweep else 0)
 
     def _loss(self, of: Plan, support: bool, tangent: bool = False) -> None:
-        if self.request.loss == losses.PROTOTYPES:
+        if self.request.query_loss.kind == PROTOTYPES:
             prototypes.emit(self.code)
         else:
             losses.emit(self.code, self.request, of, support, tangent, self.direct and support)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet
+from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeHead, PrototypeLoss, TaskSet, loss_of
 from fastmeta_kernels.cuda.execution import call as execution
 from fastmeta_kernels.cuda.layout.network import layout
 from fastmeta_kernels.cuda.machine import machine
@@ -43,7 +43,7 @@ def ready() -> None:
 
 def predict(table: Table, theta: Array, x: Array) -> Array:
     """Outputs (T, N, O); see the contract."""
-    request = Request("predict", table.tobytes(), theta.dtype, len(x), SetShape(x.shape[1], True, False))
+    request = Request("predict", table.tobytes(), theta.dtype, len(x), SetShape(x.shape[1]))
     request = request._replace(thetas=_count(theta))
     outputs = execution.run(request, {"theta": theta, "query.x": x}, ("outputs",))[0]
     return outputs.reshape(*x.shape[:2], -1)
@@ -109,7 +109,7 @@ def meta_gradient(
 
 def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
     """Vector-Jacobian products (T, P); see the contract."""
-    shape = SetShape(x.shape[1], True, False)
+    shape = SetShape(x.shape[1])
     request = Request("pullback", table.tobytes(), theta.dtype, len(x), shape, thetas=_count(theta))
     inputs = {"theta": theta, "query.x": x, "d_outputs": d_outputs}
     return execution.run(request, inputs, ("gradients",))[0]
@@ -121,8 +121,8 @@ def prototype_loss(
     """Prototypical networks' loss of embeddings, and its gradients; see the contract."""
     tasks, samples, width = support.shape
     queries = query.shape[1]
-    request = Request("prototype_loss", b"", support.dtype, tasks, SetShape(queries, True, False))
-    request = request._replace(support=SetShape(samples, True, False), head=head, width=width)
+    request = Request("prototype_loss", b"", support.dtype, tasks, SetShape(queries))
+    request = request._replace(support=SetShape(samples), head=head, width=width)
     inputs = {"support": support, "y_support": y_support, "query": query, "y_query": y_query}
     names = ("losses", "logits", "d_support", "d_query")
     losses, logits, d_support, d_query = execution.run(request, inputs, names)
@@ -135,7 +135,7 @@ def prototype_gradient(
 ) -> tuple[Array, Array]:
     """Losses (T,) and gradients (T, P) of a network that embeds; see the contract."""
     request, inputs = _one_set("prototype_gradient", table, theta, data)
-    request = request._replace(support=SetShape(support, True, False), head=head)
+    request = request._replace(support=SetShape(support), head=head)
     losses, gradients = execution.run(request, inputs, ("losses", "gradients"))
     return losses.reshape(-1), gradients
 
@@ -151,7 +151,7 @@ def _arrays(name: str, data: TaskSet) -> dict[str, Any]:
 
 
 def _shape(data: TaskSet) -> SetShape:
-    return SetShape(data.x.shape[1], data.y.dtype.kind != "f", data.weights is not None)
+    return SetShape(data.x.shape[1], data.weights is not None, loss_of(data))
 
 
 def _with_inner_loop(request: Request, inputs: dict[str, Any], inner: InnerLoop) -> tuple[Request, dict[str, Any]]:

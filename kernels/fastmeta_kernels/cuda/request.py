@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmeta_kernels.contract import PrototypeHead
+from fastmeta_kernels.contract import Loss, PrototypeHead
 from fastmeta_kernels.cuda.layout.network import layout
 
 STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
 
 
 class SetShape(NamedTuple):
-    """N samples of each task, with labels or targets, weighted or not."""
+    """N samples of each task, weighted or not, and their loss, if they have one."""
 
     samples: int
-    labelled: bool
-    weighted: bool
+    weighted: bool = False
+    loss: Loss | None = None
 
 
 class Request(NamedTuple):

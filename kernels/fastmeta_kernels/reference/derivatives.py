@@ -31,7 +31,7 @@ def predict(table: Table, theta: Array, x: Array) -> Array:
 @quiet
 def loss(table: Table, theta: Array, data: TaskSet) -> Array:
     """L = loss(f(x, theta), y). (T,)."""
-    return losses.forward(predict(table, theta, data.x), data.y, data.weights)
+    return losses.forward(predict(table, theta, data.x), data)
 
 
 @quiet
@@ -58,13 +58,13 @@ def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
 def gradient_pass(table: Table, theta: Array, data: TaskSet) -> Pass:
     """Forward and backward; theta (T, P) or (1, P)."""
     xs = network.forward(table, theta, data.x)
-    dy = losses.backward(xs[-1], data.y, data.weights)
+    dy = losses.backward(xs[-1], data)
     total, dys = network.backward(table, theta, xs, dy)
-    return Pass(xs, dys, losses.forward(xs[-1], data.y, data.weights), total)
+    return Pass(xs, dys, losses.forward(xs[-1], data), total)
 
 
 def tangent_pass(table: Table, theta: Array, v: Array, data: TaskSet, run: Pass) -> Array:
     """H v (T, P) from what the gradient pass at theta left."""
     x_dots = network.forward_tangent(table, theta, v, run.xs)
-    dy_dot = losses.backward_tangent(run.xs[-1], x_dots[-1], data.y, data.weights)
+    dy_dot = losses.backward_tangent(run.xs[-1], x_dots[-1], data)
     return network.backward_tangent(table, theta, v, run.xs, x_dots, run.dys, dy_dot)

@@ -1,70 +1,86 @@
 """Losses of a set: outputs z (T, N, O), weights (T, N) or None for ones.
 
-Integer labels y (T, N) mean softmax cross-entropy, float targets y (T, N, O) mean squared error.
-A loss is the mean over samples (and outputs) of weight * loss, not divided by the sum of the weights.
+A loss is three functions of z, the targets y and the constants of its equation: its `values`, a mean over samples
+(and outputs) of them; their `delta`, the gradient by z; and its `delta_tangent` in the direction z_dot. The mean is
+of weight * value, not divided by the sum of the weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
-from fastmeta_kernels.contract import Array
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import Array, TaskSet, loss_of
+
+Constants = tuple[float, ...]
 
 
-def forward(z: Array, y: Array, weights: Array | None) -> Array:
-    """Losses (T,) of outputs (T, N, O) by the kind of y."""
-    return cross_entropy(z, y, weights) if y.ndim == 2 else mean_squared_error(z, y, weights)
+def forward(z: Array, data: TaskSet) -> Array:
+    """Losses (T,) of outputs (T, N, O)."""
+    loss = loss_of(data)
+    return np.asarray(_weighted(LOSSES[loss.kind].values(z, data.y, loss.constants), data).mean(axis=(1, 2)))
 
 
-def backward(z: Array, y: Array, weights: Array | None) -> Array:
+def backward(z: Array, data: TaskSet) -> Array:
     """dz (T, N, O), the gradient of `forward`."""
-    if y.ndim == 2:
-        return cross_entropy_backward(z, y, weights)
-    return mean_squared_error_backward(z, y, weights)
+    loss = loss_of(data)
+    return _weighted(LOSSES[loss.kind].delta(z, data.y, loss.constants), data)
 
 
-def backward_tangent(z: Array, z_dot: Array, y: Array, weights: Array | None) -> Array:
+def backward_tangent(z: Array, z_dot: Array, data: TaskSet) -> Array:
     """dz_dot (T, N, O), the derivative of `backward` in the direction z_dot."""
-    if y.ndim == 2:
-        return cross_entropy_backward_tangent(z, z_dot, weights)
-    return mean_squared_error_backward_tangent(z_dot, weights)
+    loss = loss_of(data)
+    return _weighted(LOSSES[loss.kind].delta_tangent(z, z_dot, data.y, loss.constants), data)
 
 
-def mean_squared_error(z: Array, y: Array, weights: Array | None) -> Array:
-    """L = 1 / (N O) sum w (z - y)^2. (T,)."""
-    squares = (z - y) ** 2
-    return np.asarray(_weighted(squares, weights).mean(axis=(1, 2)))
+def squared_error(z: Array, y: Array, _: Constants) -> Array:
+    """(z - y)^2. (T, N, O)."""
+    return np.asarray((z - y) ** 2)
 
 
-def mean_squared_error_backward(z: Array, y: Array, weights: Array | None) -> Array:
-    """dz = 2 w (z - y) / (N O). (T, N, O)."""
-    return _weighted((2 / (z.shape[1] * z.shape[2])) * (z - y), weights)
+def squared_error_delta(z: Array, y: Array, _: Constants) -> Array:
+    """dz = 2 (z - y) / (N O). (T, N, O)."""
+    return np.asarray((2 / (z.shape[1] * z.shape[2])) * (z - y))
 
 
-def mean_squared_error_backward_tangent(z_dot: Array, weights: Array | None) -> Array:
-    """dz_dot = 2 w z_dot / (N O). (T, N, O)."""
-    return _weighted((2 / (z_dot.shape[1] * z_dot.shape[2])) * z_dot, weights)
+def squared_error_delta_tangent(z: Array, z_dot: Array, y: Array, _: Constants) -> Array:
+    """dz_dot = 2 z_dot / (N O). (T, N, O)."""
+    return np.asarray((2 / (z.shape[1] * z.shape[2])) * z_dot)
 
 
-def cross_entropy(z: Array, y: Array, weights: Array | None) -> Array:
-    """L = 1 / N sum w (log sum_o exp z_o - z_y). (T,)."""
-    losses = -np.take_along_axis(_log_softmax(z), y[:, :, None], axis=2)
-    return np.asarray(_weighted(losses, weights).mean(axis=(1, 2)))
+def cross_entropy(z: Array, y: Array, _: Constants) -> Array:
+    """log sum_o exp z_o - z_y. (T, N, 1)."""
+    return np.asarray(-np.take_along_axis(_log_softmax(z), y[:, :, None], axis=2))
 
 
-def cross_entropy_backward(z: Array, y: Array, weights: Array | None) -> Array:
-    """dz = w (p - onehot(y)) / N, p = softmax(z). (T, N, O)."""
+def cross_entropy_delta(z: Array, y: Array, _: Constants) -> Array:
+    """dz = (p - onehot(y)) / N, p = softmax(z). (T, N, O)."""
     dz = np.exp(_log_softmax(z))
     picked = np.take_along_axis(dz, y[:, :, None], axis=2)
     np.put_along_axis(dz, y[:, :, None], picked - 1, axis=2)
-    return _weighted(dz / z.shape[1], weights)
+    return np.asarray(dz / z.shape[1])
 
 
-def cross_entropy_backward_tangent(z: Array, z_dot: Array, weights: Array | None) -> Array:
-    """dz_dot = w p (z_dot - sum_o p_o z_dot_o) / N, p = softmax(z). (T, N, O)."""
+def cross_entropy_delta_tangent(z: Array, z_dot: Array, y: Array, _: Constants) -> Array:
+    """dz_dot = p (z_dot - sum_o p_o z_dot_o) / N, p = softmax(z). (T, N, O)."""
     p = np.exp(_log_softmax(z))
     dz_dot = p * (z_dot - (p * z_dot).sum(axis=2, keepdims=True))
-    return _weighted(dz_dot / z.shape[1], weights)
+    return np.asarray(dz_dot / z.shape[1])
+
+
+class _Loss(NamedTuple):
+    values: Callable[[Array, Array, Constants], Array]
+    delta: Callable[[Array, Array, Constants], Array]
+    delta_tangent: Callable[[Array, Array, Array, Constants], Array]
+
+
+LOSSES = {
+    lt.SQUARED_ERROR: _Loss(squared_error, squared_error_delta, squared_error_delta_tangent),
+    lt.CROSS_ENTROPY: _Loss(cross_entropy, cross_entropy_delta, cross_entropy_delta_tangent),
+}
 
 
 def _log_softmax(z: Array) -> Array:
@@ -72,5 +88,5 @@ def _log_softmax(z: Array) -> Array:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True)))
 
 
-def _weighted(values: Array, weights: Array | None) -> Array:
-    return values if weights is None else values * weights[:, :, None]
+def _weighted(values: Array, data: TaskSet) -> Array:
+    return values if data.weights is None else values * data.weights[:, :, None]

@@ -22,10 +22,11 @@ def prototype_loss(
     e = (member / member.sum(axis=2, keepdims=True)).astype(support.dtype)
     c = e @ support
     z = euclidean(query, c) if head.metric == "euclidean" else cosine(query, c, head.scale)
-    dz = losses.cross_entropy_backward(z, y_query, None)
+    labelled = TaskSet(query, y_query)
+    dz = losses.backward(z, labelled)
     backward = euclidean_backward(dz, query, c) if head.metric == "euclidean" else cosine_backward(dz, query, c, head)
     d_query, dc = backward
-    return PrototypeLoss(losses.cross_entropy(z, y_query, None), z, e.swapaxes(1, 2) @ dc, d_query)
+    return PrototypeLoss(losses.forward(z, labelled), z, e.swapaxes(1, 2) @ dc, d_query)
 
 
 def euclidean(q: Array, c: Array) -> Array:

@@ -13,7 +13,7 @@ from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
 from fastmeta.networks.network import Network
 from fastmeta_kernels import reference
-from fastmeta_kernels.contract import Backend, StepParameters
+from fastmeta_kernels.contract import Backend, Loss, StepParameters
 from fastmeta_kernels.cuda.execution import call as execution
 from fastmeta_kernels.cuda.layers import products
 from fastmeta_kernels.cuda.layout.recording import Launch
@@ -21,11 +21,12 @@ from fastmeta_kernels.cuda.machine import machine
 from fastmeta_kernels.cuda.program.program import Program
 from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.cuda.small_mlp import persistent_mlp
-from fastmeta_kernels.layer_table import places
+from fastmeta_kernels.layer_table import CROSS_ENTROPY, places
 from tests.cases import CASES, Case
 from tests.gradcheck import relative
 from tests.kernels.agreement import (
     BY_NAME,
+    assert_losses_agree,
     assert_rates_agree,
     assert_steps_agree,
     every_result,
@@ -67,6 +68,11 @@ def test_rates_of_every_shape(cuda, case, kind, adapt):
 @pytest.mark.parametrize("case", [*SMALL, BY_NAME["affine_first"]], ids=named)
 def test_losses_and_parameters_of_each_step(cuda, case, blocks, adapt):
     assert_steps_agree(cuda, case, blocks, adapt)
+
+
+@pytest.mark.parametrize("name", ["mlp_odd_tanh", "conv4_stride"])
+def test_support_and_query_sets_have_losses_of_their_own(cuda, name):
+    assert_losses_agree(cuda, BY_NAME[name])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -116,8 +122,10 @@ def test_any_number_of_blocks_gives_the_same_bits(cuda_on_cpu, cupy_on_cpu, case
 )
 def test_a_meta_step_is_few_launches(net, order, launches):
     """32 tasks of 5 inner steps: jobs of all layers and steps, and three means over tasks."""
-    request = Request("meta_gradient", net.table.tobytes(), np.dtype("float32"), 32, SetShape(5, True, False))
-    support = SetShape(5, True, False)
+    request = Request(
+        "meta_gradient", net.table.tobytes(), np.dtype("float32"), 32, SetShape(5, loss=Loss(CROSS_ENTROPY))
+    )
+    support = SetShape(5, loss=Loss(CROSS_ENTROPY))
     request = request._replace(support=support, steps=5, adapted=(0, net.parameter_count), order=order)
     assert Program(request).launches == launches
 

@@ -14,8 +14,7 @@ from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, stream
 from fastmeta_kernels.cpu.layout.network import OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, N, O, Plan
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.request import Request
-
-SQUARED_ERROR, CROSS_ENTROPY, LINEAR, PROTOTYPES = range(4)  # the last one: see `prototypes`
+from fastmeta_kernels.layer_table import CROSS_ENTROPY, LINEAR_LOSS
 
 
 def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, rated: bool) -> None:
@@ -23,6 +22,7 @@ def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, r
     row, register, which = of.rows[0], op.R if tangent else op.S, op.LOSS_TANGENT if tangent else op.LOSS
     streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
     weighted = request.support_weighted if support else request.query_weighted
+    loss = request.support_loss if support else request.query_loss
     out = job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
     places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
     by_step = of.samples if request.losses and not support else 0
@@ -33,7 +33,7 @@ def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, r
         *streams,
         *places,
         out,
-        request.loss,
+        loss.kind,
         int(row[O]),
         weighted,
         by_step,
@@ -129,7 +129,7 @@ def run(ws, job, code, l, schedule, r, t):
     begin = k * code[l, a + 9]  # where a step's own weights begin
     weights = stream(ws, job, code[l, a + 1], t, begin + n * weighted)[begin:]
     out = stream(ws, job, code[l, a + 5], t, k + 1)
-    if kind == LINEAR:
+    if kind == LINEAR_LOSS:
         out[k] = linear(ws, n, o, z, stream(ws, job, code[l, a], t, n * o), dz)
     elif kind == CROSS_ENTROPY:
         out[k] = cross_entropy(ws, n, o, z, stream(job, job, code[l, a], t, n), weights, dz, p)

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording
 
 NORMS = (lt.BATCH_NORM, lt.AFFINE)
@@ -87,6 +88,18 @@ def layout(table: bytes) -> Layout:
     first = next(i for i, layer in enumerate(layers) if layer.weight >= 0)
     edges = tuple(int(n) for n in lt.blocks(rows))
     return Layout(tuple(layers), first, edges[-1], edges)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Addresses of the sets of T tasks; labels or targets, weights or NONE."""
+
+    x: Array
+    labels: Array
+    targets: Array
+    weights: Array
+    samples: int
+    loss: Loss | None
 
 
 @dataclass(frozen=True)

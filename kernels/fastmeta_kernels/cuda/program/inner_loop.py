@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout
+from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData
 from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
-from fastmeta_kernels.cuda.program.passes import TaskData, passes_over, tangents_over
+from fastmeta_kernels.cuda.program.passes import passes_over, tangents_over
 from fastmeta_kernels.cuda.request import Request
 
 

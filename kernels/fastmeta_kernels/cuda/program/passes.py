@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.layers import products
 from fastmeta_kernels.cuda.layers.products import FULL, Pair
-from fastmeta_kernels.cuda.layout.network import NORMS, ActivationSet, Layer, Layout, activation_set
+from fastmeta_kernels.cuda.layout.network import NORMS, ActivationSet, Layer, Layout, TaskData, activation_set
 from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
 
 NORM_WIDTH, NORM_SUMS = 16, 5  # as in batch_norm.cuh
 NORM_WHOLE, NORM_SUMS_ONLY, NORM_APPLY = range(3)
 NORM_CHUNK = 512  # fewest rows of a chunk
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """Addresses of the sets of T tasks; labels or targets, weights or NONE."""
-
-    x: Array
-    labels: Array
-    targets: Array
-    weights: Array
-    samples: int
 
 
 class Passes:
@@ -183,8 +171,8 @@ class Passes:
 
     def _loss(self, suffix: str, **members: Any) -> None:
         data = self.data
-        labelled = data.labels != NONE
-        kind = "cross_entropy" if labelled else "squared_error"
+        assert data.loss is not None
+        per_output = 1 if data.loss.kind in lt.LABELLED else self.network.outputs
         job = struct(
             "Loss",
             labels=data.labels,
@@ -192,10 +180,10 @@ class Passes:
             weights=data.weights,
             samples=data.samples,
             outputs=self.network.outputs,
-            share=1 / (data.samples * (1 if labelled else self.network.outputs)),
+            share=1 / (data.samples * per_output),
             **members,
         )
-        self.recording.job(f"{kind}{suffix}<T>", 1, job)
+        self.recording.job(f"{_LOSSES[data.loss.kind]}{suffix}<T>", 1, job)
 
 
 def passes_over(recording: Recording, network: Layout, tasks: int, data: TaskData) -> tuple[Passes, ActivationSet]:
@@ -210,6 +198,7 @@ def tangents_over(recording: Recording, network: Layout, tasks: int, data: TaskD
     return activation_set(recording, network, tasks, data.samples, tangents=True)
 
 
+_LOSSES = {lt.SQUARED_ERROR: "squared_error", lt.CROSS_ENTROPY: "cross_entropy"}
 _ACTIVATIONS = {lt.RELU: "ACTIVATION_RELU", lt.TANH: "ACTIVATION_TANH", lt.SOFTPLUS: "ACTIVATION_SOFTPLUS"}
 _FORWARD = {kind: f"activate<T, {name}>" for kind, name in _ACTIVATIONS.items()}
 _FORWARD |= {lt.MAX_POOL: "max_pool", lt.GLOBAL_MEAN_POOL: "mean_pool"}

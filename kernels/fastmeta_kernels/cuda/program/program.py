@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastmeta_kernels.cuda.layout.network import Layout, layout
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.cuda.layout.network import Layout, TaskData, layout
 from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, NONE, Array, Recording
 from fastmeta_kernels.cuda.losses import prototypes
 from fastmeta_kernels.cuda.losses.prototypes import Embeddings
 from fastmeta_kernels.cuda.program.inner_loop import InnerLoop
-from fastmeta_kernels.cuda.program.passes import TaskData, passes_over, tangents_over
+from fastmeta_kernels.cuda.program.passes import passes_over, tangents_over
 from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.cuda.small_mlp import persistent_mlp
 
@@ -142,7 +143,10 @@ class Program:
         tasks, n = self.request.tasks, shape.samples
         features, outputs = self.network.layers[0].inputs, self.network.outputs
         x = self.recording.input(f"{name}.x", tasks, n * features)
-        labels = self.recording.input(f"{name}.y", tasks, n, np.int64) if shape.labelled else NONE
-        targets = NONE if shape.labelled else self.recording.input(f"{name}.y", tasks, n * outputs)
+        labels = targets = NONE
+        if shape.loss and shape.loss.kind in lt.LABELLED:
+            labels = self.recording.input(f"{name}.y", tasks, n, np.int64)
+        elif shape.loss:
+            targets = self.recording.input(f"{name}.y", tasks, n * outputs)
         weights = self.recording.input(f"{name}.weights", tasks, n) if shape.weighted else NONE
-        return TaskData(x, labels, targets, weights, n)
+        return TaskData(x, labels, targets, weights, n, shape.loss)
