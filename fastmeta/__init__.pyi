@@ -1,3 +1,4 @@
+import fastmeta.lab as lab
 import fastmeta.tasks as tasks
 import fastmeta_kernels as kernels
 from fastmeta.algorithms.anil import ANIL, BOIL
@@ -81,6 +82,7 @@ __all__ = [
     "hvp",
     "iMAML",
     "kernels",
+    "lab",
     "load",
     "loss",
     "meta_gradient",

@@ -35,7 +35,7 @@ def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str
     losses = np.asarray(losses, np.float64)
     if losses.ndim != 1 or losses.size == 0:
         raise ValueError(f"losses of shape {losses.shape} must be (iterations,) with at least one value.")
-    figure = _figure(7.0, 4.0)
+    figure = new_figure(7.0, 4.0)
     axes = figure.subplots()
     window = max(1, losses.size // 100)
     middle, low, high = _running(losses, window)
@@ -49,8 +49,8 @@ def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str
     axes.set(xlabel="iteration", ylabel=ylabel)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
-    _save(figure, path)
+    plain(axes)
+    save(figure, path)
 
 
 def adaptation(
@@ -67,11 +67,11 @@ def adaptation(
     Raises ModuleNotFoundError where Matplotlib is missing.
     """
     tasks = len(truth)
-    figure = _figure(3.6 * tasks, 3.5)
+    figure = new_figure(3.6 * tasks, 3.5)
     panels = figure.subplots(1, tasks, sharey=True, squeeze=False)[0]
     for task, axes in enumerate(panels):
         axes.plot(x, truth[task], color=INK, linewidth=4, alpha=0.22, label="true curve")
-        for (steps, values), shade in zip(predictions.items(), _shades(len(predictions)), strict=True):
+        for (steps, values), shade in zip(predictions.items(), shades(len(predictions)), strict=True):
             axes.plot(x, values[task], color=shade, linewidth=1.8, label=_after(steps))
         axes.scatter(
             x_support[task],
@@ -83,11 +83,11 @@ def adaptation(
             label="support points",
         )
         axes.set(xlabel="x", xlim=(float(np.min(x)), float(np.max(x))))
-        _plain(axes)
+        plain(axes)
     panels[0].set_ylabel("y")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def comparison(
@@ -97,7 +97,7 @@ def comparison(
 
     Raises ModuleNotFoundError where Matplotlib is missing.
     """
-    figure = _figure(9.0, 1.6 + 0.55 * len(labels))
+    figure = new_figure(9.0, 1.6 + 0.55 * len(labels))
     left, right = figure.subplots(1, 2, sharey=True)
     unit = 100.0 if scores[0].measure == "accuracy" else 1.0
     name = "accuracy, %" if scores[0].measure == "accuracy" else "mean squared error"
@@ -111,9 +111,9 @@ def comparison(
     left.set_xlabel(f"{name} (95 % over tasks)")
     right.set_xlabel("less the first, paired" + (" (points)" if unit > 1 else ""))
     for axes in (left, right):
-        _plain(axes)
+        plain(axes)
         axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def convergence(path: str | Path, curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> None:
@@ -121,18 +121,19 @@ def convergence(path: str | Path, curves: Mapping[str, Sequence[float]], xlabel:
 
     Raises ModuleNotFoundError where Matplotlib is missing.
     """
-    figure = _figure(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     axes = figure.subplots()
-    for (name, errors), shade in zip(curves.items(), _shades(len(curves)), strict=True):
+    for (name, errors), shade in zip(curves.items(), shades(len(curves)), strict=True):
         axes.plot(range(1, len(errors) + 1), errors, color=shade, marker="o", markersize=3, linewidth=1.8, label=name)
     axes.set_yscale("log")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
-    _save(figure, path)
+    plain(axes)
+    save(figure, path)
 
 
-def _shades(count: int) -> list[str]:
+def shades(count: int) -> list[str]:
+    """`count` colours from light to dark."""
     return [STEPS[round(i * (len(STEPS) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
@@ -150,7 +151,8 @@ def _running(values: Array, window: int) -> tuple[Array, Array, Array]:
     return middle, low, high
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, width and height in inches; ModuleNotFoundError where Matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -169,7 +171,8 @@ def _logarithmic(axes: Axes) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Faint axes and grid, as in every picture here."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors="#555555", labelsize=9)
@@ -177,7 +180,8 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a PNG beside `path`, then rename it."""
     temporary = f"{path}.tmp"
     figure.savefig(temporary, format="png", facecolor="white")
     os.replace(temporary, path)

@@ -56,11 +56,12 @@ def _tanh_curvature(x: Array) -> Array:
 
 
 def _softplus(x: Array) -> Array:
-    return np.logaddexp(0, x)  # log(1 + e^x) without overflow
+    size = np.where(x.real < 0, -x, x)  # |x|, where a complex x is on the side of its real part
+    return np.maximum(x, 0) + np.log1p(np.exp(-size))  # log(1 + e^x) without overflow
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.exp(-np.logaddexp(0, -x))
+    return np.exp(-_softplus(-x))
 
 
 def _sigmoid_slope(x: Array) -> Array:

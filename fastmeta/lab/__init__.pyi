@@ -1,0 +1,27 @@
+from fastmeta.lab.backward_sweep import Trace, trace
+from fastmeta.lab.eigenvalues import InnerSpectrum, Spectrum, inner_spectrum, spectrum
+from fastmeta.lab.head_orders import Permutations, permutations
+from fastmeta.lab.loss_surface import Landscape, landscape
+from fastmeta.lab.meta_hessian import meta_hvp
+from fastmeta.lab.probe import Probe
+from fastmeta.lab.representations import Similarity, similarity
+from fastmeta.lab.rounding import Precision, precision
+
+__all__ = [
+    "InnerSpectrum",
+    "Landscape",
+    "Permutations",
+    "Precision",
+    "Probe",
+    "Similarity",
+    "Spectrum",
+    "Trace",
+    "inner_spectrum",
+    "landscape",
+    "meta_hvp",
+    "permutations",
+    "precision",
+    "similarity",
+    "spectrum",
+    "trace",
+]

@@ -1,0 +1,115 @@
+"""The instruments through a training: a callback of `fit` that looks at the learner every so many iterations."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta import checks
+from fastmeta.gradients import functions as gradients
+from fastmeta.lab.backward_sweep import cosine, trace
+from fastmeta.lab.eigenvalues import inner_spectrum
+from fastmeta.learning.gradient_learner import GradientLearner, step_rates
+from fastmeta.tasks.episode import TaskSource
+
+Array = NDArray[Any]
+MEASURES = ("cosine", "sharpness", "snr", "adaptation")
+
+
+class Probe:
+    """A callback for `fit`: every `every` iterations the same tasks are measured, and the training is left as it is.
+
+    learner: the gradient learner that is fitted. tasks: where the `tasks_per_probe` tasks are drawn, once, as
+    tasks.sample(tasks_per_probe, seed=seed). what: "cosine" of FOMAML's gradient with the exact one, and their "norm
+    ratio"; "sharpness", the largest and the median alpha lambda_max at theta and at the last phi; "snr" of the tasks'
+    gradients; "adaptation", the query loss before and after the inner steps. `records` holds one dict a probe.
+    Training, its history and its resumption have the same bits as without a probe.
+
+    >>> from fastmeta import MAML, MLP, lab, tasks
+    >>> maml = MAML(MLP((1, 8, 1), "tanh"), inner_lr=0.01)
+    >>> probe = lab.Probe(maml, tasks.Sinusoid(), every=10, what=("cosine", "adaptation"))
+    >>> _ = maml.fit(tasks.Sinusoid(), 20, callback=probe)
+    >>> [record["iteration"] for record in probe.records]
+    [1, 10, 20]
+    """
+
+    def __init__(
+        self,
+        learner: GradientLearner,
+        tasks: TaskSource,
+        every: int = 100,
+        what: Sequence[str] = MEASURES,
+        *,
+        tasks_per_probe: int = 4,
+        products: int = 8,
+        seed: int = 1,
+    ) -> None:
+        if not isinstance(learner, GradientLearner):
+            raise TypeError(f"learner={learner!r} must adapt by gradient steps, as MAML does.")
+        self.learner = learner
+        self.every = checks.integer("every", every, 1)
+        self.what = tuple(checks.choice("what", name, MEASURES) for name in what)
+        self.products = checks.integer("products", products, 1)
+        self.batch = tasks.sample(checks.integer("tasks_per_probe", tasks_per_probe, 1), seed=seed)
+        self.records: list[dict[str, float]] = []
+
+    def __call__(self, iteration: int, loss: float) -> None:
+        """Measure, where this iteration, counted from 1, is the first or a multiple of `every`."""
+        if iteration == 1 or iteration % self.every == 0:
+            begin = time.perf_counter()
+            record = {"iteration": iteration, "loss": loss} | self.measure()
+            self.records.append(record | {"seconds": time.perf_counter() - begin})
+
+    def measure(self) -> dict[str, float]:
+        """What `what` asks for, of the learner as it is."""
+        learner, batch, found = self.learner, self.batch, {}
+        net, theta, steps = learner.net, np.asarray(learner.theta), learner.inner_steps
+        rates, adapts = step_rates(learner.rates, 0, steps), learner.adapts
+        if "cosine" in self.what or "snr" in self.what:
+            sweep = trace(net, theta, batch, rates, steps, adapts, device=learner.device)
+            if "cosine" in self.what:
+                found["cosine"] = cosine(sweep.first_order, sweep.exact)
+                found["norm ratio"] = float(np.linalg.norm(sweep.first_order) / np.linalg.norm(sweep.exact))
+            if "snr" in self.what:
+                found["snr"] = sweep.snr
+        if "sharpness" in self.what:
+            sharp = inner_spectrum(
+                net, theta, batch, np.abs(rates), steps, adapts, products=self.products, device=learner.device
+            ).largest
+            found |= {"sharpness": float(np.median(sharp[0])), "largest sharpness": float(sharp.max())}
+            found["sharpness after"] = float(np.median(sharp[-1]))
+        if "adaptation" in self.what:
+            query = (batch.x_query, batch.y_query, batch.query_weights)
+            (phi,) = learner.descend(batch.x_support, batch.y_support, batch.support_weights, [steps])
+            found["loss before"] = float(gradients.loss(net, theta, *query, device=learner.device).mean())
+            found["loss after"] = float(gradients.loss(net, phi, *query, device=learner.device).mean())
+        return found
+
+    def table(self) -> str:
+        """One line a probe."""
+        names = list(self.records[0]) if self.records else []
+        lines = ["  ".join(f"{name:>17}" for name in names)]
+        return "\n".join([*lines, *("  ".join(f"{r[n]:17.4g}" for n in names) for r in self.records)])
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Write a PNG with a panel a measure. Raises ValueError before the first probe."""
+        from fastmeta import plots
+        from fastmeta.lab import pictures
+
+        if not self.records:
+            raise ValueError("nothing has been probed yet. Give the probe to fit as its callback.")
+        at = np.array([r["iteration"] for r in self.records])
+        groups = (("cosine", "norm ratio"), ("sharpness", "largest sharpness"), ("snr",), ("loss before", "loss after"))
+        shown = [[name for name in group if name in self.records[0]] for group in groups]
+        shown = [group for group in shown if group]
+        figure = plots.new_figure(4.5 * len(shown), 3.6)
+        for axes, group in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+            curves = {name: np.array([r[name] for r in self.records]) for name in group}
+            level = 2.0 if "sharpness" in group else None
+            pictures.draw_curves(axes, at, curves, "iteration", level=level)
+        plots.save(figure, os.fspath(path))

@@ -1,0 +1,41 @@
+"""Products with the meta-loss's Hessian: symmetric, and the differences of the meta-gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastmeta as fm
+from tests.cases import CASES
+
+
+def difference(case, theta, v, batch, steps, width=1e-5):
+    ends = [fm.meta_gradient(case.network, theta + s * width * v, batch, 0.05, steps, device="numpy") for s in (1, -1)]
+    return (ends[0].gradient - ends[1].gradient) / (2 * width)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_layer_is_analytic(case, steps):
+    theta, batch = case.make(weighted=True)
+    u, w = np.random.default_rng(0).standard_normal((2, theta.size))
+    hu, hw = (fm.lab.meta_hvp(case.network, theta, d, batch, 0.05, steps) for d in (u, w))
+    assert abs(w @ hu - u @ hw) <= 1e-12 * max(abs(w @ hu), np.linalg.norm(w) * np.linalg.norm(hu))
+    found = min(
+        np.linalg.norm(difference(case, theta, u, batch, steps, width) - hu) for width in (1e-4, 1e-5, 1e-6, 1e-7)
+    )
+    assert found <= 1e-6 * np.linalg.norm(hu) + 1e-9 * np.linalg.norm(u)
+
+
+def test_without_inner_steps_it_is_the_hessian():
+    net, batch = fm.MLP((1, 6, 1), "softplus"), fm.tasks.Sinusoid().sample(3, seed=0)
+    theta = net.init(0, "float64")
+    v = np.random.default_rng(0).standard_normal(theta.size)
+    plain = fm.hvp(net, theta, v, batch.x_query, batch.y_query).mean(axis=0)
+    np.testing.assert_allclose(fm.lab.meta_hvp(net, theta, v, batch, inner_steps=0), plain, rtol=1e-12, atol=1e-14)
+
+
+def test_errors_say_what_to_do():
+    net, batch = fm.MLP((1, 6, 1)), fm.tasks.Sinusoid().sample(3, seed=0)
+    with pytest.raises(ValueError, match=r"v of shape \(3,\) must be \(19,\)"):
+        fm.lab.meta_hvp(net, net.init(0), np.ones(3), batch)
