@@ -88,6 +88,13 @@ def test_the_test_command_is_what_ci_runs():
         assert tool in CI
 
 
+def test_an_interpreter_that_cannot_be_had_is_skipped_by_name(tmp_path):
+    environment = os.environ | {"FASTMETA_CHROOTS": str(tmp_path)}
+    command = ["bash", str(ROOT / ".ci" / "interpreters"), "2.0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "== 2.0: skipped: it is not installed, and no Debian suite has it\n"
+
+
 def test_the_commands_install_extras_that_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = re.findall(r'"(?:fastmeta)?\.?\[([a-z0-9,]+)\]"', README + CI)
