@@ -22,11 +22,11 @@ def backend(device: str) -> Backend:
     """The module that computes on "cpu" (Numba), "numpy" (the reference) or "cuda" (CuPy); imported on the first call.
 
     Raises ValueError for an unknown device; for "cuda" ModuleNotFoundError without CuPy, DeviceError without a GPU
-    that can run the kernels.
+    that can run the kernels; for "numpy" DeviceError where NumPy multiplies matrices wrongly.
     """
     checks.choice("device", device, DEVICES)
     module = importlib.import_module(f"fastmeta_kernels.{_MODULES[device]}")
-    if device == "cuda":
+    if device != "cpu":
         module.ready()
     return cast(Backend, module)
 

@@ -69,6 +69,80 @@ def test_a_wrong_gradient_is_not_timed():
         measure.compare(Entry("jax", "zero"), {"gradient": np.zeros(3)}, truth)
 
 
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_errors_are_relative_to_the_whole_vector(size):
+    truth = size * np.array([3.0, 0.0, 4.0])
+    assert measure.relative_error(truth + size * np.array([0.0, 1e-3, 0.0]), truth) == pytest.approx(2e-4)
+    entry = Entry("jax", "off by 1e-8")
+    with pytest.raises(ProgramError, match="differs from the reference in float64: gradient by 1e-08"):
+        measure.compare(entry, {"gradient": truth * (1 + 1e-8)}, {"gradient": truth})
+    measure.compare(entry, {"gradient": truth * (1 + 1e-10)}, {"gradient": truth})
+
+
+class Stand:
+    """In place of a program: what it computes, in which dtype it fails, and what it was asked."""
+
+    def __init__(self, name: str, dtype: str, folder: Path, asked: list[tuple[str, str, str]]) -> None:
+        self.name, self.dtype, self.folder, self.asked = name, dtype, folder, asked
+        self.start, self.versions = 0.5, {name: "1"}
+        if name == "torch":
+            raise ProgramError("not installed (torch)")
+
+    def ask(self, do: str, **arguments):
+        self.asked.append((self.name, self.dtype, do))
+        if do == "build" and (self.name, self.dtype) == ("inductor", "float32"):
+            self.fail("failed: out of memory")
+        if do == "time" and self.name == "learn2learn":
+            self.fail("failed: exit status 1")
+        if do == "result":
+            off = {"jax": 1e-6, "fastmeta": 1e-12}.get(self.name, 0.0) + (1e-7 if self.dtype == "float32" else 0.0)
+            np.save(arguments["file"], 1e-3 * np.arange(1.0, 5.0) * (1 + off))
+        answers = {"time": {"times": [0.25, 0.5, 0.25], "events": []}, "memory": {"peak_rss_mb": 7, "device_mb": 0}}
+        return answers.get(do, {"first_call": 2.0})
+
+    def fail(self, why: str) -> None:
+        self.close()  # as a program does
+        raise ProgramError(why)
+
+    def close(self) -> None:
+        self.asked.append((self.name, self.dtype, "close"))
+
+
+def test_programs_that_are_wrong_or_fail_are_not_timed(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(measure.Settings, "start", lambda _, name, variant, dtype: Stand(name, dtype, tmp_path, asked))
+    monkeypatch.setattr(measure, "PAUSE", 0)
+    monkeypatch.setattr(machine, "busy_cores", lambda: 0.0)
+    peers = ("jax", "torch", "inductor", "learn2learn", "numpy")
+    variants = {name: {"mlp": ("only",)} for name in ("fastmeta", *peers)}
+    settings = measure.Settings({}, peers, 1, 0.1, tmp_path, variants=variants)
+    row = measure.row(WORKLOADS["sinusoid-25x1"], settings)
+    entries = {entry["program"]: entry for entry in row["programs"]}
+    (part,) = row["parts"]
+    assert {name: entry["status"] for name, entry in entries.items()} == {
+        "fastmeta": "timed",
+        "jax": f"differs from the reference in float64: {part} by 1e-06",
+        "torch": "not installed (torch)",
+        "inductor": "failed: out of memory",
+        "learn2learn": "failed: exit status 1",
+        "numpy": "timed",
+    }
+    assert {name for name, _, do in asked if do == "time"} == {"fastmeta", "numpy", "learn2learn"}
+    assert asked.count(("learn2learn", "float32", "time")) == 1  # it leaves with its first failure
+    assert asked.count(("fastmeta", "float32", "time")) == measure.ROUNDS
+    assert ("jax", "float32", "build") not in asked
+    for name, off in (("fastmeta", 1e-12), ("jax", 1e-6), ("inductor", 0.0)):  # each was compared with the reference
+        assert entries[name]["float64_error"][part] == pytest.approx(off, rel=1e-3)
+    assert entries["fastmeta"]["float32_error"][part] == pytest.approx(1e-7, rel=1e-3)
+    assert entries["fastmeta"]["median_ms"] == {part: 250.0}
+    assert not entries["jax"]["median_ms"]
+    best = table.best_entries(row)
+    assert [entry["program"] for entry in best][:2] == ["fastmeta", "numpy"]  # those without a time come last
+    for name, dtype, do in asked:
+        if do == "build":
+            assert (name, dtype, "close") in asked
+
+
 def test_a_slow_variant_leaves_and_its_peer_stays():
     entries = [Entry(program, variant) for program, variant in (("jax", "a"), ("jax", "b"), ("torch", "c"))]
     for entry, ms in zip(entries, (1.0, 1.6, 9.0), strict=True):

@@ -35,7 +35,7 @@ class ProtoNet(Learner):
     >>> protonet = ProtoNet(MLP((8, 16, 4)), device="numpy")
     >>> protonet.fit(tasks.from_arrays(x, y, ways=6, shots=2, queries=5), iterations=2, tasks_per_step=1)
     ProtoNet(MLP(sizes=(8, 16, 4)), metric=euclidean, scale=10.0)
-    >>> protonet.evaluate(tasks.from_arrays(x, y, ways=3), episodes=4).measure
+    >>> protonet.evaluate(tasks.from_arrays(x, y, ways=3, shots=2, queries=5), episodes=4).measure
     'accuracy'
     """
 

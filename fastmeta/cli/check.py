@@ -11,7 +11,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta.cli.options import Rate, Whole, Word
-from fastmeta.device import DEVICES
+from fastmeta.device import DEVICES, backend
 
 STEPS = 2
 NETWORKS = {
@@ -35,6 +35,7 @@ def check(ctx: click.Context, device: str, seed: int, tolerance: float, verbose:
     Each parameter array, and the inner rates, are tried along a random direction and two coordinates. Where a
     ReLU or a max-pool changes side, the step is narrowed until none does, or the direction skipped.
     """
+    backend("numpy")  # the check's own arithmetic is NumPy's
     click.echo(f"{STEPS} inner steps, relative error at most {tolerance:.0e}, device {device}")
     click.echo(f"{'network':14}{'order':>6}  {'rates':16}{'arrays':>6}{'compared':>9}{'narrowed':>9}"
                f"{'skipped':>8}{'error':>9}")  # fmt: skip

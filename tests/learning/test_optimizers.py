@@ -77,13 +77,39 @@ def test_dtype_and_inputs_are_kept(optimizer, dtype):
         theta, state = moved, after
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_minimizes_a_quadratic(optimizer):
-    target, theta = np.array([1.0, -2.0, 0.5]), np.zeros(3)
-    start, state = np.sum(target**2), optimizer.init(theta)
-    for _ in range(200):
-        theta, state = optimizer.update(theta, theta - target, state)
-    assert np.sum((theta - target) ** 2) < start
+CURVATURE, TARGET = np.array([0.5, 1.0, 4.0]), np.array([1.0, -2.0, 0.5])
+
+
+def descend(optimizer: Any, count: int) -> np.ndarray:
+    """Distance from TARGET after so many steps down sum(CURVATURE (theta - TARGET)^2) / 2, from 0."""
+    theta, state = np.zeros(3), optimizer.init(np.zeros(3))
+    for _ in range(count):
+        theta, state = optimizer.update(theta, CURVATURE * (theta - TARGET), state)
+    return theta - TARGET
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_descent_of_a_quadratic_is_a_linear_recurrence(momentum):
+    """(error, velocity) -> (error - rate (momentum velocity + c error), momentum velocity + c error)."""
+    found, rate = descend(fm.SGD(0.1, momentum=momentum), 60), 0.1
+    for c, start, error in zip(CURVATURE, -TARGET, found, strict=True):
+        once = np.array([[1 - rate * c, -rate * momentum], [c, momentum]])
+        assert error == pytest.approx((np.linalg.matrix_power(once, 60) @ [start, 0])[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        fm.SGD(0.1, clip_norm=1.0),
+        fm.SGD(fm.LinearSchedule(0.4, 0.1, 300), clip_value=0.5),
+        fm.Adam(fm.CosineSchedule(0.1, 1e-5, 300)),
+        fm.Adam(fm.StepSchedule(0.1, 0.5, 25), beta1=0.5, beta2=0.9),
+        fm.Adam(fm.CosineSchedule(0.1, 1e-5, 300), clip_norm=1.0),
+    ],
+    ids=repr,
+)
+def test_finds_the_minimum_of_a_quadratic(optimizer):
+    assert np.abs(descend(optimizer, 300)).max() <= 1e-4
 
 
 def test_clip_value_limits_each_entry():

@@ -78,6 +78,7 @@ def download(archive: Archive, folder: Path) -> Path:
     """`folder/NAME.zip`, fetched from `archive.url` unless it is there; never left half written."""
     import urllib.request
     from http.client import HTTPException
+    from urllib.error import HTTPError
 
     path = folder / f"{archive.name}.zip"
     if path.exists():
@@ -93,6 +94,8 @@ def download(archive: Archive, folder: Path) -> Path:
             if size and file.tell() != size:
                 raise OSError(f"it ended after {file.tell()} of {size} bytes")
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the server's answer
         raise ConnectionError(
             f"root=None must be able to download {archive.url} to {folder}, which failed: {error}. Download "
             "the file by other means and give its folder as root or in FASTMETA_OMNIGLOT."

@@ -1,5 +1,6 @@
 """The definition: every kernel in NumPy, written like its equation; the other backends agree with it."""
 
+from fastmeta_kernels.reference.blas import ready
 from fastmeta_kernels.reference.derivatives import gradient, hvp, loss, predict, pullback
 from fastmeta_kernels.reference.inner_loop import adapt, meta_gradient
 from fastmeta_kernels.reference.prototypes import prototype_gradient, prototype_loss
@@ -14,4 +15,5 @@ __all__ = [
     "prototype_gradient",
     "prototype_loss",
     "pullback",
+    "ready",
 ]

@@ -98,24 +98,36 @@ def test_error_of_one_layer_of_64_channels(monkeypatch):
 
 
 @pytest.mark.parametrize("images", [7, 70])
-def test_the_same_bits_for_any_number_of_threads(images):
-    """One task whose instructions threads share: few tiles are dealt by channels, many by partial sums too."""
+def test_the_same_bits_for_any_number_of_threads(images, tmp_path):
+    """One task whose instructions threads share: few tiles are dealt by channels, many by partial sums too.
+
+    In two calls, each the reference's values.
+    """
+    layers = [Conv2d(48), BatchNorm(), Softplus(), Conv2d(48), BatchNorm(), Tanh(), Flatten(), Linear(3)]
+    net, rng = Network(layers, (18, 17, 1)), np.random.default_rng(0)
+    x, y = rng.random((1, images, 18, 17, 1), np.float32), rng.integers(0, 3, (1, images))
+    np.savez(tmp_path / "sets.npz", theta=net.init(), x=x, y=y)
     program = (
-        "import hashlib, numpy as np, fastmeta as fm; from fastmeta.networks.layers import *;"
-        "layers = [Conv2d(48), BatchNorm(), ReLU(), Conv2d(48), BatchNorm(), Tanh(), GlobalMeanPool(), Linear(3)];"
-        "net = fm.Network(layers, (18, 17, 1));"
-        f"rng = np.random.default_rng(0); x = rng.random((1, {images}, 18, 17, 1), np.float32);"
-        f"y = rng.integers(0, 3, (1, {images}));"
-        "r = fm.meta_gradient(net, net.init(), fm.Batch(x, y, x[:, ::-1], y), 0.1, 1, device='cpu');"
-        "print(hashlib.sha256(r.gradient.tobytes()).hexdigest())"
+        "import sys, numpy as np; from fastmeta_kernels import cpu; from fastmeta_kernels.contract import *;"
+        "given = np.load('sets.npz'); theta, x, y = (given[name] for name in ('theta', 'x', 'y'));"
+        f"table = np.array({net.table.tolist()}); inner = InnerLoop(1, np.full((1, 1), 0.1, 'f4'), (0, theta.size));"
+        "sets = TaskSet(x, y), TaskSet(np.ascontiguousarray(x[:, ::-1]), y);"
+        "calls = [cpu.meta_gradient(table, theta, *sets, inner).gradient for _ in range(2)];"
+        "np.save(f'{sys.argv[1]}.npy', calls)"
     )
-    found = set()
+    found = []
     for threads in "123":
         environment = {"FASTMETA_NUM_THREADS": threads, "NUMBA_NUM_THREADS": "3", "FASTMETA_WINOGRAD": "1"}
-        paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
-        command, together = [sys.executable, "-c", program], os.environ | paths | environment
-        found.add(subprocess.run(command, env=together, capture_output=True, text=True, check=True).stdout)
-    assert len(found) == 1
+        together = os.environ | {"PYTHONPATH": str(ROOT / "kernels")} | environment
+        subprocess.run([sys.executable, "-c", program, threads], env=together, cwd=tmp_path, check=True)
+        found += list(np.load(tmp_path / f"{threads}.npy"))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    wide = x.astype(np.float64)
+    inner = InnerLoop(1, np.full((1, 1), 0.1), (0, net.parameter_count))
+    sets = TaskSet(wide, y), TaskSet(wide[:, ::-1], y)
+    exact = reference.meta_gradient(net.table, net.init().astype(np.float64), *sets, inner)
+    assert relative(found[0], exact.gradient) <= 5e-6
 
 
 def test_nan_and_what_a_workspace_held_before(monkeypatch):
