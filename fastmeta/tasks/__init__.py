@@ -9,6 +9,7 @@ __all__, __getattr__, __dir__ = attach(
         "fastmeta.tasks.episode": ("Batch", "TaskSource"),
         "fastmeta.tasks.grouped": ("GroupedTasks", "from_groups"),
         "fastmeta.tasks.images.images": ("Images",),
+        "fastmeta.tasks.images.pixels": ("read_images",),
         "fastmeta.tasks.labelled": ("LabelledTasks", "from_arrays"),
         "fastmeta.tasks.omniglot.omniglot": ("Omniglot",),
         "fastmeta.tasks.sinusoid": ("Sinusoid",),

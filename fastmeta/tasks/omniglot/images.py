@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.tasks.cache import cache_folder, optional, written_beside
+from fastmeta.tasks.cache import cache_folder, keep, optional
 from fastmeta.tasks.omniglot.archives import ARCHIVES, Archive, Root, locate
 
 SIDE = 28
@@ -45,15 +44,7 @@ def load_images(root: Root = None, archives: Sequence[Archive] = ARCHIVES) -> Im
     order = sorted(range(len(names)), key=names.__getitem__)
     images = np.concatenate([part for _, part in parts])[order]
     names = [names[i] for i in order]
-    try:
-        with written_beside(cache) as file:
-            np.savez(file, names=np.array(names), images=images)
-    except OSError as error:
-        warnings.warn(
-            f"The Omniglot cache {cache} cannot be written ({error}), so images are decoded on every start. "
-            "Set FASTMETA_CACHE to a folder that can be written.",
-            stacklevel=2,
-        )
+    keep(cache, lambda file: np.savez(file, names=np.array(names), images=images))
     return tuple(names), images
 
 
