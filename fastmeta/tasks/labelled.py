@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +47,7 @@ class LabelledTasks:
     shots: int = 1
     queries: int = 15
     variants: int = 1
-    names: Sequence[str] | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
     classes: NDArray[Any] = field(init=False, repr=False)
     _order: NDArray[np.intp] = field(init=False, repr=False)  # (n,) samples, class by class
     _first: NDArray[np.intp] = field(init=False, repr=False)  # (classes,) where each class begins in _order
@@ -112,7 +111,7 @@ class LabelledTasks:
                 "Lower ways or give samples of more classes."
             )
         need, fewest = self.shots + self.queries, int(self._count.argmin())
-        name = self.classes[fewest] if self.names is None else self.names[fewest]
+        name = f'"{self.names[fewest]}"' if self.names else self.classes[fewest]
         if need > self._count[fewest]:
             raise ValueError(
                 f"shots + queries={need} must be at most {self._count[fewest]}, the number of samples "

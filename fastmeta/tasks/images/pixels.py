@@ -84,13 +84,13 @@ def whole(name: str) -> Iterator[None]:
 
 @contextmanager
 def regular(path: Path) -> Iterator[IO[bytes]]:
-    """A regular file of at most MOST_BYTES; ValueError for others: a pipe would wait, a device never end."""
+    """A regular file of at most MOST_BYTES; OSError for others: a pipe would wait, a device never end."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode):
-            raise ValueError("it is no regular file")
+            raise OSError("it is no regular file")
         if about.st_size > MOST_BYTES:
-            raise ValueError(f"it has {about.st_size:,} bytes, more than {MOST_BYTES:,}")
+            raise OSError(f"it has {about.st_size:,} bytes, more than {MOST_BYTES:,}")
         yield file
 
 
