@@ -13,10 +13,11 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
-from fastmeta.tasks.episode import Batch
+from fastmeta.tasks.episode import Batch, features
 from fastmeta_kernels.contract import Array, InnerLoop, StepParameters, TaskSet
 
 MOST_STEPS = 1_000_000
+PIXELS = ("x", "x_support", "x_query")  # arguments in which uint8 means pixels
 
 
 class Sizes(Protocol):
@@ -89,7 +90,7 @@ def is_single(net: Sizes, x: Any) -> bool:
 
 
 def samples(net: Sizes, x: Any, dtype: Any, name: str = "x", device: str = "cpu") -> Array:
-    """x (T, N, ...) in `dtype`; one task's (N, ...) gets T = 1."""
+    """x (T, N, ...) in `dtype`, uint8 pixels divided by 255 as in tasks; one task's (N, ...) gets T = 1."""
     given = array(name, x, device)
     if given.dtype.kind not in "fiub":
         raise TypeError(f"{name} of dtype {given.dtype} must be numbers.")
@@ -99,7 +100,7 @@ def samples(net: Sizes, x: Any, dtype: Any, name: str = "x", device: str = "cpu"
     if not (values.shape[0] and values.shape[1]):
         what = "samples" if values.shape[0] else "tasks"
         raise ValueError(f"{name} of shape {given.shape} has no {what}. Give at least one.")
-    return _converted(values, dtype, name)
+    return _converted(features(values) if name in PIXELS else values, dtype, name)
 
 
 def task_set(

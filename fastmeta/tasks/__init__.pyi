@@ -2,6 +2,7 @@ from fastmeta.tasks.attributes import AttributeClasses
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta.tasks.grouped import GroupedTasks, from_groups
 from fastmeta.tasks.images.images import Images
+from fastmeta.tasks.images.pixels import read_images
 from fastmeta.tasks.labelled import LabelledTasks, from_arrays
 from fastmeta.tasks.omniglot.omniglot import Omniglot
 from fastmeta.tasks.sinusoid import Sinusoid
@@ -19,4 +20,5 @@ __all__ = [
     "Watch",
     "from_arrays",
     "from_groups",
+    "read_images",
 ]

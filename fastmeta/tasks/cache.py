@@ -1,10 +1,11 @@
-"""The user's cache folder, files that are whole or absent, and the libraries that images need."""
+"""The user's cache folder, files that are whole or absent, caches that may fail, and the libraries that images need."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -24,13 +25,30 @@ def written_beside(path: Path) -> Iterator[IO[bytes]]:
     import secrets
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def keep(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
+    """Whether `write` could fill the cache `path`; where the place cannot be written, a warning says so."""
+    try:
+        with written_beside(path) as file:
+            write(file)
+    except OSError as error:
+        warnings.warn(
+            f"The cache {path} cannot be written ({error}), so images are decoded on every start. "
+            "Set FASTMETA_CACHE to a folder that can be written.",
+            stacklevel=3,
+        )
+        return False
+    return True
 
 
 def optional(module: str, package: str) -> Any:

@@ -17,7 +17,8 @@ _EPISODES = 0x7A5C  # keeps these streams apart from default_rng(seed), which dr
 class Batch:
     """The support and query sets of T tasks.
 
-    x_support (T, N, ...), x_query (T, M, ...): floats, which may lie on a GPU. y_support (T, N), y_query (T, M):
+    x_support (T, N, ...), x_query (T, M, ...): floats, which may lie on a GPU, or uint8 pixels, which are divided by
+    255. y_support (T, N), y_query (T, M):
     integer labels 0 .. ways-1, which mean cross-entropy; or y_support (T, N, O), y_query (T, M, O): float targets,
     which mean mean squared error. `support_weights` (T, N) and `query_weights` (T, M) multiply each sample's loss.
     `attributes` (T, K, A) describe the classes of each task, where something is known of them beside samples.
@@ -38,7 +39,8 @@ class Batch:
             value = getattr(self, name)
             if value is not None:
                 on_device = name.startswith("x_") and checks.is_on_device(value)
-                object.__setattr__(self, name, value if on_device else np.asarray(value))
+                array = value if on_device else np.asarray(value)
+                object.__setattr__(self, name, features(array) if name.startswith("x_") else array)
         for x, y, w in (
             ("x_support", "y_support", "support_weights"),
             ("x_query", "y_query", "query_weights"),
@@ -75,6 +77,11 @@ class TaskSource(Protocol):
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` tasks, a pure function of (seed, step): the same bits wherever it is called."""
         ...
+
+
+def features(x: Any) -> Any:
+    """Samples as numbers: uint8 are pixels everywhere, which are divided by 255; others as they are."""
+    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
 
 
 def stream(seed: int, step: int) -> np.random.Generator:

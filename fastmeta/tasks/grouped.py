@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
-from fastmeta.tasks.episode import Batch, stream
+from fastmeta.tasks.episode import Batch, features, stream
 from fastmeta.tasks.labelled import check_samples, draw, stored
 
 
@@ -105,8 +105,7 @@ class GroupedTasks:
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
-        x = self.x.take(rows, axis=0)
-        return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+        return features(self.x.take(rows, axis=0))  # type: ignore[no-any-return]
 
     def of(self, members: ArrayLike) -> GroupedTasks:
         """Tasks of these groups alone; ValueError where one is unknown or lacks a class."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
-from fastmeta.tasks.episode import Batch, stream
+from fastmeta.tasks.episode import Batch, features, stream
 
 
 def from_arrays(x: ArrayLike, y: ArrayLike, ways: int = 5, shots: int = 1, queries: int = 15) -> LabelledTasks:
@@ -36,7 +36,8 @@ class LabelledTasks:
     """Tasks of `ways` classes drawn from samples x (n, ...) with labels y (n,); see `from_arrays`.
 
     `classes` holds the distinct labels in ascending order. Where `variants` > 1, each run of that many is one
-    thing in several forms (the rotations of one character), and a task holds at most one form of it.
+    thing in several forms (the rotations of one character), and a task holds at most one form of it. `names` are what
+    errors call the classes, one a class.
     Other sizes over the same samples: `dataclasses.replace(tasks, ways=20)`.
     """
 
@@ -46,6 +47,7 @@ class LabelledTasks:
     shots: int = 1
     queries: int = 15
     variants: int = 1
+    names: tuple[str, ...] = field(default=(), repr=False)
     classes: NDArray[Any] = field(init=False, repr=False)
     _order: NDArray[np.intp] = field(init=False, repr=False)  # (n,) samples, class by class
     _first: NDArray[np.intp] = field(init=False, repr=False)  # (classes,) where each class begins in _order
@@ -84,8 +86,7 @@ class LabelledTasks:
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
-        x = self.x.take(rows, axis=0)
-        return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+        return features(self.x.take(rows, axis=0))  # type: ignore[no-any-return]
 
     def on_gpu(self) -> LabelledTasks:
         """The same tasks, to the bit, whose samples lie on the GPU and are gathered there; if they fit."""
@@ -110,10 +111,11 @@ class LabelledTasks:
                 "Lower ways or give samples of more classes."
             )
         need, fewest = self.shots + self.queries, int(self._count.argmin())
+        name = f'"{self.names[fewest]}"' if self.names else self.classes[fewest]
         if need > self._count[fewest]:
             raise ValueError(
                 f"shots + queries={need} must be at most {self._count[fewest]}, the number of samples "
-                f"of class {self.classes[fewest]}. Lower shots or queries, or leave that class out."
+                f"of class {name}. Lower shots or queries, or leave that class out."
             )
 
 

@@ -1,25 +1,18 @@
-"""Image files in folders: where they lie in the usual layouts, and how they become arrays."""
+"""Image files in folders: where they lie in the usual layouts, and what there is no image or class."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from fastmeta.tasks.images.leftovers import is_leftover
+from fastmeta.tasks.images.pixels import ENDINGS
+from fastmeta.tasks.images.splits import Files, found_by_part
+from fastmeta.tasks.images.tables import listed
 
-from fastmeta.tasks.cache import cache_folder, optional, written_beside
-from fastmeta.tasks.images.splits import STEMS, csv_files, read_csv
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
-MOST_PIXELS = 64_000_000  # of one image file: a small file can claim to be enormous
-Files = dict[str, list[Path]]  # by class name
+UNREAD = (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".psd", ".svg", ".dng", ".cr2", ".nef", ".exr")
 
 
 def find_files(root: Path, names: Mapping[str, Sequence[str]] | None) -> dict[str, Files]:
@@ -27,137 +20,108 @@ def find_files(root: Path, names: Mapping[str, Sequence[str]] | None) -> dict[st
 
     Raises FileNotFoundError or ValueError, which names what is missing and the layouts that are understood.
     """
+    return _each_once(_found(root, names))
+
+
+def _found(root: Path, names: Mapping[str, Sequence[str]] | None) -> dict[str, Files]:
     if names is not None:
-        folders = _class_folders(root)
-        return {part: _chosen(root, folders, chosen) for part, chosen in names.items()}
-    if tables := csv_files(root):
-        index: dict[str, Path] = {}
-        return {part: _listed(root, table, index) for part, table in tables.items()}
-    parts = {part: root / stem for part, stems in STEMS.items() for stem in stems if (root / stem).is_dir()}
+        folders = _named_folders(root, [name for chosen in names.values() for name in chosen])
+        return {part: _members({name: folders[name] for name in chosen}) for part, chosen in names.items()}
+    if tables := found_by_part(root, (".csv",), os.path.isfile):
+        return listed(root, tables)
+    parts = found_by_part(root, ("",), os.path.isdir)
     if not parts:
         raise FileNotFoundError(
             f'root="{root}" must hold folders train, val and test of class folders; or class folders and a split '
             "by class name; or images and train.csv, val.csv, test.csv; or files train, val and test as .npz, "
             ".h5 or .parquet. Give such a folder."
         )
-    return {part: _class_folders(folder) for part, folder in parts.items()}
+    return {part: _part_classes(folder) for part, folder in parts.items()}
 
 
-def decoded(parts: dict[str, Files], size: int) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Images (n, size, size, 3) and class numbers (n,) by part; a class's number is its place in the part.
-
-    The first call resizes (Pillow's LANCZOS, the sides independently) and writes a cache for these very files,
-    from which later calls read as they go, so that a part may be larger than the memory.
-    """
-    arrays = {}
-    for part, files in parts.items():
-        paths = [path for members in files.values() for path in members]
-        y = np.repeat(np.arange(len(files)), [len(members) for members in files.values()])
-        cache = cache_folder() / f"images-{size}x{size}-{_key(paths, size)}.npy"
-        x = _read_cache(cache, (len(paths), size, size, 3))
-        if x is None:
-            x = _decode_all(paths, size, part, cache)
-        arrays[part] = x, y
-    return arrays
+def _part_classes(folder: Path) -> Files:
+    folders = {name: place for name, place in _subfolders(folder).items() if not is_leftover(name)}
+    if not folders:
+        raise FileNotFoundError(f"{folder} must hold a folder of images for each class. Give such a folder.")
+    return _members(folders)
 
 
-def decode(content: bytes, name: str, size: int) -> NDArray[np.uint8]:
-    """One image file's bytes as (size, size, 3); ValueError, naming the file, where it is not a sane image."""
-    pillow = optional("PIL.Image", "Pillow")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
-            with pillow.open(BytesIO(content)) as image:
-                width, height = image.size
-                if width * height > MOST_PIXELS:
-                    raise ValueError(f"it has {width} x {height} pixels, more than {MOST_PIXELS:,} in all")
-                return resized(image.convert("RGB"), size)
-    except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError) as error:
-        raise ValueError(f"{name} must be a whole image file: {error}. Replace it or take it away.") from error
+def _subfolders(folder: Path) -> dict[str, Path]:
+    return {place.name: place for place in sorted(folder.iterdir()) if place.is_dir()}
 
 
-def resized(image: Any, size: int) -> NDArray[np.uint8]:
-    """A Pillow image as (size, size, channels); left as it is where it has that size."""
-    pillow = optional("PIL.Image", "Pillow")
-    if image.size != (size, size):
-        image = image.resize((size, size), pillow.Resampling.LANCZOS)
-    pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+def _named_folders(root: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The folders of these classes, all of them in `root`, or all in its folder images or data."""
+    places = [place for place in (root, root / "images", root / "data") if place.is_dir()]
+    folders = {place: _subfolders(place) for place in places}
+    whole = [place for place in places if set(names) <= set(folders[place])]
+    if len(whole) > 1:
+        raise ValueError(
+            f'root="{root}" must hold the classes of split once, not in {" and in ".join(map(str, whole))}. '
+            "Give the one that is meant as root."
+        )
+    if not whole:
+        nearest = max(places, key=lambda place: len(set(names) & set(folders[place])))
+        missing = [name for name in names if name not in folders[nearest]]
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise FileNotFoundError(f'root="{root}" must hold a folder of images for each class of split; not {shown}.')
+    return folders[whole[0]]
 
 
-def _decode_all(paths: Sequence[Path], size: int, part: str, cache: Path) -> NDArray[np.uint8]:
-    tqdm = optional("tqdm", "tqdm").tqdm
-    shape = (len(paths), size, size, 3)
-    bar = tqdm(paths, desc=f"decoding {part}", unit="image", disable=None)
-    try:
-        with written_beside(cache) as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for path in bar:
-                file.write(decode(path.read_bytes(), str(path), size).tobytes())
-    except PermissionError as error:
+def _members(folders: Mapping[str, Path]) -> Files:
+    """The images of each class folder; a class without any is an error, as it would be missed in silence."""
+    found: Files = {}
+    unread: list[Path] = []
+    for name, folder in folders.items():
+        files = sorted(_files(folder))
+        found[name] = [path for path in files if path.suffix.lower() in ENDINGS]
+        if not found[name]:
+            endings = sorted({path.suffix.lower() or path.name for path in files})
+            raise ValueError(
+                f"{folder} must hold images, as each class folder does, with the endings {' '.join(ENDINGS)}; it has "
+                f"{' '.join(endings[:5]) or 'no files'}. Convert the images, or take the folder away."
+            )
+        unread += [path for path in files if path.suffix.lower() in UNREAD]
+    if unread:
         warnings.warn(
-            f"The image cache {cache} cannot be written ({error}), so images are decoded on every start. "
-            "Set FASTMETA_CACHE to a folder that can be written.",
+            f"{len(unread)} images are left out, such as {unread[0]}: only the endings {' '.join(ENDINGS)} are read. "
+            "Convert them.",
             stacklevel=2,
         )
-        return np.stack([decode(path.read_bytes(), str(path), size) for path in paths])
-    x = _read_cache(cache, shape)
-    if x is None:
-        raise OSError(f"The image cache {cache} must be readable after it was written. Remove it and try again.")
-    return x
+    return found
 
 
-def _read_cache(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    try:
-        x = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError):  # absent or damaged: it is made again
-        return None
-    return x if x.dtype == np.uint8 and x.shape == shape else None
+def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Files anywhere below a class folder, also by links; tieredImageNet and Tiny ImageNet have a folder in between."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    for entry in os.scandir(folder):
+        if is_leftover(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _files(Path(entry.path), (*above, here))
+        else:
+            yield Path(entry.path)
 
 
-def _class_folders(root: Path) -> Files:
-    """Images by class folder, of `root` or its folder images or data, in the order of names."""
-    for folder in (root / "images", root / "data", root):
-        found: Files = {}
-        for place in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else ():
-            if members := _images(place):
-                found[place.name] = members
-        if found:
-            return found
-    raise FileNotFoundError(f"{root} must hold a folder of images for each class. Give such a folder.")
-
-
-def _images(folder: Path) -> list[Path]:
-    """Image files anywhere below a class folder (tieredImageNet and Tiny ImageNet have a folder in between)."""
-    found = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in found if path.suffix.lower() in ENDINGS)
-
-
-def _chosen(root: Path, folders: Files, names: Sequence[str]) -> Files:
-    missing = [name for name in names if name not in folders]
-    if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise FileNotFoundError(f'root="{root}" must hold a folder of images for each class of split; not {listed}.')
-    return {name: folders[name] for name in names}
-
-
-def _listed(root: Path, table: Path, index: dict[str, Path]) -> Files:
-    found: Files = {}
-    for label, names in read_csv(table).items():
-        for name in names:
-            near = (root / name, root / "images" / name, root / label / name, root / "images" / label / name)
-            path = next((place for place in near if place.is_file()), None)
-            if path is None and not index:
-                index.update({p.name: p for p in root.rglob("*") if p.suffix.lower() in ENDINGS})
-            path = path or index.get(Path(name).name)
-            if path is None:
-                raise FileNotFoundError(f"{table} names {name}, which must lie below {root}. Add the image or drop it.")
-            found.setdefault(label, []).append(path)
-    return dict(sorted(found.items()))
-
-
-def _key(paths: Sequence[Path], size: int) -> str:
-    stats = ((str(path.resolve()), path.stat()) for path in paths)
-    parts = [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
-    return hashlib.sha256(json.dumps([size, parts]).encode()).hexdigest()[:16]
+def _each_once(parts: dict[str, Files]) -> dict[str, Files]:
+    """Each image once in its class; ValueError where one file, or a link to it, is in two classes."""
+    homes: dict[tuple[int, int | str], tuple[str, str, Path]] = {}
+    once: dict[str, Files] = {}
+    for part, files in parts.items():
+        once[part] = {name: [] for name in files}
+        for name, path in ((name, path) for name, members in files.items() for path in members):
+            try:
+                about = path.stat()
+            except OSError as error:
+                raise ValueError(f"{path} must be a readable image file: {error}. Replace or remove it.") from error
+            home = homes.setdefault((about.st_dev, about.st_ino or os.path.realpath(path)), (part, name, path))
+            if home[:2] != (part, name):
+                raise ValueError(
+                    f"{path}, of class {name}, must not be the same file as {home[2]}, of class {home[1]}. "
+                    "Take one of them away."
+                )
+            if home[2] is path:
+                once[part][name].append(path)
+    return once

@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
-from fastmeta.tasks.images.splits import STEMS, Split, check_disjoint, named_split
+from fastmeta.tasks.episode import features
+from fastmeta.tasks.images.arrays import Limits, find_array_files, read_arrays
+from fastmeta.tasks.images.decoded import decoded
+from fastmeta.tasks.images.folders import find_files
+from fastmeta.tasks.images.splits import Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.parts import PARTS, Parts
 
@@ -22,18 +26,20 @@ class Images(Parts):
 
     root: a folder in one of these layouts, or one file with everything (which needs a split):
     - train/CLASS/*.jpg, val/CLASS/*.jpg, test/CLASS/*.jpg (tieredImageNet, most copies of the others);
-    - CLASS/*.jpg, also below images/ or data/, with a split by class name (CIFAR-FS as published);
+    - CLASS/*.jpg, or all of them below images/ or data/, with a split by class name (CIFAR-FS as published);
     - train.csv, val.csv, test.csv with the columns filename,label beside images/ (miniImageNet as published);
     - train.npz, val.npz, test.npz, or .h5, .hdf5 or .parquet, with images x (n, H, W, C) and labels y (n,).
     split: "miniimagenet" (Ravi & Larochelle 2017) or "cifar-fs" (Bertinetto et al. 2019), the published class
     names; or your own {"train": [...], "validation": [...], "test": [...]}; None: as the files say.
 
-    Images come out as (image_size, image_size, C), uint8 divided by 255; other sizes are resized by LANCZOS, the
-    sides independently. Decoded folders are cached in the user's cache folder (or FASTMETA_CACHE) and read as
-    they go. `classes` maps each part to its class names. A file that would take more than `largest_gib` in
-    memory is refused before it is expanded.
+    Images come out as (image_size, image_size, C) in 0 .. 1, as `read_images` gives single pictures: PNG, JPEG, BMP,
+    GIF, WebP, TIFF and PPM files, in arrays uint8, uint16 or floats of 0 .. 1. Hidden files and folders, and what
+    notebooks and archives leave behind, are skipped; an image listed or linked twice in its class is there once.
+    Decoded folders are cached in the user's cache folder (or FASTMETA_CACHE) and read as they go. `classes` maps each
+    part to its class names. A file that would take more than `largest_gib` in memory is refused before it is expanded.
 
-    Raises ValueError or TypeError for bad sizes, splits that share classes, pickles and damaged files;
+    Raises ValueError or TypeError for bad sizes, splits that share classes, classes without images, images in two
+    classes, names in csv files that fit several images, pickles and damaged files;
     FileNotFoundError where images are missing; ModuleNotFoundError where Pillow, h5py or pyarrow is.
     """
 
@@ -52,11 +58,11 @@ class Images(Parts):
         self.shots = checks.integer("shots", shots, 1)
         self.queries = checks.integer("queries", queries, 1)
         self.image_size = checks.integer("image_size", image_size, 1)
-        most_bytes = int(checks.positive("largest_gib", largest_gib) * 2**30)
+        limits = Limits(self.image_size, int(checks.positive("largest_gib", largest_gib) * 2**30))
         names = named_split(split)
         if not self.root.exists():
             raise FileNotFoundError(f'root="{root}" must exist. Give the folder or file that holds the images.')
-        self._arrays, self.classes = _load(self.root, names, self.image_size, most_bytes)
+        self._arrays, self.classes = _load(self.root, names, limits)
         check_disjoint(f'root="{root}"', self.classes)
 
     def __repr__(self) -> str:
@@ -68,25 +74,25 @@ class Images(Parts):
         if part not in self._arrays:
             raise ValueError(f'root="{self.root}" has no {part} part, only {", ".join(self._arrays)}. Add it.')
         x, y = self._arrays[part]
-        return LabelledTasks(x, y, self.ways, self.shots, self.queries)
+        return LabelledTasks(x, y, self.ways, self.shots, self.queries, names=self.classes[part])
 
 
-def _load(root: Path, names: Classes | None, size: int, most_bytes: int) -> tuple[Arrays, Classes]:
+def _load(root: Path, names: Classes | None, limits: Limits) -> tuple[Arrays, Classes]:
     """Images (n, size, size, C) and class numbers (n,) by part, and class names by part."""
-    from fastmeta.tasks.images.arrays import find_array_files, read_arrays
-    from fastmeta.tasks.images.folders import decoded, find_files
-
-    files = {"": root} if root.is_file() else find_array_files(root, STEMS)
+    files = {"": root} if root.is_file() else find_array_files(root)
     if not files:
         found = find_files(root, names)
         classes = {part: tuple(members) for part, members in found.items()}
         check_disjoint(f'root="{root}"', classes)
-        return decoded(found, size), classes
+        return decoded(found, limits.size), classes
     if root.is_file() and names is None:
         raise ValueError(f'split=None must be a split by class name where root is one file, as "{root}" is. Give one.')
-    labelled = {part: read_arrays(path, size, most_bytes) for part, path in files.items()}
+    labelled = {part: read_arrays(path, limits) for part, path in files.items()}
+    if len({x.shape[1:] for x, _ in labelled.values()}) > 1:
+        raise ValueError(f'root="{root}" must hold images that are all grey or all of colour. Save the parts alike.')
     if names is not None:
-        x = np.concatenate([x for x, _ in labelled.values()])
+        deep = any(x.dtype != np.uint8 for x, _ in labelled.values())
+        x = np.concatenate([features(x) if deep else x for x, _ in labelled.values()])
         y = np.concatenate([y for _, y in labelled.values()])
         absent = sorted({name for chosen in names.values() for name in chosen} - set(y.tolist()))
         if absent:

@@ -1,10 +1,9 @@
-"""Which classes are for training, validation and test: published lists, a user's lists, csv files."""
+"""Which classes are for training, validation and test: published lists, a user's lists, names of files."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations, product
 from pathlib import Path
 
 from fastmeta import checks
@@ -13,6 +12,7 @@ from fastmeta.tasks.parts import PARTS
 PUBLISHED = {"miniimagenet": "miniimagenet.txt", "cifar-fs": "cifar_fs.txt"}
 STEMS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
+Files = dict[str, list[Path]]  # images by class name
 Split = str | Mapping[str, Iterable[str]] | None
 
 
@@ -54,28 +54,15 @@ def check_disjoint(where: str, classes: Mapping[str, Iterable[str]]) -> None:
             )
 
 
-def csv_files(root: Path) -> dict[str, Path]:
-    """The split files train.csv, val.csv (or validation.csv) and test.csv in `root`, by part."""
-    return {part: root / f"{s}.csv" for part, stems in STEMS.items() for s in stems if (root / f"{s}.csv").is_file()}
-
-
-def read_csv(path: Path) -> dict[str, list[str]]:
-    """File names by label of a csv file whose header has the columns filename and label.
-
-    Raises ValueError where a column is absent, a row is short, or a name leaves the folder.
-    """
-    files: dict[str, list[str]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as opened:
-        reader = csv.DictReader(opened)
-        if not {"filename", "label"} <= set(reader.fieldnames or ()):
-            raise ValueError(
-                f"{path} must begin with the columns filename,label; it has {reader.fieldnames}. Add that line."
-            )
-        for row in reader:
-            name, label = row["filename"], row["label"]
-            if not name or not label:
-                raise ValueError(f"{path} must have a filename and a label in line {reader.line_num}. Repair it.")
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"{path} must name files within its folder, not {name}. Repair it.")
-            files.setdefault(label, []).append(name)
-    return files
+def found_by_part(root: Path, endings: Iterable[str], is_there: Callable[[Path], bool]) -> dict[str, Path]:
+    """The file or folder train, val (validation, valid) and test in `root`, by part; ValueError where one has two."""
+    found: dict[str, Path] = {}
+    for part in PARTS:
+        places = [root / f"{stem}{ending}" for stem, ending in product(STEMS[part], endings)]
+        there = [place for place in places if is_there(place)]
+        if len(there) > 1:
+            both = " and ".join(place.name for place in there)
+            raise ValueError(f"{root} must hold the {part} part once, not as {both}. Take one of them away.")
+        if there:
+            found[part] = there[0]
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.tasks.cache import cache_folder, optional, written_beside
+from fastmeta.tasks.cache import cache_folder, keep, optional
+from fastmeta.tasks.images.pixels import MOST_BYTES, regular
 from fastmeta.tasks.omniglot.archives import ARCHIVES, Archive, Root, locate
 
 SIDE = 28
@@ -45,15 +45,7 @@ def load_images(root: Root = None, archives: Sequence[Archive] = ARCHIVES) -> Im
     order = sorted(range(len(names)), key=names.__getitem__)
     images = np.concatenate([part for _, part in parts])[order]
     names = [names[i] for i in order]
-    try:
-        with written_beside(cache) as file:
-            np.savez(file, names=np.array(names), images=images)
-    except OSError as error:
-        warnings.warn(
-            f"The Omniglot cache {cache} cannot be written ({error}), so images are decoded on every start. "
-            "Set FASTMETA_CACHE to a folder that can be written.",
-            stacklevel=2,
-        )
+    keep(cache, lambda file: np.savez(file, names=np.array(names), images=images))
     return tuple(names), images
 
 
@@ -72,13 +64,13 @@ def _decode(source: Path, archive: Archive) -> tuple[list[str], NDArray[np.uint8
                     f"drawings in all. {cure}"
                 )
             for name in tqdm(sorted(members), desc=f"decoding {archive.name}", unit="image", disable=None):
-                with image_module.open(BytesIO(members[name]())) as opened:
+                with image_module.open(BytesIO(members[name]()), formats=["PNG"]) as opened:
+                    if opened.size != (archive.side, archive.side):
+                        raise ValueError(
+                            f"{name} in {source} must be {archive.side} pixels square, not {opened.size}. {cure}"
+                        )
                     # grey levels: on one-bit images Pillow replaces LANCZOS with the nearest pixel
                     image = opened.convert("L")
-                if image.size != (archive.side, archive.side):
-                    raise ValueError(
-                        f"{name} in {source} must be {archive.side} pixels square, not {image.size}. {cure}"
-                    )
                 digest.update(name.encode() + image.tobytes())
                 drawings.append(255 - np.asarray(image.resize((SIDE, SIDE), image_module.Resampling.LANCZOS)))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, SyntaxError) as error:
@@ -94,11 +86,22 @@ def _decode(source: Path, archive: Archive) -> tuple[list[str], NDArray[np.uint8
 @contextmanager
 def _opened(source: Path) -> Iterator[dict[str, Callable[[], bytes]]]:
     if source.is_dir():
-        files = {path.relative_to(source).as_posix(): path.read_bytes for path in source.rglob("*.png")}
+        files = {path.relative_to(source).as_posix(): partial(_content, path) for path in source.rglob("*.png")}
         yield _drawings(files)
     else:
         with zipfile.ZipFile(source) as archive:
-            yield _drawings({name: partial(archive.read, name) for name in archive.namelist()})
+            yield _drawings({name: partial(_member, archive, name) for name in archive.namelist()})
+
+
+def _content(path: Path) -> bytes:
+    with regular(path) as file:
+        return file.read()
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if (size := archive.getinfo(name).file_size) > MOST_BYTES:
+        raise zipfile.BadZipFile(f"{name} has {size:,} bytes, more than {MOST_BYTES:,}")
+    return archive.read(name)
 
 
 def _drawings(files: dict[str, Callable[[], bytes]]) -> dict[str, Callable[[], bytes]]:
