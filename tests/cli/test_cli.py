@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from click.testing import CliRunner, Result
 import fastmeta as fm
 from fastmeta.cli import main
 from fastmeta.cli import run as run_module
+from fastmeta.cli.run_folder import RunFolder
+from tests.learning.test_checkpoint import disk_events
 
 check_module = importlib.import_module("fastmeta.cli.check")  # fastmeta.cli.check itself is the command
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +125,34 @@ def test_evaluate_prints_what_training_printed(run):
     fewer = succeed("evaluate", run, "--device", "numpy", "--evaluation-steps", "0,2", "--episodes", 5)
     assert "on 5 new tasks" in fewer
     assert re.search(r"^shots +0 +2$", fewer, re.MULTILINE)
+
+
+def test_the_seed_of_an_evaluation_decides_its_tasks(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    few = ["--device", "numpy", "--episodes", 6, "--evaluation-steps", 1]
+    succeed("evaluate", copy, *few, "--seed", 5, "--save", "other")
+    row = json.loads((copy / "other.json").read_text())["scores"][0]
+    learner = fm.load(copy / "checkpoint.safetensors", device="numpy")
+    score = learner.evaluate(fm.tasks.Sinusoid(10, 100), 6, inner_steps=1, seed=5)
+    assert (row["values"], row["stream"]) == (score.values.tolist(), score.stream)
+
+
+@pytest.mark.parametrize("command", [["train", "sinusoid", "--out"], ["evaluate"]])
+def test_threads_are_those_asked_for(command, run, tmp_path, monkeypatch):
+    import numba
+
+    asked = []
+
+    def refuse(threads):
+        asked.append(threads)
+        raise ValueError("The number of threads must be between 1 and 2")
+
+    monkeypatch.setattr(numba, "set_num_threads", refuse)
+    result = invoke(*command, run if command == ["evaluate"] else tmp_path / "run", "--threads", 3, "--device", "cpu")
+    assert asked == [3]
+    assert result.exit_code == 1
+    assert "threads=3 must be at most what this machine has. The number of threads" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_is_that_of_the_library(run):
@@ -350,6 +381,14 @@ def test_bad_options_say_what_must_be(arguments, message):
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_json_files_reach_the_disk_before_they_get_their_name(tmp_path, monkeypatch):
+    events = disk_events(monkeypatch)
+    RunFolder(tmp_path).write("score.json", {"scores": [1, 2]})
+    found = (tmp_path / "score.json").stat()
+    whole = found.st_ino, found.st_size
+    assert events[:2] == [("synced", *whole), ("renamed", *whole)]
 
 
 def test_a_folder_with_a_run_is_never_overwritten(run):
