@@ -19,7 +19,7 @@ STEPS = 2
 
 def named(case):
     """How a parametrised test calls it."""
-    return case.name
+    return getattr(case, "name", case)
 
 
 def sets(case, dtype="float64", seed=0, weighted=False):
