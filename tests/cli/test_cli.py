@@ -161,6 +161,16 @@ def test_training_is_that_of_the_library(run):
     assert learner.theta.tobytes() == arrays(run)["theta"].tobytes()
 
 
+def test_every_number_reaches_the_training(tmp_path):
+    tasks = ["--shots", 3, "--queries", 4, "--tasks-per-step", 2, "--seed", 5, "--iterations", 2]
+    rates = ["--learning-rate", 0.01, "--final-learning-rate", 0.001, "--inner-lr", 0.02, "--inner-steps", 2]
+    succeed("train", "sinusoid", *tasks, *rates, "--out", tmp_path, *QUICK)
+    learner = fm.MAML(fm.MLP((1, 40, 40, 1)), 0.02, 2, device="numpy")
+    adam = fm.Adam(fm.CosineSchedule(0.01, 0.001, 2))
+    learner.fit(fm.tasks.Sinusoid(3, 4), 2, tasks_per_step=2, optimizer=adam, seed=5)
+    assert learner.theta.tobytes() == arrays(tmp_path)["theta"].tobytes()
+
+
 def test_fomaml_and_seed_reach_the_learner(run, tmp_path):
     succeed("train", "sinusoid", "--iterations", 40, "--out", tmp_path / "a", "--algorithm", "fomaml", *QUICK)
     succeed("train", "sinusoid", "--iterations", 40, "--out", tmp_path / "b", "--seed", 1, *QUICK)
@@ -257,7 +267,10 @@ class Drawings:
             ["--ways", 3, "--shots", 2],
             {"queries": 2, "tasks_per_step": 32, "inner_lr": 0.4, "inner_steps": 1},
         ),
-        (["--ways", 20], {"queries": 1, "tasks_per_step": 16, "inner_lr": 0.1, "inner_steps": 5}),
+        (
+            ["--ways", 20, "--split", "vinyals", "--channels", 3],
+            {"queries": 1, "tasks_per_step": 16, "inner_lr": 0.1, "inner_steps": 5, "split": "vinyals"},
+        ),
     ],
 )
 def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, options, recipe):
@@ -267,8 +280,11 @@ def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, optio
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert {key: config[key] for key in recipe} == recipe
     assert Drawings.asked[-2:] == [
-        (str(tmp_path), config["ways"], config["shots"], queries, "maml") for queries in (recipe["queries"], 15)
+        (str(tmp_path), config["ways"], config["shots"], queries, config["split"])
+        for queries in (recipe["queries"], 15)
     ]
+    net = fm.load(tmp_path / "run" / "checkpoint.safetensors", device="numpy").net
+    assert (net.parameter_shapes["conv1.weight"][-1], net.outputs) == (config["channels"], config["ways"])
     assert "batch norm transductive" in output
     assert re.search(r"\d+\.\d\d % ± \d", output)
     (row,) = json.loads((tmp_path / "run" / "score.json").read_text())["scores"]
@@ -308,7 +324,14 @@ def test_images_are_trained_on_and_split_as_the_files_say(tmp_path, monkeypatch)
     run = ["train", "images", "--data", tmp_path / "data", *size, "--device", "numpy"]
     output = succeed(*run, "--out", tmp_path / "maml")
     assert re.search(r"on images, 2-way 1-shot from .*data", output)
-    assert "2-way 1-shot" in succeed("evaluate", tmp_path / "maml", "--part", "validation", "--device", "numpy")
+    part = ["--part", "validation", "--save", "validation", "--device", "numpy"]
+    assert "2-way 1-shot" in succeed("evaluate", tmp_path / "maml", *part)
+    (row,) = json.loads((tmp_path / "maml" / "validation.json").read_text())["scores"]
+    tasks = fm.tasks.Images(tmp_path / "data", ways=2, shots=1, image_size=16)
+    learner = fm.load(tmp_path / "maml" / "checkpoint.safetensors", device="numpy")
+    assert learner.net.input_shape == (16, 16, 3)
+    score = learner.evaluate(tasks.validation, 3, inner_steps=10, seed=1_000_003)
+    assert (row["part"], row["values"], row["stream"]) == ("validation", score.values.tolist(), score.stream)
     succeed(*run, "--algorithm", "transfer", "--head", "cosine", "--out", tmp_path / "transfer")
     both = succeed("compare", tmp_path / "maml", tmp_path / "transfer", "--picture", tmp_path / "c.png")
     assert "Transfer cosine" in both
