@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
+import fastmeta.device
 from fastmeta import inputs
 from fastmeta.checks import DivergenceError
 from fastmeta.device import backend
@@ -13,6 +14,8 @@ from fastmeta.networks.architectures import MLP
 from fastmeta.networks.layers import Conv2d, GlobalMeanPool, Tanh
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
+from fastmeta_kernels import reference
+from tests.algorithms.learners import Fixed
 from tests.cases import CASES, Case
 
 NET = MLP((1, 4, 5), "tanh")
@@ -106,6 +109,14 @@ BAD = {
 def test_bad_input_is_refused_with_advice(message):
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         BAD[message]()
+
+
+@pytest.mark.parametrize("name", ["ys", "yq"])
+def test_the_first_label_that_no_output_has_is_refused(name):
+    labels = LABELS.copy()
+    labels[1, 2] = NET.outputs
+    with pytest.raises(ValueError, match=r"labels must be 0 \.\. ways-1; got 5 with a network of 5 outputs"):
+        _meta(batch=_batch(**{name: labels}))
 
 
 @pytest.fixture(params=["numpy", "cpu"])
@@ -213,3 +224,70 @@ def test_an_array_on_a_gpu_is_brought_to_the_host():
             raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     assert np.array_equal(inputs.array("x", OnDevice()), values)
+
+
+def test_overflowing_gradients_of_rates_and_of_step_parameters_are_named(device):
+    """Every loss and the gradient of theta are finite in float32, but the squared gradient is not."""
+    net, theta = MLP((1, 1)), np.zeros(2, np.float32)
+    x, far = np.ones((1, 1, 1)), np.full((1, 1, 1), 1e19)
+    batch = Batch(x, far, x, far)
+    with pytest.raises(DivergenceError, match="the gradient of inner_lr is not finite although every loss is"):
+        fm.meta_gradient(net, theta, batch, 1e-30, device=device)
+    steep, own = Batch(x, far, 1e20 * x, far), {"linear1.weight": np.zeros((1, 1, 1))}
+    with pytest.raises(DivergenceError, match="the gradient of step_parameters is not finite although every loss is"):
+        fm.meta_gradient(net, theta, steep, inner_steps=0, step_parameters=own, device=device)
+
+
+class Recorder:
+    """The reference, and every array that it is given."""
+
+    def __init__(self):
+        self.arrays = []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self._look(arguments)
+            return getattr(reference, name)(*arguments)
+
+        return call
+
+    def _look(self, values):
+        for value in values:
+            if isinstance(value, np.ndarray):
+                self.arrays.append(value)
+            elif isinstance(value, tuple):
+                self._look(value)
+
+
+@pytest.mark.parametrize("layout", ["big-endian", "Fortran order", "not contiguous", "unaligned"])
+def test_what_reaches_a_backend_is_contiguous_aligned_and_of_one_dtype(layout, monkeypatch):
+    change, rng, recorder = LAYOUTS[layout], np.random.default_rng(0), Recorder()
+    monkeypatch.setattr(fastmeta.device, "backend", lambda device: recorder)
+
+    def drawn(*shape):
+        return change(rng.uniform(0.1, 1, shape))
+
+    net = MLP((3, 4, 5), "tanh")
+    thetas, labels, weights = drawn(2, net.parameter_count), change(np.arange(14).reshape(2, 7) % 5), drawn(2, 7)
+    x, attributes = drawn(2, 7, 3), drawn(2, 5, 6)
+    own = {"linear2.weight": drawn(4, 4, 5), "linear1.bias": drawn(4, 4)}
+    fm.predict(net, thetas, x)
+    for y in (labels, drawn(2, 7, 5)):
+        fm.hvp(net, thetas, drawn(2, net.parameter_count), x, y, weights)
+        fm.adapt(net, thetas, x, y, drawn(3, 4), 3, weights=weights, step_parameters=own)
+        batch = Batch(x, y, x, y, weights, weights)
+        fm.meta_gradient(net, thetas[0].copy(), batch, drawn(3, 4), 3, loss_weights=drawn(4), step_parameters=own)
+    fm.prototype_loss(x, labels, x, labels)
+    batch = Batch(x, labels, x, labels, attributes=attributes)
+    for learner in (
+        fm.ProtoNet(net),
+        fm.ZeroShot(net, MLP((6, 5))),
+        fm.SideInformation(net, MLP((6, 5))),
+    ):
+        learner.fit(Fixed(batch), 1, theta=thetas[0]).query_outputs(batch)
+    assert len(recorder.arrays) > 60
+    for array in recorder.arrays:
+        assert array.flags.c_contiguous
+        assert array.flags.aligned
+        assert array.dtype in (np.float64, np.int64)
+        assert array.dtype.isnative

@@ -44,7 +44,7 @@ def prototype_loss(
     s, q = _embeddings(s, "support", single), _embeddings(q, "query", single)
     if s.shape[::2] != q.shape[::2]:
         raise ValueError(f"support of shape {s.shape} and query of shape {q.shape} must agree in tasks and width.")
-    dtype = _DOUBLE if _DOUBLE in (s.dtype, q.dtype) else _SINGLE
+    dtype = _DOUBLE if any(a.dtype.kind == "f" and a.dtype.itemsize >= 8 for a in (s, q)) else _SINGLE
     s, q = _plain(s, dtype), _plain(q, dtype)
     first = 1 if single else 0
     y_s = labels(y_support, "y_support", s.shape[first:2]).reshape(s.shape[:2])

@@ -36,6 +36,13 @@ def test_resumed_to_the_same_bits(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LEARNERS)
+def test_theta_that_is_given_stays_the_givers(name):
+    theta = NET.init(0)
+    learner = LEARNERS[name](NET, device="numpy").fit(SINE, 0, theta=theta)
+    assert not any(np.shares_memory(theta, values) for values in learner.parameters.values())
+
+
+@pytest.mark.parametrize("name", LEARNERS)
 def test_saved_and_loaded(name, tmp_path):
     learner = LEARNERS[name](NET, device="numpy").fit(SINE, 3)
     learner.save(tmp_path / "learner.safetensors")
@@ -127,3 +134,20 @@ def test_batch_norm_of_the_support_set_and_one_query_sample(name):
         learner.evaluate(tasks, episodes=4, batch_norm="suport")
     with pytest.raises(ValueError, match=r'batch_norm="support" must be left out: .* has no batch norm'):
         LEARNERS[name](NET, device="numpy").fit(SINE, 0).evaluate(SINE, episodes=4, batch_norm="support")
+
+
+@pytest.mark.parametrize("name", [*LEARNERS, "MAML++, running"])
+def test_evaluation_scores_what_adapt_gives_with_the_same_batch_norm(name):
+    net = fm.Network([fm.Linear(6), fm.BatchNorm(), fm.Tanh(), fm.Linear(1)], 1)
+    makers = LEARNERS | {"MAML++, running": lambda net, **o: fm.MAMLPlusPlus(net, 0.02, running_statistics=True, **o)}
+    learner = makers[name](net, device="numpy").fit(SINE, 3)
+    modes, seen = ["transductive", "support", *(["running"] if "running" in name else [])], []
+    for mode in modes:
+        score = learner.evaluate(SINE, episodes=3, seed=7, tasks_per_step=2, batch_norm=mode)
+        assert score.batch_norm == mode
+        for i, value in enumerate(score.values):
+            batch = SINE.sample(1, seed=7, step=i)
+            outputs = learner.adapt(batch.x_support, batch.y_support, batch_norm=mode).outputs(batch.x_query)
+            assert value == pytest.approx(np.square(outputs - batch.y_query).mean(), rel=1e-4)
+        seen.append(score.values)
+    assert all(relative(one, other) > 1e-2 for i, one in enumerate(seen) for other in seen[:i])

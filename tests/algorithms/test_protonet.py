@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ import fastmeta as fm
 from tests.algorithms.learners import Fixed
 from tests.gradcheck import derivative, relative
 
-NET = fm.MLP((12, 16, 6), "tanh")
+NET, MAP = fm.MLP((12, 16, 6), "tanh"), fm.MLP((4, 6))
 NORMED = fm.Network([fm.Linear(8), fm.BatchNorm(), fm.Tanh(), fm.Linear(6)], (12,))
 
 
@@ -132,3 +135,39 @@ def test_labels_of_any_integer_type(dtype, queries):
         (expected, slopes), (loss, found) = (learner.meta_gradients(batch) for batch in batches)
         assert loss == expected
         assert all(np.array_equal(found[name], slopes[name]) for name in slopes)
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+def test_query_classes_that_the_support_set_lacks_are_refused(wrong, device):
+    few = clusters(ways=3)
+    batch = few.sample(2, seed=1)
+    y_query = batch.y_query.copy()
+    y_query[1, -1] = wrong
+    bad = replace(batch, y_query=y_query, attributes=np.zeros((2, 3, 4)))
+    makers = fm.ProtoNet, partial(fm.ZeroShot, attribute_net=MAP), partial(fm.SideInformation, attribute_net=MAP)
+    for make in makers:
+        with pytest.raises(ValueError, match=rf"y_query has class {wrong}; the support set has classes 0 \.\. 2"):
+            make(NET, device=device).fit(Fixed(bad), 1)
+    with pytest.raises(ValueError, match=rf"y_query has class {wrong}"):
+        fm.prototype_loss(batch.x_support, batch.y_support, batch.x_query, y_query, device=device)
+
+
+def test_prototypes_of_unequal_shots_are_means_over_each_class_own(device):
+    rng = np.random.default_rng(0)
+    x, y, x_query = rng.standard_normal((7, 12)), np.array([2, 0, 0, 1, 0, 1, 0]), rng.standard_normal((4, 12))
+    theta = NET.init(0, "float64")
+    z, q = (fm.predict(NET, theta, a, device=device) for a in (x, x_query))
+    means = np.stack([z[y == k].mean(axis=0) for k in range(3)])
+    logits = -np.square(q[:, None] - means).sum(axis=2)
+    model = fm.ProtoNet(NET, device=device).fit(clusters(), 0, theta=theta).adapt(x, y)
+    assert relative(model.prototypes[0], means) <= 1e-14
+    assert relative(model.outputs(x_query), logits) <= 1e-13
+    batch = fm.Batch(x[None], y[None], x_query[None], np.zeros((1, 4), int))
+    learner = fm.ProtoNet(NET, device=device).fit(Fixed(batch), 0, theta=theta)
+    assert relative(learner.query_outputs(batch)[0], logits) <= 1e-13
+    loss = np.mean(np.log(np.exp(logits - logits[:, :1]).sum(axis=1)))
+    assert learner.meta_gradients(batch)[0] == pytest.approx(loss, rel=1e-13)
+    assert fm.prototype_loss(z, y, q, np.zeros(4, int), device=device)[0] == pytest.approx(loss, rel=1e-13)
+    side = fm.SideInformation(NET, MAP, device=device).fit(clusters(), 0, theta=theta)
+    mapped = fm.predict(MAP, side.parameters["map"], np.eye(3, 4), device=device)
+    assert relative(side.adapt(x, y, np.eye(3, 4)).prototypes[0], (means + mapped) / 2) <= 1e-14

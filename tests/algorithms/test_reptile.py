@@ -67,6 +67,18 @@ def test_batched_is_the_mean_of_the_tasks():
     assert slopes.keys() == {"theta"}
 
 
+def test_adams_second_moment_is_the_mean_over_the_tasks():
+    batch, theta = SINE.sample(3, seed=1), NET.init(0, "float64")
+    learner = fm.Reptile(NET, 0.02, 4, inner_batch=None, device="numpy").fit(Fixed(batch), 1, theta=theta)
+    slopes = learner.meta_gradients(batch)[1]
+    parts = batch.x_support, batch.y_support, batch.x_query, batch.y_query
+    alone = [learner.meta_gradients(fm.Batch(*(part[t : t + 1] for part in parts)))[1] for t in range(3)]
+    assert slopes.keys() == {"theta", "second_moment"}
+    for name, slope in slopes.items():
+        assert relative(slope, np.mean([one[name] for one in alone], axis=0)) <= 1e-11
+        assert relative(slope, alone[0][name]) > 1e-2
+
+
 def test_outer_steps_go_from_one_to_nothing():
     learner = fm.Reptile(NET, device="numpy").fit(SINE, 10)
     assert learner.default_optimizer(10) == fm.SGD(fm.LinearSchedule(1.0, 0.0, 10))

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from click.testing import CliRunner, Result
 import fastmeta as fm
 from fastmeta.cli import main
 from fastmeta.cli import run as run_module
+from fastmeta.cli.run_folder import RunFolder
+from tests.learning.test_checkpoint import disk_events
 
 check_module = importlib.import_module("fastmeta.cli.check")  # fastmeta.cli.check itself is the command
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,10 +127,48 @@ def test_evaluate_prints_what_training_printed(run):
     assert re.search(r"^shots +0 +2$", fewer, re.MULTILINE)
 
 
+def test_the_seed_of_an_evaluation_decides_its_tasks(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    few = ["--device", "numpy", "--episodes", 6, "--evaluation-steps", 1]
+    succeed("evaluate", copy, *few, "--seed", 5, "--save", "other")
+    row = json.loads((copy / "other.json").read_text())["scores"][0]
+    learner = fm.load(copy / "checkpoint.safetensors", device="numpy")
+    score = learner.evaluate(fm.tasks.Sinusoid(10, 100), 6, inner_steps=1, seed=5)
+    assert (row["values"], row["stream"]) == (score.values.tolist(), score.stream)
+
+
+@pytest.mark.parametrize("command", [["train", "sinusoid", "--out"], ["evaluate"]])
+def test_threads_are_those_asked_for(command, run, tmp_path, monkeypatch):
+    import numba
+
+    asked = []
+
+    def refuse(threads):
+        asked.append(threads)
+        raise ValueError("The number of threads must be between 1 and 2")
+
+    monkeypatch.setattr(numba, "set_num_threads", refuse)
+    result = invoke(*command, run if command == ["evaluate"] else tmp_path / "run", "--threads", 3, "--device", "cpu")
+    assert asked == [3]
+    assert result.exit_code == 1
+    assert "threads=3 must be at most what this machine has. The number of threads" in result.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_is_that_of_the_library(run):
     learner = fm.MAML(fm.MLP((1, 40, 40, 1)), device="numpy")
     learner.fit(fm.tasks.Sinusoid(), iterations=40, optimizer=fm.Adam(1e-3))
     assert learner.theta.tobytes() == arrays(run)["theta"].tobytes()
+
+
+def test_every_number_reaches_the_training(tmp_path):
+    tasks = ["--shots", 3, "--queries", 4, "--tasks-per-step", 2, "--seed", 5, "--iterations", 2]
+    rates = ["--learning-rate", 0.01, "--final-learning-rate", 0.001, "--inner-lr", 0.02, "--inner-steps", 2]
+    succeed("train", "sinusoid", *tasks, *rates, "--out", tmp_path, *QUICK)
+    learner = fm.MAML(fm.MLP((1, 40, 40, 1)), 0.02, 2, device="numpy")
+    adam = fm.Adam(fm.CosineSchedule(0.01, 0.001, 2))
+    learner.fit(fm.tasks.Sinusoid(3, 4), 2, tasks_per_step=2, optimizer=adam, seed=5)
+    assert learner.theta.tobytes() == arrays(tmp_path)["theta"].tobytes()
 
 
 def test_fomaml_and_seed_reach_the_learner(run, tmp_path):
@@ -226,7 +267,10 @@ class Drawings:
             ["--ways", 3, "--shots", 2],
             {"queries": 2, "tasks_per_step": 32, "inner_lr": 0.4, "inner_steps": 1},
         ),
-        (["--ways", 20], {"queries": 1, "tasks_per_step": 16, "inner_lr": 0.1, "inner_steps": 5}),
+        (
+            ["--ways", 20, "--split", "vinyals", "--channels", 3],
+            {"queries": 1, "tasks_per_step": 16, "inner_lr": 0.1, "inner_steps": 5, "split": "vinyals"},
+        ),
     ],
 )
 def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, options, recipe):
@@ -236,8 +280,11 @@ def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, optio
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert {key: config[key] for key in recipe} == recipe
     assert Drawings.asked[-2:] == [
-        (str(tmp_path), config["ways"], config["shots"], queries, "maml") for queries in (recipe["queries"], 15)
+        (str(tmp_path), config["ways"], config["shots"], queries, config["split"])
+        for queries in (recipe["queries"], 15)
     ]
+    net = fm.load(tmp_path / "run" / "checkpoint.safetensors", device="numpy").net
+    assert (net.parameter_shapes["conv1.weight"][-1], net.outputs) == (config["channels"], config["ways"])
     assert "batch norm transductive" in output
     assert re.search(r"\d+\.\d\d % ± \d", output)
     (row,) = json.loads((tmp_path / "run" / "score.json").read_text())["scores"]
@@ -277,7 +324,14 @@ def test_images_are_trained_on_and_split_as_the_files_say(tmp_path, monkeypatch)
     run = ["train", "images", "--data", tmp_path / "data", *size, "--device", "numpy"]
     output = succeed(*run, "--out", tmp_path / "maml")
     assert re.search(r"on images, 2-way 1-shot from .*data", output)
-    assert "2-way 1-shot" in succeed("evaluate", tmp_path / "maml", "--part", "validation", "--device", "numpy")
+    part = ["--part", "validation", "--save", "validation", "--device", "numpy"]
+    assert "2-way 1-shot" in succeed("evaluate", tmp_path / "maml", *part)
+    (row,) = json.loads((tmp_path / "maml" / "validation.json").read_text())["scores"]
+    tasks = fm.tasks.Images(tmp_path / "data", ways=2, shots=1, image_size=16)
+    learner = fm.load(tmp_path / "maml" / "checkpoint.safetensors", device="numpy")
+    assert learner.net.input_shape == (16, 16, 3)
+    score = learner.evaluate(tasks.validation, 3, inner_steps=10, seed=1_000_003)
+    assert (row["part"], row["values"], row["stream"]) == ("validation", score.values.tolist(), score.stream)
     succeed(*run, "--algorithm", "transfer", "--head", "cosine", "--out", tmp_path / "transfer")
     both = succeed("compare", tmp_path / "maml", tmp_path / "transfer", "--picture", tmp_path / "c.png")
     assert "Transfer cosine" in both
@@ -350,6 +404,14 @@ def test_bad_options_say_what_must_be(arguments, message):
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_json_files_reach_the_disk_before_they_get_their_name(tmp_path, monkeypatch):
+    events = disk_events(monkeypatch)
+    RunFolder(tmp_path).write("score.json", {"scores": [1, 2]})
+    found = (tmp_path / "score.json").stat()
+    whole = found.st_ino, found.st_size
+    assert events[:2] == [("synced", *whole), ("renamed", *whole)]
 
 
 def test_a_folder_with_a_run_is_never_overwritten(run):

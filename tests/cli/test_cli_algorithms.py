@@ -9,6 +9,7 @@ import pytest
 
 import fastmeta as fm
 from fastmeta.cli.problems.problem import ALGORITHMS
+from fastmeta.learning import checkpoint
 from fastmeta.learning.learner import Learner
 from tests.cli.test_cli import QUICK, Drawings, arrays, assert_same_run, invoke, succeed
 
@@ -82,6 +83,51 @@ def test_omniglot_trains_by_the_algorithms_recipe(tmp_path, monkeypatch, options
         assert "batch norm support" in succeed(
             "evaluate", tmp_path / "run", "--device", "numpy", "--batch-norm", "support"
         )
+
+
+class Sizes:
+    """The ways and shots of each call of `sample`, in order."""
+
+    def __init__(self, monkeypatch, source):
+        self.seen, sample = [], source.sample
+
+        def recorded(tasks, *arguments, **options):
+            self.seen.append((getattr(tasks, "ways", None), tasks.shots))
+            return sample(tasks, *arguments, **options)
+
+        monkeypatch.setattr(source, "sample", recorded)
+
+
+def test_training_takes_the_ways_and_shots_of_training(tmp_path, monkeypatch):
+    """They are those of training alone: evaluation has its own."""
+    few = ["--iterations", 1, "--episodes", 2, "--device", "numpy"]
+    sine = Sizes(monkeypatch, fm.tasks.Sinusoid)
+    curves = ["sinusoid", "--algorithm", "reptile", "--shots", 4, "--train-shots", 7]
+    succeed("train", *curves, *few, "--out", tmp_path / "sinusoid")
+    assert sine.seen[0] == (None, 7)
+    assert (None, 4) in sine.seen[1:]
+    monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
+    classes = Sizes(monkeypatch, fm.tasks.LabelledTasks)
+    drawings = ["omniglot", "--algorithm", "protonet", "--train-ways", 11, "--train-shots", 3, "--channels", 2]
+    succeed("train", *drawings, *few, "--out", tmp_path / "omniglot")
+    assert classes.seen[0] == (11, 3)
+    assert classes.seen[-1] == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "outer"),
+    [
+        ("maml", fm.Adam(1e-3)),
+        ("maml++", fm.Adam(fm.CosineSchedule(1e-3, 1e-5, 30))),
+        ("reptile", fm.SGD(fm.LinearSchedule(1.0, 0.0, 30))),
+    ],
+)
+def test_the_outer_optimizer_is_that_of_the_paper(algorithm, outer, tmp_path):
+    few = ["--iterations", 30, "--episodes", 2, "--device", "numpy", "--tasks-per-step", 1]
+    succeed("train", "sinusoid", "--algorithm", algorithm, *few, "--out", tmp_path / "run")
+    assert checkpoint.read(tmp_path / "run" / "checkpoint.safetensors").settings["optimizer"] == outer.to_dict()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["multi_step_iterations"] == (3 if algorithm == "maml++" else None)
 
 
 @pytest.mark.parametrize(

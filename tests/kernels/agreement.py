@@ -4,10 +4,13 @@ import numpy as np
 
 from fastmeta import inputs
 from fastmeta.lab.central_differences import kink_pattern
+from fastmeta.networks.architectures import MLP
+from fastmeta.networks.layers import Affine, BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from fastmeta.networks.network import Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import InnerLoop, Loss, StepParameters, TaskSet
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, SQUARED_ERROR, places
-from tests.cases import CASES
+from tests.cases import CASES, Case
 from tests.gradcheck import relative
 
 BY_NAME = {case.name: case for case in CASES}
@@ -16,7 +19,7 @@ STEPS = 2
 
 def named(case):
     """How a parametrised test calls it."""
-    return case.name
+    return getattr(case, "name", case)
 
 
 def sets(case, dtype="float64", seed=0, weighted=False):
@@ -35,7 +38,8 @@ def inner_loop(net, dtype, kind="scalar", adapt="all", steps=STEPS):
     }
     sizes |= {"steps": (steps, 1), "steps_arrays": (steps, len(net.parameter_shapes))}
     rates = rng.uniform(0.02, 0.1, sizes[kind]).astype("float32").astype(dtype)
-    return InnerLoop(steps, rates, net.head if adapt == "head" else (0, net.parameter_count))
+    ranges = {"all": lambda: (0, net.parameter_count), "head": lambda: net.head, "body": lambda: (0, net.head[0])}
+    return InnerLoop(steps, rates, ranges[adapt]())
 
 
 def smooth_seed(case, weighted=False):
@@ -132,3 +136,45 @@ def assert_losses_agree(backend, case):
             ours, expected = (b.meta_gradient(*arguments) for b in (backend, reference))
             assert relative(ours, expected) <= 1e-12
         assert relative(backend.hvp(net.table, theta, theta, one), reference.hvp(net.table, theta, theta, one)) <= 1e-12
+
+
+def assert_large_sizes_agree(backend):
+    """More tasks, samples and parameters of one rate than a block, a chunk or a partial sum takes at once."""
+    many_tasks = Case("tasks", MLP((2, 3, 2), "tanh"), tasks=40, support=3, query=3)
+    labels = Case("labels", MLP((2, 3, 2), "tanh"), tasks=1, support=300, query=270)
+    targets = Case("targets", MLP((2, 3, 2), "tanh"), "squared_error", tasks=1, support=300, query=270)
+    wide = Case("parameters", MLP((3, 70, 70, 2), "tanh"), tasks=2, support=3, query=3)
+    for case in (many_tasks, labels, targets, wide):
+        assert_rates_agree(backend, case, "arrays", "all", 2, weighted=True)
+        theta, _, query = sets(case, weighted=True)
+        v = np.random.default_rng(0).standard_normal(theta.shape)
+        ours, expected = (b.hvp(case.network.table, theta, v, query) for b in (backend, reference))
+        assert relative(ours, expected) <= 1e-12
+
+
+def assert_ties_go_to_the_first(backend, size):
+    """Windows of a max-pool that hold their largest value twice: the second input channel tells which was chosen."""
+    net = Network([Conv2d(3, 1, padding=0), MaxPool2d(size), Flatten(), Linear(3)], (5, 7, 2))
+    rng = np.random.default_rng(0)
+    theta = net.init(0, "float64")
+    net.views(theta)["conv1.weight"][..., 1, :] = 0
+    x = rng.standard_normal((2, 3, 5, 7, 2))
+    x[..., 0] = np.round(x[..., 0])
+    data = TaskSet(x, rng.integers(0, 3, (2, 3)))
+    v = rng.standard_normal(theta.shape)
+    for function in (lambda b: b.gradient(net.table, theta, data), lambda b: b.hvp(net.table, theta, v, data)):
+        assert relative(function(backend), function(reference)) <= 1e-12
+
+
+def assert_a_nan_reaches_the_outputs(backend):
+    """Neither a ReLU nor a pool swallows it, whatever is beside it."""
+    before = {"linear": [Flatten(), Linear(4)], "convolution": [Conv2d(2)], "norm": [BatchNorm()], "affine": [Affine()]}
+    before |= {"pool": [MaxPool2d(2)], "input": []}
+    for name, layers in before.items():
+        rest = [ReLU(), Flatten(), Linear(1)]
+        net = Network([*layers, *(rest if name != "pool" else rest[1:])], (2, 2, 1))
+        theta = np.ones(net.parameter_count)
+        for place in range(4):
+            x = np.zeros((1, 1, 4))
+            x[0, 0, place] = np.nan
+            assert np.isnan(backend.predict(net.table, theta, x.reshape(1, 1, 2, 2, 1))).all(), name

@@ -12,9 +12,12 @@ from tests.cases import CASES
 from tests.gradcheck import relative
 from tests.kernels.agreement import (
     BY_NAME,
+    assert_a_nan_reaches_the_outputs,
+    assert_large_sizes_agree,
     assert_losses_agree,
     assert_rates_agree,
     assert_steps_agree,
+    assert_ties_go_to_the_first,
     every_result,
     inner_loop,
     named,
@@ -93,6 +96,26 @@ def test_the_head_alone_moves(backend, case):
     assert (moved > 0) == (case.name != "one_class")  # the cross-entropy of one class is 0
     ours, expected = (b.meta_gradient(net.table, theta, support, query, inner) for b in (backend, reference))
     assert relative(ours, expected) <= 1e-12
+
+
+@pytest.mark.parametrize("kind", ["scalar", "parameters"])
+@pytest.mark.parametrize("case", SOME[:4], ids=named)
+def test_the_body_alone_moves(cpu, case, kind):
+    assert_rates_agree(cpu, case, kind, "body", 2)
+
+
+def test_large_sizes(cpu):
+    assert_large_sizes_agree(cpu)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ties_of_a_max_pool_go_to_the_first(cpu, size):
+    assert_ties_go_to_the_first(cpu, size)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_nan_reaches_the_outputs(backend):
+    assert_a_nan_reaches_the_outputs(backend)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -65,6 +65,19 @@ def test_weighted_layer_agrees_with_central_differences(name):
     assert relative(tangents, derivative(backward)) < 1e-9
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_batch_norm_of_a_constant_channel_is_its_shift_to_the_last_bit(dtype):
+    """Also where the mean of equal numbers is not that number: what is left of it would be scaled by 1 / sqrt(eps)."""
+    constants = np.array([0.1, -1234.567, 1e6 / 3, 0.0], dtype)
+    ones = np.ones((1, 4), dtype)
+    for samples in (3, 7, 23):
+        x = np.broadcast_to(constants, (1, samples, 4))
+        dy = np.random.default_rng(samples).standard_normal(x.shape).astype(dtype)
+        assert not batch_norm.forward(x, ones, 0 * ones).any()
+        assert (batch_norm.forward(x, ones, 3 * ones) == 3).all()
+        assert not batch_norm.backward(dy, x, ones)[1].any()
+
+
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_absent_tangents_and_gradients_change_nothing_else(name):
     layer, x_shape, parameter_shapes, geometry = WEIGHTED[name]

@@ -47,6 +47,25 @@ def assert_equal(a: Checkpoint, b: Checkpoint) -> None:
         np.testing.assert_array_equal(found, wanted)
 
 
+def disk_events(monkeypatch) -> list[tuple[str, int, int]]:
+    """("synced" or "renamed", inode, size) of each file or folder that is, in order."""
+    events, sync, replace = [], os.fsync, os.replace
+
+    def synced(descriptor):
+        found = os.fstat(descriptor)
+        events.append(("synced", found.st_ino, found.st_size))
+        sync(descriptor)
+
+    def renamed(source, target, **options):
+        replace(source, target, **options)
+        found = os.stat(target)
+        events.append(("renamed", found.st_ino, found.st_size))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    return events
+
+
 def test_round_trip(tmp_path):
     checkpoints.write(tmp_path / "run.safetensors", example())
     assert_equal(checkpoints.read(tmp_path / "run.safetensors"), example())
@@ -73,6 +92,17 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         checkpoints.write(path, example(algorithm="FOMAML"))
     assert_equal(checkpoints.read(path), example())
     assert os.listdir(tmp_path) == ["run.safetensors"]
+
+
+def test_a_checkpoint_and_its_folder_reach_the_disk(tmp_path, monkeypatch):
+    """The content before the rename, the rename after it."""
+    path = tmp_path / "run.safetensors"
+    events = disk_events(monkeypatch)
+    checkpoints.write(path, example())
+    (written, of, size), renamed, (last, folder, _) = events
+    assert (written, of, size) == ("synced", path.stat().st_ino, path.stat().st_size)
+    assert renamed == ("renamed", path.stat().st_ino, path.stat().st_size)
+    assert (last, folder) == ("synced", tmp_path.stat().st_ino)
 
 
 def test_missing(tmp_path):
@@ -152,6 +182,10 @@ def test_unknown_algorithm_suggests_the_nearest(tmp_path):
         ({"net": fm.MLP((2, 3, 1), activation="tanh")}, "the shapes agree, the layers do not"),
         ({"algorithm": "FOMAML"}, "other settings: algorithm was MAML, is FOMAML"),
         ({"settings": {**example().settings, "seed": 4}}, r"seed was 3, is 4\. Give the same ones to resume"),
+        (
+            {"hyper_parameters": {"inner_lr": [[0.1, 0.3]], "inner_steps": 2, "learn_inner_lr": True}},
+            r"other settings: inner_lr was \[\[0\.1, 0\.2\]\], is \[\[0\.1, 0\.3\]\]; inner_steps was 1, is 2\.",
+        ),
     ],
 )
 def test_another_run(tmp_path, changes, message):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,24 @@ def test_callback_and_history():
     assert (learner.history["seconds"] > 0).all()
 
 
+def test_the_history_has_the_seconds_of_each_iteration(monkeypatch):
+    """A clock that only drawing the tasks moves: by 1 s, 2 s, 4 s; a callback is no part of an iteration."""
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    class Slow:
+        def sample(self, tasks: int, seed: int, step: int = 0) -> fm.Batch:
+            nonlocal now
+            now += 2.0**step
+            return SINE.sample(tasks, seed, step)
+
+    def pause(iteration: int, loss: float) -> None:
+        nonlocal now
+        now += 50
+
+    np.testing.assert_array_equal(maml().fit(Slow(), 3, callback=pause).history["seconds"], [1, 2, 4])
+
+
 def test_callback_may_evaluate_the_learner():
     learner, scores = maml(), []
     learner.fit(SINE, 2, callback=lambda *_: scores.append(learner.evaluate(SINE, episodes=5).mean))
@@ -130,6 +149,17 @@ def test_resume_gives_the_bits_of_an_uninterrupted_run(tmp_path, device, rates):
     resumed = maml(device=device, inner_steps=2, **rates).fit(SINE, 12, checkpoint=path, resume=True, **run)
     assert_same_bits(whole, resumed)
     assert_same_bits(whole, fm.load(path))
+
+
+@pytest.mark.parametrize("changed", [{"inner_lr": 0.06}, {"inner_steps": 2}, {"learn_inner_lr": True}], ids=str)
+def test_resume_with_other_hyper_parameters_is_refused(tmp_path, changed):
+    path = tmp_path / "run.safetensors"
+    maml().fit(SINE, 2, checkpoint=path)
+    before = path.read_bytes()
+    (name,) = changed
+    with pytest.raises(ValueError, match=rf"was trained with other settings: {name} was .*, is {changed[name]}\."):
+        maml(**changed).fit(SINE, 3, checkpoint=path, resume=True)
+    assert path.read_bytes() == before
 
 
 def test_resume_of_a_finished_run_changes_nothing(tmp_path):

@@ -128,6 +128,19 @@ def test_clip_norm_does_not_overflow_in_float32():
     np.testing.assert_allclose(moved, [-0.6, -0.8], rtol=1e-6)
 
 
+def test_entries_are_clipped_before_the_norm():
+    moved = steps(fm.SGD(1.0, clip_value=3.0, clip_norm=2.5), np.zeros(3), [[-90.0, 0.0, 4.0]])[0]
+    np.testing.assert_allclose(moved, np.array([3.0, 0.0, -3.0]) * 2.5 / np.sqrt(18), rtol=1e-15)
+    moved = steps(fm.SGD(1.0, clip_value=3.0, clip_norm=4.5), np.zeros(3), [[-90.0, 0.0, 4.0]])[0]
+    np.testing.assert_array_equal(moved, [3.0, 0.0, -3.0])
+
+
+def test_linear_schedule():
+    schedule = fm.LinearSchedule(1.0, 0.2, steps=4)
+    np.testing.assert_allclose([schedule(step) for step in (0, 1, 4, 5, 1000)], [1, 0.8, 0.2, 0.2, 0.2], rtol=1e-15)
+    assert fm.LinearSchedule(1.0, 0.0, steps=4)(9) == 0
+
+
 def test_cosine_schedule():
     schedule = fm.CosineSchedule(1e-3, 1e-5, steps=100)
     values = [schedule(step) for step in (0, 50, 100, 1000)]

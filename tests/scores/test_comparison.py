@@ -37,7 +37,9 @@ def test_the_interval_is_that_of_the_differences():
     assert difference.ci95 < 0.1 * score(a).ci95  # what is hard for both cancels
     assert difference.significant
     assert not fm.compare(score(a), score(a)).significant
-    assert fm.compare(score(b), score(a)).mean == pytest.approx(-difference.mean)
+    worse = fm.compare(score(b), score(a))
+    assert worse.mean == pytest.approx(-difference.mean)
+    assert worse.significant
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,8 @@ def test_compare_prints_paired_differences_and_draws(runs, tmp_path):
         assert str(found) in line
         assert line.endswith(str(fm.compare(found, scores[0]))) == (name != "a")
     means = np.array([s.mean for s in scores[:2]])
-    assert f"over 2 seeds of MAML: mean {means.mean():.2f}, from {means.min():.2f}" in result.output
+    spread = f"from {means.min():.2f} to {means.max():.2f}, standard deviation {means.std(ddof=1):.2f}\n"
+    assert f"over 2 seeds of MAML: mean {means.mean():.2f}, {spread}" in result.output
     assert "±" not in result.output.split("over 2 seeds")[1]
 
 
@@ -127,6 +130,19 @@ def test_scores_of_one_training_are_no_spread_over_seeds(runs, tmp_path):
     picture = ["--picture", tmp_path / "c.png"]
     assert "seeds" not in invoke("compare", runs / "a", runs / "a", other, *picture).output
     assert "over 2 seeds of MAML" in invoke("compare", runs / "a", runs / "a", runs / "b", other, *picture).output
+
+
+def test_the_spread_of_accuracies_over_three_seeds_is_in_percent(runs, tmp_path):
+    config, content = (json.loads((runs / "a" / f"{name}.json").read_text()) for name in ("config", "score"))
+    row = content["scores"][0] | {"measure": "accuracy"}
+    for seed, value in enumerate((0.5, 0.75, 0.5)):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config | {"seed": seed}))
+        (folder / "score.json").write_text(json.dumps({"scores": [row | {"values": [value] * 12}]}))
+    result = invoke("compare", *(tmp_path / str(seed) for seed in range(3)), "--picture", tmp_path / "c.png")
+    spread = "mean 58.33 %, from 50.00 to 75.00, standard deviation 14.43\n"
+    assert f"over 3 seeds of MAML: {spread}" in result.output
 
 
 def test_compare_at_other_shots_and_steps(runs, tmp_path):

@@ -71,3 +71,18 @@ def test_squared_error_of_an_episode():
     outputs, y = np.zeros((2, 3, 2), np.float32), np.ones((2, 3, 2), np.float32)
     y[1, :, 0] = 2
     np.testing.assert_allclose(query_values(outputs, y, None), [1.0, 2.5])
+
+
+def test_the_median_counts_diverged_episodes_as_the_worst():
+    assert fm.Score(np.array([0.1, 0.9, 0.4])).median == 0.4
+    assert fm.Score(np.array([1.0, 2.0, 5.0, 90.0]), "mse").median == 3.5
+    assert fm.Score(np.array([1.0, 2.0, np.inf]), "mse").median == 2.0
+    assert fm.Score(np.array([1.0, np.inf, np.inf]), "mse").median == np.inf
+    assert fm.Score(np.array([0.8, 0.6, np.nan])).median == 0.6
+    assert fm.Score(np.array([0.8, np.nan, np.nan])).median == 0.0
+
+
+def test_mean_and_interval_leave_diverged_episodes_out():
+    score, finite = fm.Score(np.array([0.25, np.nan, 0.75, 0.5])), np.array([0.25, 0.75, 0.5])
+    assert (score.mean, score.std, score.diverged) == (0.5, finite.std(), 1)
+    assert score.ci95 == pytest.approx(1.96 * finite.std() / np.sqrt(3), rel=1e-15)

@@ -57,6 +57,9 @@ def test_lists_become_arrays() -> None:
         ({"y_support": np.zeros((3, 5))}, ValueError, r"must be \(tasks, samples, outputs\)"),
         ({"query_weights": np.ones((3, 5))}, ValueError, r"must be floats of shape \(3, 7\)"),
         ({"support_weights": np.ones((3, 5), int)}, ValueError, "support_weights of shape"),
+        ({"attributes": np.ones((2, 4, 6))}, ValueError, r"attributes of shape \(2, 4, 6\) .* shape \(3, ways"),
+        ({"attributes": np.ones((3, 4))}, ValueError, r"attributes of shape \(3, 4\)"),
+        ({"attributes": np.ones((3, 4, 6), int)}, ValueError, "and dtype int64 must be floats"),
     ],
 )
 def test_bad_batches_are_named(changes: dict[str, object], error: type[Exception], message: str) -> None:

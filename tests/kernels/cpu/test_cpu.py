@@ -126,15 +126,6 @@ def test_a_task_that_diverged_leaves_nothing_behind(case):
         np.testing.assert_array_equal(one, other)
 
 
-def test_no_pool_swallows_a_nan():
-    net = networks.Network([networks.MaxPool2d(2), networks.Flatten(), networks.Linear(1)], (2, 2, 1))
-    theta = np.ones(net.parameter_count)
-    for place in range(4):
-        x = np.zeros((1, 1, 4))
-        x[0, 0, place] = np.nan
-        assert np.isnan(cpu.predict(net.table, theta, x.reshape(1, 1, 2, 2, 1))).all()
-
-
 @pytest.mark.parametrize("backend", [cpu, reference])
 def test_batch_norm_of_a_constant_is_its_shift_and_of_an_overflow_nan(backend):
     net = networks.Network([networks.BatchNorm(), networks.ReLU(), networks.Linear(1)], (3,))

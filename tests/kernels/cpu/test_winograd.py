@@ -143,6 +143,37 @@ def test_nan_and_what_a_workspace_held_before(monkeypatch):
         np.testing.assert_array_equal(before, after)
 
 
+def test_partial_sums_of_many_tiles_start_from_nothing(monkeypatch):
+    """1,024 tiles are summed in two parts: the second call finds what the first left in the workspace."""
+    monkeypatch.setattr(cpu, "WINOGRAD", "1")
+    net = Network([Conv2d(4), Tanh(), Conv2d(4), Flatten(), Linear(2)], (8, 8, 1))
+    rng = np.random.default_rng(0)
+    theta, v = net.init(0, "float64"), rng.standard_normal(net.parameter_count)
+    data = TaskSet(rng.standard_normal((1, 256, 8, 8, 1)), rng.integers(0, 2, (1, 256)))
+    exact = reference.gradient(net.table, theta, data)[1], reference.hvp(net.table, theta, v, data)
+    for _ in range(2):
+        found = cpu.gradient(net.table, theta, data)[1], cpu.hvp(net.table, theta, v, data)
+        for ours, expected in zip(found, exact, strict=True):
+            assert relative(ours, expected) <= 1e-11
+
+
+def test_tiles_of_the_support_set_alone():
+    """By the rule 40 support images take tiles and 2 query images do not: what tiles need is there all the same."""
+    net = Network([Conv2d(16), Softplus(), Conv2d(16), Softplus(), GlobalMeanPool(), Linear(2)], (14, 14, 1))
+    assert takes_tiles("auto", (3, 1, 1), (14, 14), 40, (16, 16), 4)
+    assert not takes_tiles("auto", (3, 1, 1), (14, 14), 1, (16, 16), 4)
+    rng = np.random.default_rng(0)
+    x, x_query = (rng.standard_normal((2, n, 14, 14, 1)).astype(np.float32) for n in (40, 1))
+    y, y_query = (rng.integers(0, 2, (2, n)) for n in (40, 1))
+    theta, found = net.init(0), []
+    for backend, dtype in ((cpu, "float32"), (reference, "float64")):
+        support, query = TaskSet(x.astype(dtype), y), TaskSet(x_query.astype(dtype), y_query)
+        inner = InnerLoop(2, np.full((1, 1), 0.1, dtype), (0, theta.size))
+        found.append(backend.meta_gradient(net.table, theta.astype(dtype), support, query, inner))
+    assert relative(found[0].gradient, found[1].gradient) <= 1e-5
+    assert relative(found[0].support_losses, found[1].support_losses) <= 1e-5
+
+
 def test_the_rule():
     taps, pair = (3, 1, 1), (64, 64)
     assert takes_tiles("auto", taps, (14, 14), 5, pair, 4)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import fastmeta as fm
 import fastmeta.device
 from fastmeta.networks.architectures import MLP, Conv4
-from fastmeta.networks.layers import Conv2d, GlobalMeanPool, Softplus, Tanh
+from fastmeta.networks.layers import Conv2d, GlobalMeanPool, Linear, ReLU, Softplus, Tanh
 from fastmeta.networks.network import Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import Backend, Loss, StepParameters
@@ -26,9 +26,12 @@ from tests.cases import CASES, Case
 from tests.gradcheck import relative
 from tests.kernels.agreement import (
     BY_NAME,
+    assert_a_nan_reaches_the_outputs,
+    assert_large_sizes_agree,
     assert_losses_agree,
     assert_rates_agree,
     assert_steps_agree,
+    assert_ties_go_to_the_first,
     every_result,
     inner_loop,
     named,
@@ -88,10 +91,10 @@ def test_memory_modes_graphs_and_calls_give_the_same_bits(cuda, case, dtype):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("case", SOME, ids=named)
-def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case):
+@pytest.mark.parametrize(("case", "kind"), [(SOME[0], "scalar"), *((case, "arrays") for case in SOME)], ids=named)
+def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, case, kind):
     theta, support, query = sets(case, "float32", weighted=True)
-    inner = inner_loop(case.network, "float32", "arrays")
+    inner = inner_loop(case.network, "float32", kind)
     results = []
     for cupy_on_cpu.order in (0, 1, 5):
         results.append(cuda_on_cpu.meta_gradient(case.network.table, theta, support, query, inner))
@@ -215,6 +218,49 @@ def test_long_sums_are_split_over_blocks(cuda):
     structs = [job.members for job in jobs]
     assert max(job["splits"] for job in structs if "splits" in job.dtype.names) > 1
     assert max(job["chunks"] for job in structs if "chunks" in job.dtype.names) > 1
+
+
+def test_the_parts_of_split_sums_are_masked_by_relus(cuda):
+    """One task and sums over 140 places: y_dot and dx of rectified values are added up from parts."""
+    layers = [Tanh(), Linear(140), ReLU(), Linear(6), ReLU(), Linear(140), ReLU(), Linear(3)]
+    case = Case("split", Network(layers, (5,)), tasks=1)
+    expected = every_result(reference, case, "float64", 0, True)
+    for name, value in every_result(cuda, case, "float64", 0, True).items():
+        assert relative(value, expected[name]) <= 1e-12, name
+
+
+@pytest.mark.parametrize("kind", ["scalar", "parameters"])
+@pytest.mark.parametrize("case", SMALL, ids=named)
+def test_the_body_alone_moves(cuda, case, kind):
+    assert_rates_agree(cuda, case, kind, "body", 2)
+
+
+def test_large_sizes(cuda):
+    assert_large_sizes_agree(cuda)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ties_of_a_max_pool_go_to_the_first(cuda, size):
+    assert_ties_go_to_the_first(cuda, size)
+
+
+def test_a_nan_reaches_the_outputs(cuda):
+    assert_a_nan_reaches_the_outputs(cuda)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+def test_a_saturated_activation_has_no_slope_and_no_nan(cuda, activation, dtype):
+    """tanh of 1,000 is 1 and softplus of -1,000 is 0 to the last bit: f' is 0, and f'' / f' is never asked for."""
+    case = Case("saturated", MLP((2, 3, 4, 2), activation))
+    theta, support, query = sets(case, dtype)
+    case.network.views(theta)["linear1.bias"][:2] = -1000
+    inner = inner_loop(case.network, dtype, steps=2)
+    ours = cuda.meta_gradient(case.network.table, theta, support, query, inner)
+    wide = [s._replace(x=s.x.astype("float64")) for s in (support, query)]
+    inner = inner_loop(case.network, "float64", steps=2)
+    expected = reference.meta_gradient(case.network.table, theta.astype("float64"), *wide, inner)
+    assert relative(ours, expected) <= {"float32": 1e-5, "float64": 1e-12}[dtype]
 
 
 def test_a_constant_channel_has_no_gradient_and_an_overflow_is_no_constant(cuda):

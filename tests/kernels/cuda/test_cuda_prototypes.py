@@ -62,6 +62,23 @@ def test_prototype_loss_equals_the_reference(cuda, tasks, ways, width, metric):
         assert relative(value, wanted) <= 1e-12
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_order_of_threads_changes_no_bit(cuda_on_cpu, cupy_on_cpu, metric):
+    """More classes than a block looks at together, and more values of an embedding than it has threads."""
+    rng = np.random.default_rng(0)
+    support, query = (rng.standard_normal((2, n, 131)).astype("float32") for n in (40, 3))
+    labels = np.stack([rng.permutation(np.arange(40) % 20) for _ in range(2)])
+    arguments = support, labels, query, rng.integers(0, 20, (2, 3)), PrototypeHead(20, metric)
+    results = []
+    for cupy_on_cpu.order in (0, 1, 5, 6):
+        results.append(cuda_on_cpu.prototype_loss(*arguments))
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+    wide = [a.astype("float64") if a.dtype.kind == "f" else a for a in arguments[:4]]
+    for value, wanted in zip(results[0], reference.prototype_loss(*wide, arguments[4]), strict=True):
+        assert relative(value, wanted) <= TOLERANCE["float32"]
+
+
 def test_a_vector_of_zeros_has_cosine_0_and_no_gradient(cuda):
     support, query = np.ones((1, 2, 4)), np.zeros((1, 3, 4))
     labels = np.array([[0, 1]])

@@ -55,7 +55,6 @@ __global__ void __launch_bounds__(PROTOTYPE_THREADS) prototype_centres(Prototype
     }
     c[d] = sum / T(count);
   }
-  __syncthreads();
   if (!job.cosine) return;
   const T inverse = inverse_norm(c, job.width, job.tiny, scratch);
   if (threadIdx.x == 0) job.inverse_centres.of(task)[k] = inverse;
