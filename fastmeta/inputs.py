@@ -5,7 +5,6 @@ Every kernel input is C-contiguous, aligned and of one dtype: float64 where thet
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array, InnerLoop, StepParameters, TaskSet
 
@@ -243,10 +243,10 @@ def _check_labels(labels: Array, ways: int) -> None:
         raise ValueError(f"labels must be 0 .. ways-1; got {wrong} with a network of {ways} outputs.")
 
 
+@quiet
 def _converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
-    with np.errstate(over="ignore") if values.dtype != dtype else contextlib.nullcontext():
-        made = _contiguous(values, dtype)
+    made = _contiguous(values, dtype)
     if not checks.all_finite(made):
         checks.finite(name, array(name, values))
         cure = "Scale it" if made.dtype == np.float64 else "Use a float64 theta, or scale it"

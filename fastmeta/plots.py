@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmeta.floating import quiet
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ STEPS = (
 )  # light to dark: before adaptation to the most inner steps
 
 
+@quiet
 def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str = "query loss") -> None:
     """Write a PNG of the losses (iterations,): every value faint, a running median dark.
 
@@ -53,6 +55,7 @@ def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str
     _save(figure, path)
 
 
+@quiet
 def adaptation(
     path: str | Path,
     x: Array,
@@ -90,6 +93,7 @@ def adaptation(
     _save(figure, path)
 
 
+@quiet
 def comparison(
     path: str | Path, labels: Sequence[str], scores: Sequence[Score], differences: Sequence[Difference]
 ) -> None:
@@ -116,6 +120,7 @@ def comparison(
     _save(figure, path)
 
 
+@quiet
 def convergence(path: str | Path, curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> None:
     """Write a PNG of errors over steps, which count from 1, on a logarithmic scale; a line a name.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels import layer_table as lt
@@ -64,6 +65,7 @@ class GradientReport:
         return "\n".join(lines)
 
 
+@quiet
 def check_meta_gradient(
     net: Network,
     theta: Array,

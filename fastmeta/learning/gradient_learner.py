@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import overflows, quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner, check_evaluation
@@ -51,6 +52,7 @@ class GradientLearner(Learner):
         inputs.inner_loop(self.net, self.inner_lr, self.inner_steps, self.adapts, first.dtype)
         return first
 
+    @quiet
     def adapt(
         self,
         x_support: ArrayLike,
@@ -171,7 +173,7 @@ def step_rates(rates: float | Array, begin: int, end: int) -> float | Array:
 def naming_step(step: int, steps: int) -> Iterator[None]:
     """What diverges within, or overflows, says that it was at inner step `step` of `steps`."""
     try:
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
+        with overflows():
             yield
     except (checks.DivergenceError, FloatingPointError) as error:
         cause = str(error) if isinstance(error, checks.DivergenceError) else "the update overflows."

@@ -106,6 +106,7 @@ class Optimizer(ABC):
     def init(self, theta: Array) -> State:
         """The state before the first update."""
 
+    @np.errstate(under="ignore")
     def update(self, theta: Array, gradient: Array, state: State) -> tuple[Array, State]:
         """theta after one step down `gradient`, and the next state; no input is modified."""
         if gradient.shape != theta.shape:

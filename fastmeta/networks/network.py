@@ -12,6 +12,7 @@ import numpy as np
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta.networks import initial
 from fastmeta.networks import layers as layer_module
 from fastmeta.networks.layers import (
@@ -150,6 +151,7 @@ class Network:
             raise ValueError(f'adapt="head" needs a network whose last layer with parameters is Linear; got {self}.')
         return start, self.parameter_count
 
+    @quiet
     def init(self, seed: int = 0, dtype: str = "float32", scheme: str = "glorot_uniform") -> Array:
         """Random theta (P,): weights by `scheme`, biases and shifts 0, scales 1. Seeded; float32 and float64 agree.
 
@@ -204,6 +206,7 @@ class Network:
         return cls(made, tuple(data["input_shape"]), data.get("description", ""))
 
 
+@quiet
 def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Array:
     """Outputs (N, O) or (T, N, O). Batch norm uses the statistics of the N samples at hand.
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
@@ -54,6 +55,7 @@ def episode_values(
     return Episodes(values, measure, digest.hexdigest()[:16])
 
 
+@quiet
 def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure: str) -> dict[int, Array]:
     """(T,) values for each of the ascending `steps`; where the chunk diverges, its episodes are tried one by one."""
     try:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, stream
 
 
@@ -130,11 +131,11 @@ def draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDAr
     return rng.permuted(drawn.T, axis=1)
 
 
+@quiet
 def stored(x: NDArray[Any]) -> NDArray[Any]:
     """Samples as they are kept: contiguous uint8 as it is, or finite float32."""
     if x.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the check names
-            x = x.astype(np.float32, copy=False)
+        x = x.astype(np.float32, copy=False)  # an overflow becomes an infinity, which the check names
         checks.finite("x", x)
     return np.ascontiguousarray(x)
 

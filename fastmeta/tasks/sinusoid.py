@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, stream
 
 
@@ -39,6 +40,7 @@ class Sinusoid:
         for name in ("amplitude", "phase", "x_range"):
             object.__setattr__(self, name, _range(name, getattr(self, name)))
 
+    @quiet
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` curves: float32 x and y of shape (tasks, shots, 1) and (tasks, queries, 1).
 

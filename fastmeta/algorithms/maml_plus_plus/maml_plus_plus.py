@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastmeta import checks
 from fastmeta.algorithms.maml import MAML
 from fastmeta.algorithms.maml_plus_plus.norm_statistics import FixedNorms, measure, norm_channels, norm_parameters
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.gradient_learner import step_rates
@@ -80,6 +81,7 @@ class MAMLPlusPlus(MAML):
         learned = dict.fromkeys(("theta", "inner_lr", "norms"), optimizer)
         return learned | {"statistics": SGD(MOMENTUM)}
 
+    @quiet
     def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), rates inner_lr (S, V), norms (S + 1, B) and statistics (S + 1, 2, C), those switched on."""
         net, rows = self.net, self.inner_steps + 1

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastmeta import checks, inputs
 from fastmeta.algorithms.transfer.folding import folded, norm_sizes, population_statistics
 from fastmeta.algorithms.transfer.heads import HEADS, normalised
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
@@ -111,6 +112,7 @@ class Transfer(Learner):
         still = {name: np.zeros_like(values) for name, values in self.parameters.items() if name != "theta"}
         return float(losses.mean(dtype=np.float64)), {"theta": slope} | still
 
+    @quiet
     def adapt(self, x_support: ArrayLike, y_support: ArrayLike, weights: ArrayLike | None = None) -> HeadModel:
         """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1, are samples; no gradient step.
 
@@ -148,6 +150,7 @@ class Transfer(Learner):
             self._training = self.training._replace(parameters=self.parameters | still)
         return super()._iterate(tasks, optimizer)
 
+    @quiet
     def _take_statistics(self, batches: Minibatches) -> None:
         body = Network(self.net.layers[:-1], self.net.input_shape)
         seed, count = self._settings["seed"], -(-STATISTICS_SAMPLES // self.batch_size)
@@ -186,6 +189,7 @@ class HeadModel(AdaptedModel):
     weight: Array
     bias: Array
 
+    @quiet
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (N, K) of x (N, ...), or (T, N, K) of x (T, N, ...)."""
         features = normalised(super().outputs(x))
