@@ -35,7 +35,7 @@ class Sizes(Protocol):
 
 
 def array(name: str, value: Any, device: str = "cpu") -> Array:
-    """`value` as NumPy sees it; ValueError where its rows differ in length.
+    """`value` as `checks.array` gives it, or raises.
 
     An array on a GPU is taken as it is, by CuPy, for device "cuda", and brought to the host for any other.
     """
@@ -44,10 +44,7 @@ def array(name: str, value: Any, device: str = "cpu") -> Array:
             found: Array = on_device(value)
             return found
         value = value.get() if hasattr(value, "get") else value
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array; its rows differ in length. Give each as many values.") from error
+    return checks.array(name, value)
 
 
 def inner_steps(value: Any, at_least: int = 0) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta_kernels.contract import Array
 
@@ -34,7 +35,7 @@ def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str
 
     Raises ValueError where there are no losses, ModuleNotFoundError where Matplotlib is missing.
     """
-    losses = np.asarray(losses, np.float64)
+    losses = np.asarray(checks.array("losses", losses), np.float64)
     if losses.ndim != 1 or losses.size == 0:
         raise ValueError(f"losses of shape {losses.shape} must be (iterations,) with at least one value.")
     figure = _figure(7.0, 4.0)

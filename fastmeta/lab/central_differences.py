@@ -83,7 +83,7 @@ def check_meta_gradient(
     order=1 is compared with the differences that hold every inner gradient fixed. Returns a report that
     counts kinks; raises AssertionError, naming the block, where an error exceeds `tolerance`.
     """
-    theta = inputs.parameters(net, np.asarray(theta).astype(np.float64))
+    theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64))
     support, query = inputs.batch_sets(net, batch, np.float64)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)
     backend = devices.backend(device)

@@ -116,7 +116,8 @@ class GradientLearner(Learner):
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
-        inner_steps = inner_steps.tolist() if isinstance(inner_steps, np.ndarray) else inner_steps
+        if isinstance(inner_steps, np.ndarray):
+            inner_steps = checks.array("inner_steps", inner_steps).tolist()
         asked = inner_steps if isinstance(inner_steps, Sequence) else [inner_steps]
         steps = [self.inner_steps if n is None else inputs.inner_steps(n) for n in asked]
         if not steps:

@@ -109,6 +109,8 @@ class Optimizer(ABC):
     @np.errstate(under="ignore")
     def update(self, theta: Array, gradient: Array, state: State) -> tuple[Array, State]:
         """theta after one step down `gradient`, and the next state; no input is modified."""
+        checks.unmasked("theta", theta)
+        checks.unmasked("gradient", gradient)
         if gradient.shape != theta.shape:
             raise ValueError(f"gradient has shape {gradient.shape} but theta has {theta.shape}.")
         gradient = gradient.astype(theta.dtype, copy=False)
@@ -145,6 +147,7 @@ class SGD(Optimizer):
         _set(self, "momentum", checks.fraction("momentum", self.momentum))
 
     def init(self, theta: Array) -> State:
+        checks.unmasked("theta", theta)
         return State(0, (np.zeros_like(theta),) if self.momentum else ())
 
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
@@ -177,6 +180,7 @@ class Adam(Optimizer):
         _set(self, "epsilon", checks.positive("epsilon", self.epsilon))
 
     def init(self, theta: Array) -> State:
+        checks.unmasked("theta", theta)
         return State(0, (np.zeros_like(theta), np.zeros_like(theta)))
 
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:

@@ -171,7 +171,7 @@ class Network:
 
     def views(self, theta: Array) -> dict[str, Array]:
         """Writable views of theta (..., P) by name, in its order: "linear1.weight" (..., I, O), ..."""
-        theta = np.asarray(theta)
+        theta = checks.array("theta", theta)
         if theta.ndim < 1 or theta.shape[-1] != self.parameter_count:
             raise ValueError(f"theta has shape {theta.shape} but {self} has {self.parameter_count} parameters.")
         views, offset, lead = {}, 0, theta.shape[:-1]

@@ -60,6 +60,7 @@ def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure:
     """(T,) values for each of the ascending `steps`; where the chunk diverges, its episodes are tried one by one."""
     try:
         results = outputs(batch, steps)
+        checks.unmasked("outputs", results)
         if all(np.isfinite(result).all() for result in results):
             rows = [query_values(result, batch.y_query, batch.query_weights) for result in results]
             return dict(zip(steps, rows, strict=True))

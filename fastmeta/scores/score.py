@@ -36,7 +36,7 @@ class Score:
     stream: str = ""
 
     def __post_init__(self) -> None:
-        values = np.array(self.values, np.float64)
+        values = np.array(checks.array("values", self.values), np.float64)
         if values.ndim != 1 or not values.size:
             raise ValueError(f"values of shape {values.shape} must be (episodes,), at least one.")
         if not np.isfinite(values).any():

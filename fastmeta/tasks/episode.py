@@ -38,7 +38,7 @@ class Batch:
             value = getattr(self, name)
             if value is not None:
                 on_device = name.startswith("x_") and checks.is_on_device(value)
-                object.__setattr__(self, name, value if on_device else np.asarray(value))
+                object.__setattr__(self, name, value if on_device else checks.array(name, value))
         for x, y, w in (
             ("x_support", "y_support", "support_weights"),
             ("x_query", "y_query", "query_weights"),

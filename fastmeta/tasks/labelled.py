@@ -29,7 +29,7 @@ def from_arrays(x: ArrayLike, y: ArrayLike, ways: int = 5, shots: int = 1, queri
     >>> from_arrays(x, y, ways=2, shots=1, queries=15).sample(4, seed=0).x_query.shape
     (4, 30, 8)
     """
-    return LabelledTasks(np.asarray(x), np.asarray(y), ways, shots, queries)
+    return LabelledTasks(checks.array("x", x), checks.array("y", y), ways, shots, queries)
 
 
 @dataclass(frozen=True, eq=False)
