@@ -87,8 +87,8 @@ def array(name: str, value: Any) -> NDArray[Any]:
     if found.dtype == object:
         kind = type(found.flat[0]).__name__ if found.size else "nothing"
         raise TypeError(
-            f"{name} must hold numbers, not objects such as {kind}. Stack rows of one shape by np.stack; where values are "
-            "missing, fill them or leave their samples out."
+            f"{name} must hold numbers, not objects such as {kind}. Stack rows of one shape by np.stack; where "
+            "values are missing, fill them or leave their samples out."
         )
     return found
 

@@ -208,14 +208,19 @@ class Minibatches:
     size: int
 
     @cached_property
+    def rows(self) -> Array:
+        """(n,) places of the samples whose class is one of `tasks.classes`: small ones may be left out."""
+        return np.flatnonzero(np.isin(self.tasks.y, self.tasks.classes))
+
+    @cached_property
     def labels(self) -> Array:
         """(n,) in 0 .. C-1."""
-        return np.searchsorted(self.tasks.classes, self.tasks.y)
+        return np.searchsorted(self.tasks.classes, self.tasks.y[self.rows])
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` batches as query sets (the support sets are the same); a pure function of (seed, step)."""
-        rows = stream(seed, step).integers(len(self.labels), size=(checks.integer("tasks", tasks, 1), self.size))
-        x, y = self.tasks.take(rows), self.labels[rows]
+        drawn = stream(seed, step).integers(len(self.rows), size=(checks.integer("tasks", tasks, 1), self.size))
+        x, y = self.tasks.take(self.rows[drawn]), self.labels[drawn]
         return Batch(x, y, x, y)
 
     def on_gpu(self) -> Minibatches:
