@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmeta import checks
 from fastmeta.tasks.episode import Batch, stream
 from fastmeta.tasks.labelled import check_samples, draw, stored
-from fastmeta.tasks.sizes import SMALL, Size, drawn, lowest, size
+from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 
 
 def from_groups(
@@ -44,8 +44,8 @@ def from_groups(
     (6, 10, 3)
     """
     allowed = None if support is None else checks.array("support", support)
-    arrays = (checks.array(name, value) for name, value in (("x", x), ("y", y), ("groups", groups)))
-    return GroupedTasks(*arrays, shots, queries, allowed, small_groups)
+    x, y, groups = checks.array("x", x), checks.array("y", y), checks.array("groups", groups)
+    return GroupedTasks(x, y, groups, shots, queries, allowed, small_groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +94,8 @@ class GroupedTasks:
         if self.support is not None:
             rows = [np.flatnonzero(self.support), np.flatnonzero(~self.support)]
         found: dict[str, Any] = {
-            "shots": size("shots", self.shots),
-            "queries": size("queries", self.queries),
+            "shots": checked_size("shots", self.shots),
+            "queries": checked_size("queries", self.queries),
             "small_groups": checks.choice("small_groups", self.small_groups, SMALL),
             "_cells": tuple(_Cells.of(cell, some, (len(members), max(len(classes), 1))) for some in rows),
         }

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, stream
-from fastmeta.tasks.sizes import SMALL, Size, drawn, lowest, size
+from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 
 
 def from_arrays(
@@ -73,8 +73,8 @@ class LabelledTasks:
         x, y = checks.array("x", self.x), checks.array("y", self.y)
         settings: dict[str, Any] = {
             "ways": checks.integer("ways", self.ways, 2),
-            "shots": size("shots", self.shots),
-            "queries": size("queries", self.queries),
+            "shots": checked_size("shots", self.shots),
+            "queries": checked_size("queries", self.queries),
             "variants": checks.integer("variants", self.variants, 1),
             "small_classes": checks.choice("small_classes", self.small_classes, SMALL),
         }
@@ -154,9 +154,7 @@ class LabelledTasks:
         kept = np.repeat(~small.reshape(-1, self.variants).any(axis=1), self.variants)
         left_out = [name for name, keep in zip(self.names or self.classes.tolist(), kept, strict=True) if not keep]
         if self.ways > (kinds := int(kept.sum()) // self.variants):
-            without = (
-                f" ({', '.join(map(str, left_out[:5]))}{', ...' if left_out[5:] else ''} left out)" if left_out else ""
-            )
+            without = f" without {', '.join(map(str, left_out[:5]))}, which are too small" if left_out else ""
             raise ValueError(
                 f"ways={self.ways} must be at most {kinds}, the number of classes that a task can hold{without}. "
                 "Lower ways or give samples of more classes."
@@ -196,10 +194,8 @@ def check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
             "which divides them by 255 later, other features by x.astype('float32')."
         )
     if y.dtype.kind not in "iu":
-        what = (
-            "regression is fm.tasks.from_groups" if y.dtype.kind == "f" else "np.unique(y, return_inverse=True)[1] are"
-        )
-        raise TypeError(f"y of dtype {y.dtype} must be whole numbers, one a sample; {what}.")
+        advice = "Number them by np.unique(y, return_inverse=True)[1]; targets of a regression go to from_groups."
+        raise TypeError(f"y of dtype {y.dtype} must be whole numbers, the classes of samples. {advice}")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x of shape {x.shape} must be (samples, ...features) and not empty.")
     if y.shape != x.shape[:1]:

@@ -12,7 +12,7 @@ Size = int | tuple[int, int]  # a number of samples, or the lowest and the highe
 SMALL = ("refuse", "skip", "use")  # what is done with a class, or a group, of too few samples
 
 
-def size(name: str, value: Any) -> Size:
+def checked_size(name: str, value: Any) -> Size:
     """A whole number of at least 1, or (lowest, highest) of such numbers."""
     if not isinstance(value, tuple | list):
         return checks.integer(name, value, 1)

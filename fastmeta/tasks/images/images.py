@@ -12,6 +12,7 @@ from fastmeta import checks
 from fastmeta.tasks.images.splits import STEMS, Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.parts import PARTS, Parts
+from fastmeta.tasks.sizes import SMALL, Size, checked_size
 
 Arrays = dict[str, tuple[NDArray[Any], NDArray[Any]]]  # images (n, size, size, C) and class numbers (n,) by part
 Classes = dict[str, tuple[str, ...]]
@@ -31,7 +32,8 @@ class Images(Parts):
     Images come out as (image_size, image_size, C), uint8 divided by 255; other sizes are resized by LANCZOS, the
     sides independently. Decoded folders are cached in the user's cache folder (or FASTMETA_CACHE) and read as
     they go. `classes` maps each part to its class names. A file that would take more than `largest_gib` in
-    memory is refused before it is expanded.
+    memory is refused before it is expanded. shots, queries and small_classes as in `from_arrays`; the `left_out` of a
+    part names the classes that were too small.
 
     Raises ValueError or TypeError for bad sizes, splits that share classes, pickles and damaged files;
     FileNotFoundError where images are missing; ModuleNotFoundError where Pillow, h5py or pyarrow is.
@@ -41,16 +43,18 @@ class Images(Parts):
         self,
         root: str | Path,
         ways: int = 5,
-        shots: int = 1,
-        queries: int = 15,
+        shots: Size = 1,
+        queries: Size = 15,
         image_size: int = 84,
         split: Split = None,
         largest_gib: float = 16.0,
+        small_classes: str = "refuse",
     ) -> None:
         self.root = Path(root)
         self.ways = checks.integer("ways", ways, 2)
-        self.shots = checks.integer("shots", shots, 1)
-        self.queries = checks.integer("queries", queries, 1)
+        self.shots = checked_size("shots", shots)
+        self.queries = checked_size("queries", queries)
+        self.small_classes = checks.choice("small_classes", small_classes, SMALL)
         self.image_size = checks.integer("image_size", image_size, 1)
         most_bytes = int(checks.positive("largest_gib", largest_gib) * 2**30)
         names = named_split(split)
@@ -68,7 +72,8 @@ class Images(Parts):
         if part not in self._arrays:
             raise ValueError(f'root="{self.root}" has no {part} part, only {", ".join(self._arrays)}. Add it.')
         x, y = self._arrays[part]
-        return LabelledTasks(x, y, self.ways, self.shots, self.queries)
+        names = self.classes[part]
+        return LabelledTasks(x, y, self.ways, self.shots, self.queries, names=names, small_classes=self.small_classes)
 
 
 def _load(root: Path, names: Classes | None, size: int, most_bytes: int) -> tuple[Arrays, Classes]:
