@@ -64,6 +64,13 @@ def real(name: str, value: Any, advice: str = "") -> float:
     return float(value)
 
 
+def switch(name: str, value: Any) -> bool:
+    """`value` as True or False; 1 and 0 mean the same."""
+    if not isinstance(value, np.bool_ | numbers.Integral) or value not in (0, 1):
+        raise TypeError(_message(name, value, "be True or False", ""))
+    return bool(value)
+
+
 def choice(name: str, value: Any, options: Iterable[str], advice: str = "") -> str:
     """`value` where it is one of `options`; the error suggests the nearest one, or gives the advice."""
     names = list(options)
@@ -75,6 +82,12 @@ def choice(name: str, value: Any, options: Iterable[str], advice: str = "") -> s
     advice = f'Did you mean "{near[0]}"?' if near else advice
     listed = ", ".join(f'"{option}"' for option in names)
     raise ValueError(_message(name, value, f"be one of {listed}", advice))
+
+
+def settle(frozen: Any, **values: Any) -> None:
+    """Give a frozen description its checked values: plain Python numbers, whatever kind they came as."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
 
 
 def array(name: str, value: Any) -> NDArray[Any]:

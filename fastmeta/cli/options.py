@@ -10,9 +10,9 @@ import click
 
 from fastmeta import checks
 
-# What Python reads as a number is more than what people mean by one: 1_2, digits of other alphabets, nan.
+# What Python reads as a number is more than what people mean by one: 1_2, or digits of other alphabets.
 WHOLE = re.compile("[+-]?[0-9]{1,18}|[+-]?[0-9]{1,3}(_[0-9]{3}){1,5}")
-REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+REAL = re.compile(r"[+-]?(nan|inf)|[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Checked(click.ParamType[Any]):

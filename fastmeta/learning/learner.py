@@ -269,7 +269,9 @@ def _algorithms(name: str) -> dict[str, type[Learner]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Network):
         return value.to_dict()
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def check_evaluation(tasks: Any, episodes: int, tasks_per_step: int) -> None:

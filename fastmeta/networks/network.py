@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -62,11 +63,11 @@ class Network:
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        shape = (self.input_shape,) if isinstance(self.input_shape, int) else tuple(self.input_shape)
+        checks.settle(self, layers=tuple(self.layers))
+        shape = (self.input_shape,) if isinstance(self.input_shape, numbers.Integral) else tuple(self.input_shape)
         if len(shape) not in (1, 3):
             raise ValueError(f"input_shape={shape} must be (features,) or (height, width, channels).")
-        object.__setattr__(self, "input_shape", tuple(checks.integer("input_shape", n, 1) for n in shape))
+        checks.settle(self, input_shape=tuple(checks.integer("input_shape", n, 1) for n in shape))
         for layer in self.layers:
             if not isinstance(layer, Layer) or type(layer) not in _KINDS:
                 raise TypeError(f"layers must be fastmeta layers such as Linear(40); got {layer!r}.")

@@ -36,9 +36,9 @@ class AttributeClasses:
     def __post_init__(self) -> None:
         least = {"ways": 2, "shots": 0, "queries": 1, "attributes": 1, "features": 1, "map_seed": 0}
         for name, at_least in least.items():
-            checks.integer(name, getattr(self, name), at_least)
+            checks.settle(self, **{name: checks.integer(name, getattr(self, name), at_least)})
         for name in ("spread", "noise"):
-            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+            checks.settle(self, **{name: checks.positive(name, getattr(self, name))})
 
     @property
     def best_map(self) -> Array:

@@ -100,8 +100,7 @@ class GroupedTasks:
             "_cells": tuple(_Cells.of(cell, some, (len(members), max(len(classes), 1))) for some in rows),
         }
         found |= {"x": stored(x), "y": y, "groups": groups, "classes": classes, "members": members}
-        for name, value in found.items():
-            object.__setattr__(self, name, value)
+        checks.settle(self, **found)
         self._check_sizes()
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
@@ -165,9 +164,8 @@ class GroupedTasks:
             kept &= (cells.number >= need).all(axis=1)
         if not kept.any():
             raise ValueError(f"{' and '.join(names)} must leave at least one group; all are too small. Lower them.")
-        object.__setattr__(self, "left_out", tuple(self.members[~kept].tolist()))
-        object.__setattr__(self, "members", self.members[kept])
-        object.__setattr__(self, "_cells", tuple(cells.kept(kept) for cells in self._cells))
+        left_out, rest = tuple(self.members[~kept].tolist()), tuple(cells.kept(kept) for cells in self._cells)
+        checks.settle(self, left_out=left_out, members=self.members[kept], _cells=rest)
 
 
 class _Cells(NamedTuple):

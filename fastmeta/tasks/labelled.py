@@ -82,8 +82,7 @@ class LabelledTasks:
         classes, count = np.unique(y, return_counts=True)
         arrays = {"x": stored(x), "y": y, "classes": classes, "_count": count}
         arrays |= {"_order": np.argsort(y, kind="stable"), "_first": np.cumsum(count) - count}
-        for name, value in (settings | arrays).items():
-            object.__setattr__(self, name, value)
+        checks.settle(self, **settings, **arrays)
         self._check_sizes()
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
@@ -118,7 +117,7 @@ class LabelledTasks:
         from fastmeta.device import on_device_if_it_fits
 
         moved = copy.copy(self)
-        object.__setattr__(moved, "x", on_device_if_it_fits(self.x))
+        checks.settle(moved, x=on_device_if_it_fits(self.x))
         return moved
 
     def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -159,9 +158,8 @@ class LabelledTasks:
                 f"ways={self.ways} must be at most {kinds}, the number of classes that a task can hold{without}. "
                 "Lower ways or give samples of more classes."
             )
-        object.__setattr__(self, "left_out", tuple(left_out))
-        for name in ("classes", "_first", "_count"):
-            object.__setattr__(self, name, getattr(self, name)[kept])
+        parts = {name: getattr(self, name)[kept] for name in ("classes", "_first", "_count")}
+        checks.settle(self, left_out=tuple(left_out), **parts)
 
 
 def draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDArray[np.int64]:

@@ -35,10 +35,10 @@ class Sinusoid:
     x_range: tuple[float, float] = (-5.0, 5.0)
 
     def __post_init__(self) -> None:
-        checks.integer("shots", self.shots, 1)
-        checks.integer("queries", self.queries, 1)
+        for name in ("shots", "queries"):
+            checks.settle(self, **{name: checks.integer(name, getattr(self, name), 1)})
         for name in ("amplitude", "phase", "x_range"):
-            object.__setattr__(self, name, _range(name, getattr(self, name)))
+            checks.settle(self, **{name: _range(name, getattr(self, name))})
 
     @quiet
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:

@@ -60,8 +60,8 @@ class MAMLPlusPlus(MAML):
         super().__init__(net, inner_lr, inner_steps, learn_inner_lr, device)
         self.multi_step_iterations = checks.integer("multi_step_iterations", multi_step_iterations, 0)
         self.first_order_iterations = checks.integer("first_order_iterations", first_order_iterations, 0)
-        self.step_norms = bool(self.batch_norm) if step_norms is None else bool(step_norms)
-        self.running_statistics = bool(running_statistics)
+        self.step_norms = bool(self.batch_norm) if step_norms is None else checks.switch("step_norms", step_norms)
+        self.running_statistics = checks.switch("running_statistics", running_statistics)
         for name in ("step_norms", "running_statistics"):
             if getattr(self, name) and not self.batch_norm:
                 raise ValueError(f"{name}=True must come with a network that has batch norm. {net} has none.")

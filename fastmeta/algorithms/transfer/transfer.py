@@ -22,6 +22,7 @@ from fastmeta.tasks.episode import Batch, stream
 from fastmeta_kernels.contract import Array
 
 STATISTICS_SAMPLES = 1024
+NOT_TAKEN = -1.0  # no variance: that of features that are all alike is 0
 _NUMBERED = "y_support must hold each label 0 .. ways-1, with a weight above 0. Number classes so."
 
 
@@ -70,7 +71,7 @@ class Transfer(Learner):
         super().__init__(net, device)
         self.head = checks.choice("head", head, HEADS)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
-        self.inductive = bool(inductive)
+        self.inductive = checks.switch("inductive", inductive)
         if not isinstance(net.layers[-1], Linear) or net.head[0] == 0:
             raise ValueError(f"net={net} must end with a Linear layer and have parameters before it. Add one.")
         self._norms = sum(norm_sizes(net)) if self.inductive else 0
@@ -82,7 +83,7 @@ class Transfer(Learner):
 
     def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and where batch norm is inductive the means and variances "statistics" (2, C)."""
-        statistics = {"statistics": np.zeros((2, self._norms), theta.dtype)} if self._norms else {}
+        statistics = {"statistics": np.full((2, self._norms), NOT_TAKEN, theta.dtype)} if self._norms else {}
         return {"theta": theta} | statistics
 
     def fit(self, tasks: Any, iterations: int, tasks_per_step: int = 1, *arguments: Any, **options: Any) -> Self:
@@ -140,13 +141,13 @@ class Transfer(Learner):
         if not self._norms:
             return body, theta
         means, variances = self.parameters["statistics"]
-        if not variances.any():
+        if (variances == NOT_TAKEN).all():
             raise RuntimeError("Transfer has no batch-norm statistics yet. Let fit(tasks, ...) reach its end.")
         return folded(body, theta, means, variances)
 
     def _iterate(self, tasks: Any, optimizer: Any) -> float:
-        if self._norms and self.parameters["statistics"].any():  # those of earlier parameters
-            still = {"statistics": np.zeros_like(self.parameters["statistics"])}
+        if self._norms and (self.parameters["statistics"] != NOT_TAKEN).any():  # those of earlier parameters
+            still = {"statistics": np.full_like(self.parameters["statistics"], NOT_TAKEN)}
             self._training = self.training._replace(parameters=self.parameters | still)
         return super()._iterate(tasks, optimizer)
 
