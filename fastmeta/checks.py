@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -63,6 +64,13 @@ def real(name: str, value: Any, advice: str = "") -> float:
     return float(value)
 
 
+def switch(name: str, value: Any) -> bool:
+    """`value` as True or False; 1 and 0 mean the same."""
+    if not isinstance(value, np.bool_ | numbers.Integral) or value not in (0, 1):
+        raise TypeError(_message(name, value, "be True or False", ""))
+    return bool(value)
+
+
 def choice(name: str, value: Any, options: Iterable[str], advice: str = "") -> str:
     """`value` where it is one of `options`; the error suggests the nearest one, or gives the advice."""
     names = list(options)
@@ -74,6 +82,43 @@ def choice(name: str, value: Any, options: Iterable[str], advice: str = "") -> s
     advice = f'Did you mean "{near[0]}"?' if near else advice
     listed = ", ".join(f'"{option}"' for option in names)
     raise ValueError(_message(name, value, f"be one of {listed}", advice))
+
+
+def settle(frozen: Any, **values: Any) -> None:
+    """Give a frozen description its checked values: plain Python numbers, whatever kind they came as."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+
+
+def array(name: str, value: Any) -> NDArray[Any]:
+    """`value` as NumPy sees it; ValueError where rows differ in length or a value is masked, TypeError for objects."""
+    unmasked(name, value)
+    try:
+        found = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array; {_uneven(name, value)}") from error
+    if found.dtype == object:
+        kind = type(found.flat[0]).__name__ if found.size else "nothing"
+        raise TypeError(
+            f"{name} must hold numbers, not objects such as {kind}. Stack rows of one shape by np.stack; where "
+            "values are missing, fill them or leave their samples out."
+        )
+    return found
+
+
+def unmasked(name: str, value: Any) -> None:
+    """Raise where a masked array, or a list with one in it, hides values: they are missing, not numbers."""
+    ma = sys.modules.get("numpy.ma")  # before it is loaded there is no masked array
+    if ma is None or type(value) is np.ndarray:
+        return
+    if isinstance(value, list | tuple):
+        for part in value:
+            unmasked(name, part)
+    elif isinstance(value, ma.MaskedArray) and (hidden := int(ma.getmaskarray(value).sum())):
+        raise ValueError(
+            f"{name} must not have masked values; {hidden} of {value.size} are. Give numbers in their place "
+            f"({name}.filled(0)), or leave their samples out."
+        )
 
 
 def all_finite(array: Any) -> bool:
@@ -98,6 +143,20 @@ def finite(name: str, array: NDArray[Any]) -> None:
         f"{name} must be finite; {int(bad.sum())} of {array.size} values are not, the first at {place}. "
         "Remove or replace them before training."
     )
+
+
+def _uneven(name: str, value: Any) -> str:
+    """Which two rows of nested lists differ in length, at the first depth where any do."""
+    rows = [(name, value)]
+    while True:
+        rows = [(f"{above}[{i}]", row) for above, part in rows for i, row in enumerate(part)]
+        sizes = [len(row) if isinstance(row, list | tuple) or np.ndim(row) else None for _, row in rows]
+        odd = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
+        if odd is not None:
+            one, other = (f"{rows[i][0]} has {1 if sizes[i] is None else sizes[i]}" for i in (0, odd))
+            return f"its rows differ in length. Give each as many values; {one}, {other}."
+        if not sizes or sizes[0] is None:
+            return "its values are of different kinds. Give numbers."
 
 
 def _message(name: str, value: Any, constraint: str, advice: str) -> str:

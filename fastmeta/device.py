@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from fastmeta import checks
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.contract import Backend
+from fastmeta_kernels.contract import Backend, DeviceError
 from fastmeta_kernels.layer_table import Table
 
 _MODULES = {"cpu": "cpu", "numpy": "reference", "cuda": "cuda"}
@@ -21,10 +21,16 @@ SMALL_WORK = 50_000_000  # multiply-adds of linear layers that NumPy does before
 def backend(device: str) -> Backend:
     """The module that computes on "cpu" (Numba), "numpy" (the reference) or "cuda" (CuPy); imported on the first call.
 
-    Raises ValueError for an unknown device; for "cuda" ModuleNotFoundError without CuPy, DeviceError without a GPU
-    that can run the kernels; for "numpy" DeviceError where NumPy multiplies matrices wrongly.
+    Raises ValueError for an unknown device; DeviceError for "cpu" where Numba is told not to compile, for "cuda"
+    without a GPU that can run the kernels, and for "numpy" where NumPy multiplies matrices wrongly;
+    ModuleNotFoundError for "cuda" without CuPy.
     """
     checks.choice("device", device, DEVICES)
+    if device == "cpu" and importlib.import_module("numba").config.DISABLE_JIT:
+        raise DeviceError(
+            'device="cpu" must compile its kernels, which NUMBA_DISABLE_JIT forbids. Unset it, or use device="numpy", '
+            "the reference, which a debugger steps through."
+        )
     module = importlib.import_module(f"fastmeta_kernels.{_MODULES[device]}")
     if device != "cpu":
         module.ready()

@@ -5,7 +5,6 @@ Every kernel input is C-contiguous, aligned and of one dtype: float64 where thet
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, features
 from fastmeta_kernels.contract import Array, InnerLoop, StepParameters, TaskSet
 
@@ -36,7 +36,7 @@ class Sizes(Protocol):
 
 
 def array(name: str, value: Any, device: str = "cpu") -> Array:
-    """`value` as NumPy sees it; ValueError where its rows differ in length.
+    """`value` as `checks.array` gives it, or raises.
 
     An array on a GPU is taken as it is, by CuPy, for device "cuda", and brought to the host for any other.
     """
@@ -45,10 +45,7 @@ def array(name: str, value: Any, device: str = "cpu") -> Array:
             found: Array = on_device(value)
             return found
         value = value.get() if hasattr(value, "get") else value
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array; its rows differ in length. Give each as many values.") from error
+    return checks.array(name, value)
 
 
 def inner_steps(value: Any, at_least: int = 0) -> int:
@@ -244,10 +241,10 @@ def _check_labels(labels: Array, ways: int) -> None:
         raise ValueError(f"labels must be 0 .. ways-1; got {wrong} with a network of {ways} outputs.")
 
 
+@quiet
 def _converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
-    with np.errstate(over="ignore") if values.dtype != dtype else contextlib.nullcontext():
-        made = _contiguous(values, dtype)
+    made = _contiguous(values, dtype)
     if not checks.all_finite(made):
         checks.finite(name, array(name, values))
         cure = "Scale it" if made.dtype == np.float64 else "Use a float64 theta, or scale it"

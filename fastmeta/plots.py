@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
@@ -27,12 +29,13 @@ STEPS = (
 )  # light to dark: before adaptation to the most inner steps
 
 
+@quiet
 def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str = "query loss") -> None:
     """Write a PNG of the losses (iterations,): every value faint, a running median dark.
 
     Raises ValueError where there are no losses, ModuleNotFoundError where Matplotlib is missing.
     """
-    losses = np.asarray(losses, np.float64)
+    losses = np.asarray(checks.array("losses", losses), np.float64)
     if losses.ndim != 1 or losses.size == 0:
         raise ValueError(f"losses of shape {losses.shape} must be (iterations,) with at least one value.")
     figure = new_figure(7.0, 4.0)
@@ -53,6 +56,7 @@ def learning_curve(path: str | Path, losses: Array, title: str = "", ylabel: str
     save(figure, path)
 
 
+@quiet
 def adaptation(
     path: str | Path,
     x: Array,
@@ -90,6 +94,7 @@ def adaptation(
     save(figure, path)
 
 
+@quiet
 def comparison(
     path: str | Path, labels: Sequence[str], scores: Sequence[Score], differences: Sequence[Difference]
 ) -> None:
@@ -116,6 +121,7 @@ def comparison(
     save(figure, path)
 
 
+@quiet
 def convergence(path: str | Path, curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> None:
     """Write a PNG of errors over steps, which count from 1, on a logarithmic scale; a line a name.
 

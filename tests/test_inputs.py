@@ -77,7 +77,9 @@ BAD = {
     "inner_lr=-1e-60 must not be 0 as float32": _meta_call(inner_lr=[0.0, 0.1, -1e-60, 0.1]),
     "inner_lr is too large for float32: it reaches 1e+300. Use a float64": _meta_call(inner_lr=1e300),
     "inner_lr must be an array; its rows differ in length.": _meta_call(inner_lr=[[0.1], [0.1, 0.2]]),
-    "x must be an array; its rows differ in length. Give each as many values.": _loss_call([[1, 2], [3]]),
+    "x must be an array; its rows differ in length. Give each as many values; x[0] has 2, x[1] has 1.": _loss_call(
+        [[1, 2], [3]]
+    ),
     "y must be an array; its rows differ": _loss_call(y=[[1, 2, 3], [1]]),
     "weights must be an array; its rows differ": _loss_call(weights=[[1, 2, 3], [1]]),
     "theta must be an array; its rows differ": _loss_call(theta=[[1.0, 2.0], [1.0]]),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastmeta import checks, inputs
+from fastmeta.floating import overflows
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
 from fastmeta.learning.gradient_learner import GradientLearner, naming_step
@@ -69,7 +70,7 @@ class iMAML(GradientLearner):
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss at phi, and the implicit gradient by theta."""
         try:
-            with np.errstate(over="raise", divide="raise", invalid="raise"):
+            with overflows():
                 loss, *_, gradient = self.implicit_gradients(batch)
         except FloatingPointError as error:
             raise checks.DivergenceError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.gradients.functions import meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.networks.network import Network
@@ -41,8 +43,9 @@ class MAML(GradientLearner):
         device: str = "cpu",
     ) -> None:
         super().__init__(net, inner_lr, inner_steps, device)
-        self.learn_inner_lr = bool(learn_inner_lr)
+        self.learn_inner_lr = checks.switch("learn_inner_lr", learn_inner_lr)
 
+    @quiet
     def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and with learn_inner_lr the inner rates in inner_lr's shape, (1,) for a number."""
         rates = {"inner_lr": np.atleast_1d(self.inner_lr).astype(theta.dtype)} if self.learn_inner_lr else {}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta.algorithms.maml import MAML
+from fastmeta.floating import quiet
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
@@ -29,6 +30,7 @@ class MetaSGD(MAML):
         if np.shape(self.inner_lr) not in ((), (count,)):
             raise ValueError(f"inner_lr of shape {np.shape(self.inner_lr)} must be a number or ({count},) for {net}.")
 
+    @quiet
     def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and inner_lr (P,): a rate for each of its values."""
         return {"theta": theta, "inner_lr": np.full(theta.shape, self.inner_lr, theta.dtype)}

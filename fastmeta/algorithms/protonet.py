@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
@@ -60,6 +61,7 @@ class ProtoNet(Learner):
             )
         return float(losses.mean(dtype=np.float64)), {"theta": slopes.mean(axis=0)}
 
+    @quiet
     def adapt(self, x_support: ArrayLike, y_support: ArrayLike) -> PrototypeModel:
         """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1, are samples; or of (T, N, ...)."""
         x = inputs.array("x_support", x_support)
@@ -96,11 +98,13 @@ class PrototypeModel(AdaptedModel):
     head: PrototypeHead = field(kw_only=True)
 
     @property
+    @quiet
     def prototypes(self) -> Array:
         """Class means (T, K, D) of the support set, embedded by itself."""
         z = self.net.predict(self.theta, self.x_support, device=self.device)
         return np.asarray(prototypes.averaging(self.y_support, self.head.ways, z.dtype) @ z)
 
+    @quiet
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (M, K) of x (M, ...), or (T, M, K) of x (T, M, ...) where T support sets were given."""
         given = inputs.array("x", x)

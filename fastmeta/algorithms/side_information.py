@@ -13,6 +13,7 @@ from fastmeta.algorithms.zero_shot import (
     one_shot_loss,
     task_attributes,
 )
+from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.learner import Learner
 from fastmeta.networks.layers import Linear
@@ -78,6 +79,7 @@ class SideInformation(Learner):
             "gate": backend.pullback(self._gate_net.table, self.parameters["gate"], a, d_logit).mean(axis=0),
         }
 
+    @quiet
     def adapt(self, x_support: ArrayLike, y_support: ArrayLike, attributes: ArrayLike) -> PrototypeClassifier:
         """A classifier from samples x (N, ...), labels (N,) and class attributes (K, A); or with a leading T."""
         given = inputs.array("x_support", x_support)
@@ -90,6 +92,7 @@ class SideInformation(Learner):
         c = g * s + (1 - g) * f
         return PrototypeClassifier(self.net, self.theta, True, self.device, prototypes=c, head=head)
 
+    @quiet
     def gates(self, attributes: ArrayLike) -> Array:
         """g (T, K): how much of each class's prototype its samples are, for attributes (T, K, A)."""
         a = inputs.samples(self.attribute_net, attributes, self.theta.dtype, "attributes")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
@@ -64,6 +65,7 @@ class ZeroShot(Learner):
             "map": backend.pullback(self.attribute_net.table, self.parameters["map"], a, found.d_support).mean(axis=0),
         }
 
+    @quiet
     def adapt(self, attributes: ArrayLike) -> PrototypeClassifier:
         """A classifier of samples into the classes that attributes (K, A) describe; or of (T, K, A)."""
         given = inputs.array("attributes", attributes)
@@ -84,6 +86,7 @@ class PrototypeClassifier(AdaptedModel):
     prototypes: Array = field(kw_only=True, repr=False)
     head: PrototypeHead = field(kw_only=True)
 
+    @quiet
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (M, K) of x (M, ...), or (T, M, K) of x (T, M, ...) where there are T sets of classes."""
         given = inputs.array("x", x)

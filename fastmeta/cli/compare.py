@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ def _entry(name: str, settings: Row, rows: list[Row], shots: int, steps: int | N
     if not row.get("stream") or not row.get("values"):
         raise ValueError(
             f'run="{name}" must have scores with their episode stream, which older versions did not keep. Run '
-            f"`fastmeta evaluate {name} --save score`."
+            f"`{shlex.join(['fastmeta', 'evaluate', name, '--save', 'score'])}`."
         )
     worst = math.inf if row["measure"] == "mse" else math.nan
     values = np.array([worst if value is None else value for value in row["values"]])

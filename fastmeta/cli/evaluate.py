@@ -28,6 +28,9 @@ Row = dict[str, Any]
 @click.option("--evaluation-steps", type=Wholes(0), help="Inner steps, as in 0,1,5,10.  [default: as in the run]")
 @click.option("--ways", type=Whole(2), help="Classes in a task.  [default: as in the run]")
 @click.option("--shots", type=Whole(), help="Samples that a task is learned from.  [default: as in the run]")
+@click.option(
+    "--evaluation-queries", type=Whole(), help="Samples that the score is taken on.  [default: as in the run]"
+)
 @click.option("--head", type=Word(HEADS), help="Head that transfer learning fits.  [default: as in the run]")
 @click.option("--batch-norm", type=Word(BATCH_NORMS), help="Whose statistics.  [default: as in the run]")
 @click.option("--part", type=Word(PARTS), default="test", show_default=True, help="Which classes.")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from fastmeta import checks
+
+# What Python reads as a number is more than what people mean by one: 1_2, or digits of other alphabets.
+WHOLE = re.compile("[+-]?[0-9]{1,18}|[+-]?[0-9]{1,3}(_[0-9]{3}){1,5}")
+REAL = re.compile(r"[+-]?(nan|inf)|[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Checked(click.ParamType[Any]):
@@ -36,9 +41,10 @@ class Whole(Checked):
         self.at_least = at_least
 
     def parse(self, name: str, text: str) -> int:
-        """`text` as an int; 15_000 and 15,000 are fine."""
-        digits = text.replace(",", "").replace("_", "")
-        return checks.integer(name, int(digits) if digits.lstrip("-").isdigit() else text, self.at_least)
+        """`text` as an int; 15000 and 15_000, no comma: 1,2 are two numbers."""
+        if not WHOLE.fullmatch(text):
+            return checks.integer(name, text, self.at_least, "Write it as 15000.")
+        return checks.integer(name, int(text), self.at_least)
 
 
 class Wholes(Whole):
@@ -48,7 +54,10 @@ class Wholes(Whole):
 
     def parse(self, name: str, text: str) -> Any:
         """`text` as a tuple of ints."""
-        steps = tuple(Whole.parse(self, name, part.strip()) for part in text.split(","))
+        parts = [part.strip() for part in text.split(",")]
+        if not all(WHOLE.fullmatch(part) for part in parts):
+            raise ValueError(f'{name}="{text}" must be whole numbers with commas between. Write it as 0,1,5,10.')
+        steps = tuple(Whole.parse(self, name, part) for part in parts)
         if list(steps) != sorted(set(steps)):
             raise ValueError(f'{name}="{text}" must rise from one number to the next. Write it as 0,1,5,10.')
         return steps
@@ -64,11 +73,9 @@ class Rate(Checked):
 
     def parse(self, name: str, text: str) -> float:
         """`text` as a float."""
-        try:
-            number = float(text)
-        except ValueError:
-            return self.check(name, text)
-        return self.check(name, number)
+        if not REAL.fullmatch(text):
+            return self.check(name, text, "Write it as 0.01 or 1e-2.")
+        return self.check(name, float(text))
 
 
 class Word(Checked):

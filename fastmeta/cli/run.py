@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -50,7 +51,8 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
         if not folder.checkpoint.exists():
             raise
         done = f"Stopped after iteration {learner.training.step:,}; {folder.checkpoint} holds it."
-        again = f"fastmeta train {settings['problem']} --out {folder.path} --resume"
+        where = ["--data", settings["data"]] if settings["problem"] == "images" else []
+        again = shlex.join(["fastmeta", "train", settings["problem"], *where, "--out", str(folder.path), "--resume"])
         raise KeyboardInterrupt(f"{done} Go on with: {again}") from None
     finally:
         log.close()

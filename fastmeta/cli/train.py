@@ -17,6 +17,7 @@ from fastmeta.cli.run import run
 from fastmeta.device import DEVICES
 from fastmeta.gradients.prototypes import METRICS
 from fastmeta.tasks.images.splits import PUBLISHED
+from fastmeta.tasks.sizes import SMALL
 
 ALGORITHM_OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
     "inner-batch": (Whole(), "Samples of an inner step (reptile)."),
@@ -60,6 +61,7 @@ def training_options(recipe: dict[str, str | int | float | None], notes: dict[st
         ("inner-steps", Whole(), "Inner steps in training."),
         ("evaluation-steps", Wholes(0), "Inner steps at evaluation; several as in 0,1,5,10."),
         ("episodes", Whole(), "New tasks to evaluate on."),
+        ("evaluation-queries", Whole(), "Samples that their score is taken on; likewise."),
         ("batch-norm", Word(BATCH_NORMS), "Whose statistics at evaluation.  [default: transductive]"),
         ("seed", Whole(0), "Decides the first parameters and the training tasks."),
         ("device", Word(DEVICES), "cpu: compiled and parallel. numpy: the slow reference. cuda: an NVIDIA GPU."),
@@ -112,6 +114,7 @@ def train() -> None:
         "inner-lr": "0.01; anil 0.05, reptile 0.02",
         "inner-steps": "1; anil, maml++ 5, reptile 8, imaml 16",
         "evaluation-steps": "0,1,5,10; reptile to 32, imaml to 16",
+        "evaluation-queries": "100",
     },
 )
 @click.pass_context
@@ -148,6 +151,7 @@ def sinusoid(ctx: click.Context, /, **options: Any) -> None:
         "inner-lr": "0.4; 0.1 from 20 ways on; meta-sgd, maml++, imaml 0.1, reptile 1e-3 or 5e-4",
         "inner-steps": "1; 5 from 20 ways on; anil, maml++ 5, meta-sgd 1, reptile 5 or 10, imaml 16 or 25",
         "evaluation-steps": "3; 5 from 20 ways on; anil, maml++ 5, meta-sgd 1, reptile 50, imaml 16 or 25",
+        "evaluation-queries": "15, or as many as there are",
     },
 )
 @click.pass_context
@@ -164,6 +168,13 @@ def omniglot(ctx: click.Context, /, **options: Any) -> None:
 @click.option("--data", type=click.Path(), required=True, help="Folder or file with the images; see the README.")
 @click.option("--ways", type=Whole(2), default=5, show_default=True, help="Classes in a task.")
 @click.option("--channels", type=Whole(), default=32, show_default=True, help="Channels of the four convolutions.")
+@click.option(
+    "--small-classes",
+    type=Word(SMALL),
+    default="refuse",
+    show_default=True,
+    help="Classes of fewer than shots + queries images: an error, left out, or with the queries they have.",
+)
 @click.option("--image-size", type=Whole(16), default=84, show_default=True, help="Pixels of a side, after resizing.")
 @head_option
 @click.option(
@@ -180,6 +191,7 @@ def omniglot(ctx: click.Context, /, **options: Any) -> None:
         "inner-lr": "0.01; reptile 1e-3, imaml 0.1",
         "inner-steps": "5; meta-sgd 1, reptile 8, imaml 10",
         "evaluation-steps": "10; meta-sgd 1, maml++ 5, reptile 50",
+        "evaluation-queries": "15, or as many as all classes have",
     },
 )
 @click.pass_context

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array, StepParameters, TaskSet
@@ -32,6 +33,7 @@ class MetaGradient:
     step_gradients: dict[str, Array]  # of step_parameters, in their shapes
 
 
+@quiet
 def loss(net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu") -> Any:
     """Mean over samples (and outputs) of weight * loss: a float, or (T,).
 
@@ -44,6 +46,7 @@ def loss(net: Network, theta: Array, x: Array, y: Array, weights: Array | None =
     return float(losses[0]) if single else losses
 
 
+@quiet
 def gradient(
     net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu"
 ) -> tuple[Any, Array]:
@@ -55,6 +58,7 @@ def gradient(
     return (float(losses[0]), gradients[0]) if single else (losses, gradients)
 
 
+@quiet
 def hvp(
     net: Network,
     theta: Array,
@@ -78,6 +82,7 @@ def hvp(
     return product[0] if single else product
 
 
+@quiet
 def adapt(
     net: Network,
     theta: Array,
@@ -107,6 +112,7 @@ def adapt(
     return phi[0] if single else phi
 
 
+@quiet
 def meta_gradient(
     net: Network,
     theta: Array,

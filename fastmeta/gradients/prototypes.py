@@ -10,12 +10,14 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta_kernels.contract import Array, PrototypeHead
 
 METRICS = ("euclidean", "cosine")
 _SINGLE, _DOUBLE, _LABEL = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 
 
+@quiet
 def prototype_loss(
     support: ArrayLike,
     y_support: ArrayLike,

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels import layer_table as lt
@@ -64,6 +65,7 @@ class GradientReport:
         return "\n".join(lines)
 
 
+@quiet
 def check_meta_gradient(
     net: Network,
     theta: Array,
@@ -81,7 +83,7 @@ def check_meta_gradient(
     order=1 is compared with the differences that hold every inner gradient fixed. Returns a report that
     counts kinks; raises AssertionError, naming the block, where an error exceeds `tolerance`.
     """
-    theta = inputs.parameters(net, np.asarray(theta).astype(np.float64))
+    theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64))
     support, query = inputs.batch_sets(net, batch, np.float64)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)
     backend = devices.backend(device)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta import inputs
+from fastmeta.floating import quiet
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
@@ -28,6 +29,7 @@ class AdaptedModel:
     device: str = "cpu"
     context: Array | None = None
 
+    @quiet
     def outputs(self, x: ArrayLike) -> Array:
         """The network's outputs (N, O), logits where it classifies, of x (N, ...)."""
         given = inputs.array("x", x)
@@ -51,12 +53,12 @@ class AdaptedModel:
         outputs = self.outputs(x)
         return outputs.argmax(axis=-1) if self.classifies else outputs
 
+    @quiet
     def probabilities(self, x: ArrayLike) -> Array:
         """Class probabilities (N, O) of x (N, ...); TypeError where the task has float targets."""
         if not self.classifies:
             raise TypeError("probabilities need integer labels; this task's targets are floats. Use predict.")
         outputs = self.outputs(x)
-        with np.errstate(over="ignore"):  # a difference may overflow, and its power is 0
-            powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))  # a difference may overflow: its power is 0
         probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
         return probabilities

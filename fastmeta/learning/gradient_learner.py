@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import overflows, quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner, check_evaluation
@@ -51,6 +52,7 @@ class GradientLearner(Learner):
         inputs.inner_loop(self.net, self.inner_lr, self.inner_steps, self.adapts, first.dtype)
         return first
 
+    @quiet
     def adapt(
         self,
         x_support: ArrayLike,
@@ -114,7 +116,8 @@ class GradientLearner(Learner):
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
-        inner_steps = inner_steps.tolist() if isinstance(inner_steps, np.ndarray) else inner_steps
+        if isinstance(inner_steps, np.ndarray):
+            inner_steps = checks.array("inner_steps", inner_steps).tolist()
         asked = inner_steps if isinstance(inner_steps, Sequence) else [inner_steps]
         steps = [self.inner_steps if n is None else inputs.inner_steps(n) for n in asked]
         if not steps:
@@ -171,7 +174,7 @@ def step_rates(rates: float | Array, begin: int, end: int) -> float | Array:
 def naming_step(step: int, steps: int) -> Iterator[None]:
     """What diverges within, or overflows, says that it was at inner step `step` of `steps`."""
     try:
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
+        with overflows():
             yield
     except (checks.DivergenceError, FloatingPointError) as error:
         cause = str(error) if isinstance(error, checks.DivergenceError) else "the update overflows."

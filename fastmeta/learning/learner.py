@@ -14,6 +14,7 @@ import numpy as np
 
 from fastmeta import checks, inputs
 from fastmeta.device import DEVICES
+from fastmeta.floating import quiet
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
@@ -220,12 +221,17 @@ class Learner(ABC):
         """One meta-update. `_training` moves on in one assignment, which no interruption can split."""
         start, step = time.perf_counter(), self.training.step
         batch = tasks.sample(self._settings["tasks_per_step"], seed=self._settings["seed"], step=step)
-        loss, slopes = self.meta_gradients(batch)
-        after = training.advance(self.training, slopes, self.optimizers(optimizer))
+        loss, after = self._update(batch, optimizer)
         self._history["loss"][step] = loss
         self._history["seconds"][step] = time.perf_counter() - start
         self._training = after
         return loss
+
+    @quiet
+    def _update(self, batch: Batch, optimizer: Optimizer) -> tuple[float, Training]:
+        """The loss of a batch, and the training after its update."""
+        loss, slopes = self.meta_gradients(batch)
+        return loss, training.advance(self.training, slopes, self.optimizers(optimizer))
 
 
 def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
@@ -263,7 +269,9 @@ def _algorithms(name: str) -> dict[str, type[Learner]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Network):
         return value.to_dict()
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def check_evaluation(tasks: Any, episodes: int, tasks_per_step: int) -> None:

@@ -72,9 +72,9 @@ class StepSchedule:
     every: int
 
     def __post_init__(self) -> None:
-        _set(self, "start", checks.positive("start", self.start))
-        _set(self, "factor", checks.positive("factor", self.factor))
-        _set(self, "every", checks.integer("every", self.every, 1))
+        checks.settle(self, start=checks.positive("start", self.start))
+        checks.settle(self, factor=checks.positive("factor", self.factor))
+        checks.settle(self, every=checks.integer("every", self.every, 1))
 
     def __call__(self, step: int) -> float:
         return self.start * self.factor ** (step // self.every)
@@ -97,17 +97,20 @@ class Optimizer(ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
-            _set(self, "learning_rate", checks.positive("learning_rate", self.learning_rate))
+            checks.settle(self, learning_rate=checks.positive("learning_rate", self.learning_rate))
         for name in ("clip_norm", "clip_value"):
             if (limit := getattr(self, name)) is not None:
-                _set(self, name, checks.positive(name, limit, "Leave it out for no clipping."))
+                checks.settle(self, **{name: checks.positive(name, limit, "Leave it out for no clipping.")})
 
     @abstractmethod
     def init(self, theta: Array) -> State:
         """The state before the first update."""
 
+    @np.errstate(under="ignore")
     def update(self, theta: Array, gradient: Array, state: State) -> tuple[Array, State]:
         """theta after one step down `gradient`, and the next state; no input is modified."""
+        checks.unmasked("theta", theta)
+        checks.unmasked("gradient", gradient)
         if gradient.shape != theta.shape:
             raise ValueError(f"gradient has shape {gradient.shape} but theta has {theta.shape}.")
         gradient = gradient.astype(theta.dtype, copy=False)
@@ -141,9 +144,10 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _set(self, "momentum", checks.fraction("momentum", self.momentum))
+        checks.settle(self, momentum=checks.fraction("momentum", self.momentum))
 
     def init(self, theta: Array) -> State:
+        checks.unmasked("theta", theta)
         return State(0, (np.zeros_like(theta),) if self.momentum else ())
 
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
@@ -171,11 +175,12 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _set(self, "beta1", checks.fraction("beta1", self.beta1))
-        _set(self, "beta2", checks.fraction("beta2", self.beta2))
-        _set(self, "epsilon", checks.positive("epsilon", self.epsilon))
+        checks.settle(self, beta1=checks.fraction("beta1", self.beta1))
+        checks.settle(self, beta2=checks.fraction("beta2", self.beta2))
+        checks.settle(self, epsilon=checks.positive("epsilon", self.epsilon))
 
     def init(self, theta: Array) -> State:
+        checks.unmasked("theta", theta)
         return State(0, (np.zeros_like(theta), np.zeros_like(theta)))
 
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
@@ -208,12 +213,8 @@ def from_dict(data: dict[str, Any]) -> Optimizer:
 
 
 def _check_span(schedule: CosineSchedule | LinearSchedule) -> None:
-    _set(schedule, "start", checks.positive("start", schedule.start))
-    _set(schedule, "end", checks.real("end", schedule.end))
-    _set(schedule, "steps", checks.integer("steps", schedule.steps, 1))
+    checks.settle(schedule, start=checks.positive("start", schedule.start))
+    checks.settle(schedule, end=checks.real("end", schedule.end))
+    checks.settle(schedule, steps=checks.integer("steps", schedule.steps, 1))
     if schedule.end < 0:
         raise ValueError(f"end={schedule.end!r} must be at least 0.")
-
-
-def _set(frozen: Any, name: str, value: float | int) -> None:
-    object.__setattr__(frozen, name, value)  # a plain number, whatever the kind it came as

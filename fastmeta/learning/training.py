@@ -10,6 +10,7 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
+from fastmeta.floating import overflows
 from fastmeta.learning.optimizers import Optimizer, State
 from fastmeta_kernels.contract import Array
 
@@ -45,7 +46,7 @@ def advance(training: Training, slopes: dict[str, Array], optimizers: dict[str, 
         if not np.isfinite(slope).all():
             raise checks.DivergenceError(f"the meta-gradient of {name} is not finite. {_CURES}")
         try:
-            with np.errstate(over="raise", divide="raise", invalid="raise"):
+            with overflows():
                 moved[name], states[name] = optimizers[name].update(parameters[name], slope, moments[name])
             checks.no_overflow(moved[name])
         except FloatingPointError as error:

@@ -50,8 +50,11 @@ def Conv4(
     downsample="pool": 2x2 max-pools behind each block, then flatten in H, W, C order (Vinyals et al. 2016).
     """
     checks.choice("downsample", downsample, ("stride", "pool"))
-    if len(image) != 3:
-        raise ValueError(f"image={tuple(image)} must be (height, width, channels), as in (28, 28, 1).")
+    shape = tuple(checks.integer("image", n, 1) for n in image)
+    channels = checks.integer("channels", channels, 1)
+    outputs = None if outputs is None else checks.integer("outputs", outputs, 1)
+    if len(shape) != 3:
+        raise ValueError(f"image={shape} must be (height, width, channels), as in (28, 28, 1).")
     stride = 2 if downsample == "stride" else 1
     made: list[Layer] = []
     for _ in range(4):
@@ -59,5 +62,5 @@ def Conv4(
         made += [MaxPool2d(2)] if downsample == "pool" else []
     made += [GlobalMeanPool() if downsample == "stride" else Flatten()]
     made += [] if outputs is None else [Linear(outputs)]
-    name = f'Conv4(image={tuple(image)}, channels={channels}, outputs={outputs}, downsample="{downsample}")'
-    return Network(made, tuple(image), name)
+    name = f'Conv4(image={shape}, channels={channels}, outputs={outputs}, downsample="{downsample}")'
+    return Network(made, shape, name)

@@ -29,7 +29,7 @@ class Linear(Layer):
     noun: ClassVar[str] = "linear"
 
     def __post_init__(self) -> None:
-        checks.integer("outputs", self.outputs, 1)
+        checks.settle(self, outputs=checks.integer("outputs", self.outputs, 1))
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 1:
@@ -49,10 +49,9 @@ class Conv2d(Layer):
     noun: ClassVar[str] = "conv"
 
     def __post_init__(self) -> None:
-        checks.integer("channels", self.channels, 1)
-        checks.integer("kernel", self.kernel, 1)
-        checks.integer("stride", self.stride, 1)
-        checks.integer("padding", self.padding, 0)
+        for name, least in (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0)):
+            checks.settle(self, **{name: checks.integer(name, getattr(self, name), least)})
+        checks.settle(self, bias=checks.switch("bias", self.bias))
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel={self.kernel} must be odd.")
         if self.padding >= self.kernel:
@@ -108,7 +107,7 @@ class MaxPool2d(Layer):
     size: int = 2
 
     def __post_init__(self) -> None:
-        checks.integer("size", self.size, 1)
+        checks.settle(self, size=checks.integer("size", self.size, 1))
 
     def output_shape(self, shape: Shape) -> Shape:
         height, width, channels = _image_shape(self, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta.floating import quiet
 from fastmeta.networks import initial
 from fastmeta.networks import layers as layer_module
 from fastmeta.networks.layers import (
@@ -61,11 +63,11 @@ class Network:
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        shape = (self.input_shape,) if isinstance(self.input_shape, int) else tuple(self.input_shape)
+        checks.settle(self, layers=tuple(self.layers))
+        shape = (self.input_shape,) if isinstance(self.input_shape, numbers.Integral) else tuple(self.input_shape)
         if len(shape) not in (1, 3):
             raise ValueError(f"input_shape={shape} must be (features,) or (height, width, channels).")
-        object.__setattr__(self, "input_shape", tuple(checks.integer("input_shape", n, 1) for n in shape))
+        checks.settle(self, input_shape=tuple(checks.integer("input_shape", n, 1) for n in shape))
         for layer in self.layers:
             if not isinstance(layer, Layer) or type(layer) not in _KINDS:
                 raise TypeError(f"layers must be fastmeta layers such as Linear(40); got {layer!r}.")
@@ -150,6 +152,7 @@ class Network:
             raise ValueError(f'adapt="head" needs a network whose last layer with parameters is Linear; got {self}.')
         return start, self.parameter_count
 
+    @quiet
     def init(self, seed: int = 0, dtype: str = "float32", scheme: str = "glorot_uniform") -> Array:
         """Random theta (P,): weights by `scheme`, biases and shifts 0, scales 1. Seeded; float32 and float64 agree.
 
@@ -169,7 +172,7 @@ class Network:
 
     def views(self, theta: Array) -> dict[str, Array]:
         """Writable views of theta (..., P) by name, in its order: "linear1.weight" (..., I, O), ..."""
-        theta = np.asarray(theta)
+        theta = checks.array("theta", theta)
         if theta.ndim < 1 or theta.shape[-1] != self.parameter_count:
             raise ValueError(f"theta has shape {theta.shape} but {self} has {self.parameter_count} parameters.")
         views, offset, lead = {}, 0, theta.shape[:-1]
@@ -204,6 +207,7 @@ class Network:
         return cls(made, tuple(data["input_shape"]), data.get("description", ""))
 
 
+@quiet
 def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Array:
     """Outputs (N, O) or (T, N, O). Batch norm uses the statistics of the N samples at hand.
 

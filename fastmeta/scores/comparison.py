@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmeta.floating import quiet
 from fastmeta.scores.score import Score
 
 
@@ -24,11 +25,13 @@ class Difference:
     diverged: int = 0
 
     @property
+    @quiet
     def mean(self) -> float:
         """Mean over episodes, in [-1, 1] for accuracies, or in squared target units."""
         return float(self.values.mean())
 
     @property
+    @quiet
     def ci95(self) -> float:
         """Half the 95 % interval of the mean."""
         return 1.96 * float(self.values.std()) / math.sqrt(len(self.values))
@@ -49,6 +52,7 @@ class Difference:
         return f"<difference in {self.measure} {self} (95 % over {len(self.values)} paired episodes)>"
 
 
+@quiet
 def compare(score: Score, baseline: Score) -> Difference:
     """The paired difference of two scores on the same episodes, whatever the algorithms.
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
@@ -29,22 +30,27 @@ def episode_values(
     """One value an episode for each number of inner steps.
 
     `outputs(batch, steps)` gives the query outputs (T, M, O) after each of the ascending `steps`. Episode i
-    is tasks.sample(1, seed=seed, step=i); `chunk` episodes are computed together. An episode whose adaptation
-    diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
+    is tasks.sample(1, seed=seed, step=i); of each `chunk` those of equal shapes are computed together. An episode
+    whose adaptation diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
     """
     import hashlib
 
     ascending = sorted(set(steps))
     values = {count: np.zeros(episodes) for count in ascending}
-    measure, digest = "accuracy", hashlib.sha256()
+    measures, digest = set(), hashlib.sha256()
     for begin in range(0, episodes, chunk):
         span = range(begin, min(begin + chunk, episodes))
-        batch = _stack([tasks.sample(1, seed=seed, step=i) for i in span])
-        for task in range(len(batch)):
-            _update(digest, _task(batch, task))
-        measure = "mse" if batch.y_query.dtype.kind == "f" else "accuracy"
-        for count, row in _chunk_values(outputs, batch, ascending, measure).items():
-            values[count][span.start : span.stop] = row
+        drawn = [_episode(tasks, seed, i) for i in span]
+        measures |= {"mse" if episode.y_query.dtype.kind == "f" else "accuracy" for episode in drawn}
+        if len(measures) > 1:
+            raise ValueError("tasks must have integer labels in all episodes or float targets in all, not both.")
+        (measure,) = measures
+        for episode in drawn:
+            _update(digest, episode)
+        for places in _alike(drawn):
+            batch = _stack([drawn[i] for i in places])
+            for count, row in _chunk_values(outputs, batch, ascending, measure).items():
+                values[count][begin + places] = row
     for count, row in values.items():
         if not np.isfinite(row).any():
             raise checks.DivergenceError(
@@ -54,10 +60,12 @@ def episode_values(
     return Episodes(values, measure, digest.hexdigest()[:16])
 
 
+@quiet
 def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure: str) -> dict[int, Array]:
     """(T,) values for each of the ascending `steps`; where the chunk diverges, its episodes are tried one by one."""
     try:
         results = outputs(batch, steps)
+        checks.unmasked("outputs", results)
         if all(np.isfinite(result).all() for result in results):
             rows = [query_values(result, batch.y_query, batch.query_weights) for result in results]
             return dict(zip(steps, rows, strict=True))
@@ -69,6 +77,26 @@ def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure:
     if len(steps) > 1:
         return {count: _chunk_values(outputs, batch, [count], measure)[count] for count in steps}
     return {steps[0]: np.array([np.inf if measure == "mse" else np.nan])}
+
+
+def _episode(tasks: TaskSource, seed: int, i: int) -> Batch:
+    episode = tasks.sample(1, seed=seed, step=i)
+    if not isinstance(episode, Batch) or len(episode) != 1:
+        got = f"{len(episode)} tasks" if isinstance(episode, Batch) else type(episode)
+        raise ValueError(f"tasks.sample(1, seed={seed}, step={i}) must give a fastmeta.Batch of one task, not {got}.")
+    return episode
+
+
+def _alike(episodes: Sequence[Batch]) -> list[Array]:
+    """Places of the episodes that can be one batch: of the same shapes, dtypes and number of classes."""
+    groups: dict[Any, list[int]] = {}
+    for i, episode in enumerate(episodes):
+        arrays = [getattr(episode, f.name) for f in fields(Batch)]
+        key = [None if array is None else (array.shape, array.dtype.str) for array in arrays]
+        labels = episode.y_support
+        ways = int(labels.max(initial=-1)) if labels.dtype.kind != "f" else 0
+        groups.setdefault((*key, ways), []).append(i)
+    return [np.array(places) for places in groups.values()]
 
 
 def _task(batch: Batch, i: int) -> Batch:

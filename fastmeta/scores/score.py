@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,7 +36,7 @@ class Score:
     stream: str = ""
 
     def __post_init__(self) -> None:
-        values = np.array(self.values, np.float64)
+        values = np.array(checks.array("values", self.values), np.float64)
         if values.ndim != 1 or not values.size:
             raise ValueError(f"values of shape {values.shape} must be (episodes,), at least one.")
         if not np.isfinite(values).any():
@@ -55,17 +56,20 @@ class Score:
         return len(self.values) - len(self.finite)
 
     @property
+    @quiet
     def mean(self) -> float:
         """Mean over episodes: accuracy in [0, 1], or the mean squared error in squared target units."""
         return float(self.finite.mean())
 
     @property
+    @quiet
     def median(self) -> float:
         """Median over all episodes, those that diverged as the worst."""
         worst = np.inf if self.measure == "mse" else 0.0
         return float(np.median(np.where(np.isfinite(self.values), self.values, worst)))
 
     @property
+    @quiet
     def std(self) -> float:
         """Standard deviation over episodes."""
         return float(self.finite.std())

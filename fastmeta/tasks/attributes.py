@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, stream
 from fastmeta_kernels.contract import Array
 
@@ -35,9 +36,9 @@ class AttributeClasses:
     def __post_init__(self) -> None:
         least = {"ways": 2, "shots": 0, "queries": 1, "attributes": 1, "features": 1, "map_seed": 0}
         for name, at_least in least.items():
-            checks.integer(name, getattr(self, name), at_least)
+            checks.settle(self, **{name: checks.integer(name, getattr(self, name), at_least)})
         for name in ("spread", "noise"):
-            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+            checks.settle(self, **{name: checks.positive(name, getattr(self, name))})
 
     @property
     def best_map(self) -> Array:
@@ -51,6 +52,7 @@ class AttributeClasses:
         """spread^2 / (spread^2 + noise^2 / n), the support mean's share in the best prototype; 0 without samples."""
         return self.spread**2 / (self.spread**2 + self.noise**2 / self.shots) if self.shots else 0.0
 
+    @quiet
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """float32 x (tasks, ways * samples, features) by class, with attributes (tasks, ways, attributes)."""
         rng = stream(seed, step)

@@ -39,7 +39,7 @@ class Batch:
             value = getattr(self, name)
             if value is not None:
                 on_device = name.startswith("x_") and checks.is_on_device(value)
-                array = value if on_device else np.asarray(value)
+                array = value if on_device else checks.array(name, value)
                 object.__setattr__(self, name, features(array) if name.startswith("x_") else array)
         for x, y, w in (
             ("x_support", "y_support", "support_weights"),

@@ -10,25 +10,39 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, features, stream
+from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 
 
-def from_arrays(x: ArrayLike, y: ArrayLike, ways: int = 5, shots: int = 1, queries: int = 15) -> LabelledTasks:
+def from_arrays(
+    x: ArrayLike,
+    y: ArrayLike,
+    ways: int = 5,
+    shots: Size = 1,
+    queries: Size = 15,
+    small_classes: str = "refuse",
+) -> LabelledTasks:
     """N-way K-shot tasks over anybody's labelled samples.
 
     x (n, ...features): floats, or uint8 images, which come out divided by 255; neither is copied where it is
     C-contiguous float32 or uint8. y (n,): whole numbers of any values, one per sample. A task has `ways`
-    classes with `shots` support and `queries` query samples each.
+    classes with `shots` support and `queries` query samples each. Either may be a range, (lowest, highest), of which
+    each call of `sample` draws one number for all of its tasks, within what their classes have.
 
-    Raises ValueError or TypeError where shapes or kinds do not fit, a value is not finite, `ways` exceeds the
-    number of classes, or shots + queries exceeds the samples of a class.
+    small_classes: a class of fewer than shots + queries samples (the lowest of a range) is an error, "refuse"; is
+    left out, "skip"; or is used, "use": the tasks of a call that has it take only as many queries of each class.
+    `left_out` names the classes left out; with "use" those are the ones of no more samples than shots.
+
+    Raises ValueError or TypeError where shapes or kinds do not fit, a value is masked or not finite, `ways` exceeds
+    the number of classes, or a class is too small.
     Source: Vinyals et al. 2016, arXiv 1606.04080 (episodes).
 
     >>> x, y = np.random.default_rng(0).random((60, 8)), np.repeat([3, 5, 9], 20)
     >>> from_arrays(x, y, ways=2, shots=1, queries=15).sample(4, seed=0).x_query.shape
     (4, 30, 8)
     """
-    return LabelledTasks(np.asarray(x), np.asarray(y), ways, shots, queries)
+    return LabelledTasks(checks.array("x", x), checks.array("y", y), ways, shots, queries, small_classes=small_classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,40 +50,46 @@ class LabelledTasks:
     """Tasks of `ways` classes drawn from samples x (n, ...) with labels y (n,); see `from_arrays`.
 
     `classes` holds the distinct labels in ascending order. Where `variants` > 1, each run of that many is one
-    thing in several forms (the rotations of one character), and a task holds at most one form of it. `names` are what
-    errors call the classes, one a class.
+    thing in several forms (the rotations of one character), and a task holds at most one form of it. `names` has a
+    name for each distinct label, in ascending order, or is empty: what errors and `left_out` call them.
     Other sizes over the same samples: `dataclasses.replace(tasks, ways=20)`.
     """
 
     x: NDArray[Any] = field(repr=False)
     y: NDArray[Any] = field(repr=False)
     ways: int = 5
-    shots: int = 1
-    queries: int = 15
+    shots: Size = 1
+    queries: Size = 15
     variants: int = 1
     names: tuple[str, ...] = field(default=(), repr=False)
+    small_classes: str = "refuse"
+    left_out: tuple[Any, ...] = field(init=False, repr=False)
     classes: NDArray[Any] = field(init=False, repr=False)
     _order: NDArray[np.intp] = field(init=False, repr=False)  # (n,) samples, class by class
     _first: NDArray[np.intp] = field(init=False, repr=False)  # (classes,) where each class begins in _order
     _count: NDArray[np.intp] = field(init=False, repr=False)  # (classes,)
 
     def __post_init__(self) -> None:
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("variants", 1)):
-            checks.integer(name, getattr(self, name), least)
-        check_samples(self.x, self.y)
-        object.__setattr__(self, "x", stored(self.x))
-        classes, count = np.unique(self.y, return_counts=True)
-        order = np.argsort(self.y, kind="stable")
-        first = np.cumsum(count) - count
-        for name, value in (("classes", classes), ("_order", order), ("_first", first), ("_count", count)):
-            object.__setattr__(self, name, value)
+        x, y = checks.array("x", self.x), checks.array("y", self.y)
+        settings: dict[str, Any] = {
+            "ways": checks.integer("ways", self.ways, 2),
+            "shots": checked_size("shots", self.shots),
+            "queries": checked_size("queries", self.queries),
+            "variants": checks.integer("variants", self.variants, 1),
+            "small_classes": checks.choice("small_classes", self.small_classes, SMALL),
+        }
+        check_samples(x, y)
+        classes, count = np.unique(y, return_counts=True)
+        arrays = {"x": stored(x), "y": y, "classes": classes, "_count": count}
+        arrays |= {"_order": np.argsort(y, kind="stable"), "_first": np.cumsum(count) - count}
+        checks.settle(self, **settings, **arrays)
         self._check_sizes()
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """x (tasks, ways * samples, ...) float32, y (tasks, ways * samples) int64 in 0 .. ways-1, by class.
 
         Classes are drawn without replacement, and which class is label 0 is chance; a class's support and
-        query samples are distinct. A pure function of (seed, step).
+        query samples are distinct. All classes have the same number of samples. A pure function of (seed, step).
         Raises where tasks < 1, or seed or step is not a whole number >= 0.
         """
         rng = stream(seed, step)
@@ -79,9 +99,12 @@ class LabelledTasks:
         if self.variants > 1:
             chosen = chosen * self.variants + rng.integers(self.variants, size=chosen.shape)
         flat = chosen.ravel()
-        places = draw(rng, self._count[flat], self.shots + self.queries)  # (tasks * ways, samples)
+        fewest = int(self._count[flat].min())
+        shots = drawn(rng, self.shots, fewest - self._least_queries)
+        queries = drawn(rng, self.queries, fewest - shots)
+        places = draw(rng, self._count[flat], shots + queries)  # (tasks * ways, samples)
         rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)
-        support, query = rows[:, :, : self.shots], rows[:, :, self.shots :]
+        support, query = rows[:, :, :shots], rows[:, :, shots:]
         return Batch(*self._set(support), *self._set(query))
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -93,7 +116,7 @@ class LabelledTasks:
         from fastmeta.device import on_device_if_it_fits
 
         moved = copy.copy(self)
-        object.__setattr__(moved, "x", on_device_if_it_fits(self.x))
+        checks.settle(moved, x=on_device_if_it_fits(self.x))
         return moved
 
     def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -101,22 +124,41 @@ class LabelledTasks:
         y = np.tile(np.repeat(np.arange(ways), samples), (tasks, 1))
         return self.take(rows.reshape(tasks, ways * samples)), y
 
+    @property
+    def fewest(self) -> int:
+        """The number of samples of the smallest of `classes`."""
+        return int(self._count.min())
+
+    @property
+    def _least_queries(self) -> int:
+        return 1 if self.small_classes == "use" else lowest(self.queries)
+
     def _check_sizes(self) -> None:
-        kinds, rest = divmod(len(self.classes), self.variants)
-        if rest:
-            raise ValueError(f"variants={self.variants} must divide the number of classes, {len(self.classes)}.")
-        if self.ways > kinds:
+        """Leave out the classes that are too small, or raise; raise where too few are left for a task."""
+        total, need = len(self.classes), lowest(self.shots) + self._least_queries
+        if total % self.variants:
+            raise ValueError(f"variants={self.variants} must divide the number of classes, {total}.")
+        if self.names and len(self.names) != total:
+            raise ValueError(f"names of length {len(self.names)} must name each of the {total} classes.")
+        called = [f'"{name}"' for name in self.names] or self.classes.tolist()
+        small, kinds = self._count < need, total // self.variants
+        if self.ways <= kinds and small.any() and self.small_classes == "refuse":
+            i, others = int(self._count.argmin()), int(small.sum()) - 1
             raise ValueError(
-                f"ways={self.ways} must be at most {kinds}, the number of classes that a task can hold. "
+                f"shots + queries={need} must be at most {self._count[i]}, the number of samples of class {called[i]}"
+                f"{f' ({others} others have too few, too)' if others else ''}. Lower shots or queries, or leave "
+                'such classes out: small_classes="skip" does, "use" takes the queries that they have.'
+            )
+        kept = np.repeat(~small.reshape(-1, self.variants).any(axis=1), self.variants)
+        left_out = [name for name, keep in zip(self.names or self.classes.tolist(), kept, strict=True) if not keep]
+        if self.ways > (kinds := int(kept.sum()) // self.variants):
+            without = f" without {', '.join(map(str, left_out[:5]))}, which are too small" if left_out else ""
+            raise ValueError(
+                f"ways={self.ways} must be at most {kinds}, the number of classes that a task can hold{without}. "
                 "Lower ways or give samples of more classes."
             )
-        need, fewest = self.shots + self.queries, int(self._count.argmin())
-        name = f'"{self.names[fewest]}"' if self.names else self.classes[fewest]
-        if need > self._count[fewest]:
-            raise ValueError(
-                f"shots + queries={need} must be at most {self._count[fewest]}, the number of samples "
-                f"of class {name}. Lower shots or queries, or leave that class out."
-            )
+        parts = {name: getattr(self, name)[kept] for name in ("classes", "_first", "_count")}
+        checks.settle(self, left_out=tuple(left_out), **parts)
 
 
 def draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDArray[np.int64]:
@@ -132,12 +174,12 @@ def draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDAr
     return rng.permuted(drawn.T, axis=1)
 
 
-def stored(x: NDArray[Any]) -> NDArray[Any]:
+@quiet
+def stored(x: NDArray[Any], name: str = "x") -> NDArray[Any]:
     """Samples as they are kept: contiguous uint8 as it is, or finite float32."""
     if x.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the check names
-            x = x.astype(np.float32, copy=False)
-        checks.finite("x", x)
+        x = x.astype(np.float32, copy=False)  # an overflow becomes an infinity, which the check names
+        checks.finite(name, x)
     return np.ascontiguousarray(x)
 
 
@@ -149,7 +191,8 @@ def check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
             "which divides them by 255 later, other features by x.astype('float32')."
         )
     if y.dtype.kind not in "iu":
-        raise TypeError(f"y of dtype {y.dtype} must be whole numbers, as np.unique(y, return_inverse=True)[1] is.")
+        advice = "Number them by np.unique(y, return_inverse=True)[1]; targets of a regression go to from_groups."
+        raise TypeError(f"y of dtype {y.dtype} must be whole numbers, the classes of samples. {advice}")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x of shape {x.shape} must be (samples, ...features) and not empty.")
     if y.shape != x.shape[:1]:

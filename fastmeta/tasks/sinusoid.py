@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.tasks.episode import Batch, stream
 
 
@@ -34,11 +35,12 @@ class Sinusoid:
     x_range: tuple[float, float] = (-5.0, 5.0)
 
     def __post_init__(self) -> None:
-        checks.integer("shots", self.shots, 1)
-        checks.integer("queries", self.queries, 1)
+        for name in ("shots", "queries"):
+            checks.settle(self, **{name: checks.integer(name, getattr(self, name), 1)})
         for name in ("amplitude", "phase", "x_range"):
-            object.__setattr__(self, name, _range(name, getattr(self, name)))
+            checks.settle(self, **{name: _range(name, getattr(self, name))})
 
+    @quiet
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` curves: float32 x and y of shape (tasks, shots, 1) and (tasks, queries, 1).
 

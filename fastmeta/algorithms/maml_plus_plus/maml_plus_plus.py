@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastmeta import checks
 from fastmeta.algorithms.maml import MAML
 from fastmeta.algorithms.maml_plus_plus.norm_statistics import FixedNorms, measure, norm_channels, norm_parameters
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.gradient_learner import step_rates
@@ -59,8 +60,8 @@ class MAMLPlusPlus(MAML):
         super().__init__(net, inner_lr, inner_steps, learn_inner_lr, device)
         self.multi_step_iterations = checks.integer("multi_step_iterations", multi_step_iterations, 0)
         self.first_order_iterations = checks.integer("first_order_iterations", first_order_iterations, 0)
-        self.step_norms = bool(self.batch_norm) if step_norms is None else bool(step_norms)
-        self.running_statistics = bool(running_statistics)
+        self.step_norms = bool(self.batch_norm) if step_norms is None else checks.switch("step_norms", step_norms)
+        self.running_statistics = checks.switch("running_statistics", running_statistics)
         for name in ("step_norms", "running_statistics"):
             if getattr(self, name) and not self.batch_norm:
                 raise ValueError(f"{name}=True must come with a network that has batch norm. {net} has none.")
@@ -80,6 +81,7 @@ class MAMLPlusPlus(MAML):
         learned = dict.fromkeys(("theta", "inner_lr", "norms"), optimizer)
         return learned | {"statistics": SGD(MOMENTUM)}
 
+    @quiet
     def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), rates inner_lr (S, V), norms (S + 1, B) and statistics (S + 1, 2, C), those switched on."""
         net, rows = self.net, self.inner_steps + 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmeta.floating import quiet
 from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, Layer, Linear
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
@@ -51,6 +52,7 @@ def folded(net: Network, theta: Array, means: Array, variances: Array) -> tuple[
     return Network(layers, net.input_shape), np.concatenate([part.ravel() for part in parts]).astype(theta.dtype)
 
 
+@quiet
 def population_statistics(net: Network, theta: Array, batches: Iterable[Array], device: str) -> tuple[Array, Array]:
     """Mean and biased variance (C,) of what enters each batch norm, over all samples of `batches` (T, N, ...) each.
 

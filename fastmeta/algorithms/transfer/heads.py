@@ -33,17 +33,20 @@ def linear_head(features: Array, shares: Array, strength: float = 1.0) -> tuple[
     Convex, so that the optimum is unique. W = X' A with A (N, K); each step minimises the quadratic upper bound
     whose curvature is half of X' S X (Boehning 1992), which never raises the objective: with the Gram matrix
     G = X X' and sample weights S, A -= (S G / 2 + strength I)^-1 (S (softmax(G A) - Y) + strength A),
-    until no entry moves by more than 1e-6 of the largest.
+    until no entry of the task's moves by more than 1e-6 of its largest.
     """
     weights = shares.sum(axis=2, keepdims=True)  # (T, N, 1)
     gram = features @ np.swapaxes(features, 1, 2)
     curvature = weights * gram / 2 + strength * np.eye(gram.shape[1], dtype=gram.dtype)
     inverse = np.linalg.inv(curvature)
     dual = np.zeros_like(shares)
+    moving = np.ones((len(shares), 1, 1), shares.dtype)  # 0 for a task that is done, whatever the others need
     for _ in range(MOST_STEPS):
-        move = inverse @ (weights * _softmax(gram @ dual) - shares + strength * dual)
+        move = moving * (inverse @ (weights * _softmax(gram @ dual) - shares + strength * dual))
         dual -= move
-        if np.abs(move).max() <= TOLERANCE * max(np.abs(dual).max(), 1):
+        steps, largest = (np.abs(values).max(axis=(1, 2), keepdims=True) for values in (move, dual))
+        moving *= steps > TOLERANCE * np.maximum(largest, 1)
+        if not moving.any():
             break
     weight = np.swapaxes(features, 1, 2) @ dual
     return weight, np.zeros_like(weight[:, :1])

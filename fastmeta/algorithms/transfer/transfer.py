@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastmeta import checks, inputs
 from fastmeta.algorithms.transfer.folding import folded, norm_sizes, population_statistics
 from fastmeta.algorithms.transfer.heads import HEADS, normalised
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
@@ -21,6 +22,7 @@ from fastmeta.tasks.episode import Batch, stream
 from fastmeta_kernels.contract import Array
 
 STATISTICS_SAMPLES = 1024
+NOT_TAKEN = -1.0  # no variance: that of features that are all alike is 0
 _NUMBERED = "y_support must hold each label 0 .. ways-1, with a weight above 0. Number classes so."
 
 
@@ -69,7 +71,7 @@ class Transfer(Learner):
         super().__init__(net, device)
         self.head = checks.choice("head", head, HEADS)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
-        self.inductive = bool(inductive)
+        self.inductive = checks.switch("inductive", inductive)
         if not isinstance(net.layers[-1], Linear) or net.head[0] == 0:
             raise ValueError(f"net={net} must end with a Linear layer and have parameters before it. Add one.")
         self._norms = sum(norm_sizes(net)) if self.inductive else 0
@@ -81,7 +83,7 @@ class Transfer(Learner):
 
     def initial_parameters(self, theta: Array, seed: int = 0) -> dict[str, Array]:
         """theta (P,), and where batch norm is inductive the means and variances "statistics" (2, C)."""
-        statistics = {"statistics": np.zeros((2, self._norms), theta.dtype)} if self._norms else {}
+        statistics = {"statistics": np.full((2, self._norms), NOT_TAKEN, theta.dtype)} if self._norms else {}
         return {"theta": theta} | statistics
 
     def fit(self, tasks: Any, iterations: int, tasks_per_step: int = 1, *arguments: Any, **options: Any) -> Self:
@@ -111,6 +113,7 @@ class Transfer(Learner):
         still = {name: np.zeros_like(values) for name, values in self.parameters.items() if name != "theta"}
         return float(losses.mean(dtype=np.float64)), {"theta": slope} | still
 
+    @quiet
     def adapt(self, x_support: ArrayLike, y_support: ArrayLike, weights: ArrayLike | None = None) -> HeadModel:
         """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1, are samples; no gradient step.
 
@@ -138,16 +141,17 @@ class Transfer(Learner):
         if not self._norms:
             return body, theta
         means, variances = self.parameters["statistics"]
-        if not variances.any():
+        if (variances == NOT_TAKEN).all():
             raise RuntimeError("Transfer has no batch-norm statistics yet. Let fit(tasks, ...) reach its end.")
         return folded(body, theta, means, variances)
 
     def _iterate(self, tasks: Any, optimizer: Any) -> float:
-        if self._norms and self.parameters["statistics"].any():  # those of earlier parameters
-            still = {"statistics": np.zeros_like(self.parameters["statistics"])}
+        if self._norms and (self.parameters["statistics"] != NOT_TAKEN).any():  # those of earlier parameters
+            still = {"statistics": np.full_like(self.parameters["statistics"], NOT_TAKEN)}
             self._training = self.training._replace(parameters=self.parameters | still)
         return super()._iterate(tasks, optimizer)
 
+    @quiet
     def _take_statistics(self, batches: Minibatches) -> None:
         body = Network(self.net.layers[:-1], self.net.input_shape)
         seed, count = self._settings["seed"], -(-STATISTICS_SAMPLES // self.batch_size)
@@ -186,6 +190,7 @@ class HeadModel(AdaptedModel):
     weight: Array
     bias: Array
 
+    @quiet
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (N, K) of x (N, ...), or (T, N, K) of x (T, N, ...)."""
         features = normalised(super().outputs(x))
@@ -204,14 +209,19 @@ class Minibatches:
     size: int
 
     @cached_property
+    def rows(self) -> Array:
+        """(n,) places of the samples whose class is one of `tasks.classes`: small ones may be left out."""
+        return np.flatnonzero(np.isin(self.tasks.y, self.tasks.classes))
+
+    @cached_property
     def labels(self) -> Array:
         """(n,) in 0 .. C-1."""
-        return np.searchsorted(self.tasks.classes, self.tasks.y)
+        return np.searchsorted(self.tasks.classes, self.tasks.y[self.rows])
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` batches as query sets (the support sets are the same); a pure function of (seed, step)."""
-        rows = stream(seed, step).integers(len(self.labels), size=(checks.integer("tasks", tasks, 1), self.size))
-        x, y = self.tasks.take(rows), self.labels[rows]
+        drawn = stream(seed, step).integers(len(self.rows), size=(checks.integer("tasks", tasks, 1), self.size))
+        x, y = self.tasks.take(self.rows[drawn]), self.labels[drawn]
         return Batch(x, y, x, y)
 
     def on_gpu(self) -> Minibatches:

@@ -17,6 +17,7 @@ from fastmeta.tasks import TaskSource
 
 Settings = dict[str, Any]
 BATCH_NORMS = ("transductive", "support", "running")
+EVALUATION_QUERIES = 15  # of each class, by default
 EVALUATION_SEED = 1_000_003  # every run is evaluated on the same tasks, whatever its own seed
 ALGORITHMS: dict[str, type[Learner]] = {
     "maml": fm.MAML,
@@ -54,7 +55,6 @@ class Sinusoids:
     """Regression of sine curves from a few points (arXiv 1703.03400, section 5.1)."""
 
     metric = "mean squared error"
-    note = "100 query points a task"
 
     def __init__(self, settings: Settings) -> None:
         if settings["algorithm"] in ("transfer", "protonet"):
@@ -63,6 +63,8 @@ class Sinusoids:
             )
         self.settings = settings
         self.title = f"sinusoids, {settings['shots']} shots"
+        self.evaluation_queries = settings.get("evaluation_queries") or 100
+        self.note = f"{self.evaluation_queries} query points a task"
 
     def network(self, tasks: TaskSource) -> fm.Network:
         """The paper's network."""
@@ -78,7 +80,7 @@ class Sinusoids:
         if part != "test":
             raise ValueError(f'part="{part}" must be "test": sinusoids are drawn anew and have no other part.')
         for shots in sorted({self.settings["shots"], 10, 5}, reverse=True):
-            yield shots, fm.tasks.Sinusoid(shots, 100)
+            yield shots, fm.tasks.Sinusoid(shots, self.evaluation_queries)
 
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """sinusoid.png: three new curves before and after 1, 5 and 10 inner steps."""
@@ -104,7 +106,7 @@ class Classification(ABC):
     """N-way K-shot classification of images of classes that were not trained on."""
 
     metric = "accuracy"
-    note = "15 query images a class"
+    note = ""  # said by `evaluations`
     name = ""
 
     def __init__(self, settings: Settings) -> None:
@@ -133,9 +135,14 @@ class Classification(ABC):
         return replace(self.source(self.settings["queries"]).train, ways=ways, shots=shots)
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
-        """(shots, tasks) of the classes of `part`."""
-        tasks: TaskSource = getattr(self.source(15), part)
-        yield self.settings["shots"], tasks
+        """(shots, tasks) of the classes of `part`, with 15 query images a class, or fewer where a class has no more."""
+        shots, queries = self.settings["shots"], self.settings.get("evaluation_queries")
+        tasks: fm.tasks.LabelledTasks = getattr(self.source(1), part)
+        up_to = "up to " if tasks.small_classes == "use" else ""
+        if queries is None:
+            queries = EVALUATION_QUERIES if up_to else min(EVALUATION_QUERIES, tasks.fewest - shots)
+        self.note = f"{up_to}{queries} query images a class"
+        yield shots, replace(tasks, queries=queries)
 
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """No picture of its own."""
@@ -177,7 +184,8 @@ class Pictures(Classification):
         chosen = self.settings
         split = None if chosen["split"] == "files" else chosen["split"]
         sizes = chosen["ways"], chosen["shots"], queries, chosen["image_size"]
-        return fm.tasks.Images(chosen["data"], *sizes, split)
+        small = chosen.get("small_classes") or "refuse"
+        return fm.tasks.Images(chosen["data"], *sizes, split, small_classes=small)
 
 
 Problem = Sinusoids | Characters | Pictures

@@ -16,6 +16,7 @@ from fastmeta.tasks.images.folders import find_files
 from fastmeta.tasks.images.splits import Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.parts import PARTS, Parts
+from fastmeta.tasks.sizes import SMALL, Size, checked_size
 
 Arrays = dict[str, tuple[NDArray[Any], NDArray[Any]]]  # images (n, size, size, C) and class numbers (n,) by part
 Classes = dict[str, tuple[str, ...]]
@@ -37,6 +38,7 @@ class Images(Parts):
     notebooks and archives leave behind, are skipped; an image listed or linked twice in its class is there once.
     Decoded folders are cached in the user's cache folder (or FASTMETA_CACHE) and read as they go. `classes` maps each
     part to its class names. A file that would take more than `largest_gib` in memory is refused before it is expanded.
+    shots, queries and small_classes as in `from_arrays`; the `left_out` of a part names the classes that were too small.
 
     Raises ValueError or TypeError for bad sizes, splits that share classes, classes without images, images in two
     classes, names in csv files that fit several images, pickles and damaged files;
@@ -47,16 +49,18 @@ class Images(Parts):
         self,
         root: str | Path,
         ways: int = 5,
-        shots: int = 1,
-        queries: int = 15,
+        shots: Size = 1,
+        queries: Size = 15,
         image_size: int = 84,
         split: Split = None,
         largest_gib: float = 16.0,
+        small_classes: str = "refuse",
     ) -> None:
         self.root = Path(root)
         self.ways = checks.integer("ways", ways, 2)
-        self.shots = checks.integer("shots", shots, 1)
-        self.queries = checks.integer("queries", queries, 1)
+        self.shots = checked_size("shots", shots)
+        self.queries = checked_size("queries", queries)
+        self.small_classes = checks.choice("small_classes", small_classes, SMALL)
         self.image_size = checks.integer("image_size", image_size, 1)
         limits = Limits(self.image_size, int(checks.positive("largest_gib", largest_gib) * 2**30))
         names = named_split(split)
@@ -74,7 +78,8 @@ class Images(Parts):
         if part not in self._arrays:
             raise ValueError(f'root="{self.root}" has no {part} part, only {", ".join(self._arrays)}. Add it.')
         x, y = self._arrays[part]
-        return LabelledTasks(x, y, self.ways, self.shots, self.queries, names=self.classes[part])
+        names = self.classes[part]
+        return LabelledTasks(x, y, self.ways, self.shots, self.queries, names=names, small_classes=self.small_classes)
 
 
 def _load(root: Path, names: Classes | None, limits: Limits) -> tuple[Arrays, Classes]:

@@ -56,7 +56,7 @@ class Omniglot(Parts):
         self.shots = checks.integer("shots", shots, 1)
         self.queries = checks.integer("queries", queries, 1)
         self.split = checks.choice("split", split, ("maml", "vinyals"))
-        self.rotations = rotations
+        self.rotations = checks.switch("rotations", rotations)
         self.seed = checks.integer("seed", seed, 0)
         from fastmeta.tasks.omniglot.images import load_images
 
