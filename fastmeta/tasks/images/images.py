@@ -38,7 +38,7 @@ class Images(Parts):
     notebooks and archives leave behind, are skipped; an image listed or linked twice in its class is there once.
     Decoded folders are cached in the user's cache folder (or FASTMETA_CACHE) and read as they go. `classes` maps each
     part to its class names. A file that would take more than `largest_gib` in memory is refused before it is expanded.
-    shots, queries and small_classes as in `from_arrays`; the `left_out` of a part names the classes that were too small.
+    shots, queries and small_classes as in `from_arrays`; a part's `left_out` names the classes that were too small.
 
     Raises ValueError or TypeError for bad sizes, splits that share classes, classes without images, images in two
     classes, names in csv files that fit several images, pickles and damaged files;
