@@ -85,9 +85,9 @@ class Rate(Checked):
     def __init__(self, zero: bool = False) -> None:
         self.zero = zero
 
-    def check(self, name: str, value: Any) -> float:
+    def check(self, name: str, value: Any, advice: str = "") -> float:
         """A number within the bounds."""
-        return checks.not_negative(name, value) if self.zero else checks.positive(name, value)
+        return checks.not_negative(name, value, advice) if self.zero else checks.positive(name, value, advice)
 
     def parse(self, name: str, text: str) -> float:
         """`text` as a float."""
