@@ -101,7 +101,7 @@ def ranged(pixels: NDArray[Any]) -> NDArray[Any]:
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.newbyteorder("=") == np.uint16:
-        return np.divide(pixels, np.float32(65535), dtype=np.float32)
+        return np.asarray(np.divide(pixels, np.float32(65535), dtype=np.float32))
     if pixels.dtype.kind != "f":
         raise ValueError(
             f"its pixels of dtype {pixels.dtype} must be uint8, uint16, bool or floats of 0 .. 1: others do not say "
