@@ -31,6 +31,14 @@ LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those
     ("fastmeta",),  # every public name, each imported when it is first used
     ("cli",),
 )
+WORDS = (  # of each fast backend, likewise
+    ("request",),
+    ("machine",),
+    ("layout",),
+    ("layers", "losses", "small_mlp"),
+    ("program",),
+    ("execution",),
+)
 LATE = (
     "numba",
     "llvmlite",
@@ -100,6 +108,34 @@ def test_folders_of_fastmeta_import_what_is_below_them():
     assert {name for pair in edges for name in pair} <= level.keys()
     upward = {pair for pair in edges if level[pair[0]] <= level[pair[1]]}
     assert upward == {("learning", "fastmeta")}  # `load` looks up the algorithm that a checkpoint names
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_folders_of_a_fast_backend_import_what_is_below_them(backend):
+    level = {name: i for i, names in enumerate(WORDS) for name in names}
+    found = imports()
+    inside = {name: name.split(".")[2] for name in found if name.startswith(f"fastmeta_kernels.{backend}.")}
+    assert set(inside.values()) <= level.keys()
+    upward = {
+        (name, other)
+        for name in inside
+        for other in found[name] & inside.keys()
+        if inside[name] != inside[other] and level[inside[name]] <= level[inside[other]]
+    }
+    assert not upward
+
+
+def test_backends_share_what_stands_above_them_only():
+    others = {
+        (name, other)
+        for name, found in imports().items()
+        if name.startswith("fastmeta_kernels.")
+        for other in found
+        if len(other.split(".")) > 1 and other.split(".")[1] in ("reference", "cpu", "cuda")
+    }
+    assert {(name.split(".")[1], other.split(".")[1]) for name, other in others} <= {
+        (backend, backend) for backend in ("reference", "cpu", "cuda")
+    }
 
 
 @pytest.mark.parametrize("path", sorted(KERNELS.rglob("*.py")), ids=lambda p: str(p.relative_to(KERNELS)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastmeta_kernels.contract import Loss, PrototypeHead
-from fastmeta_kernels.cpu.layout.winograd import CHOSEN
 
 PREDICT, LOSS, GRADIENT, HVP, ADAPT, META = range(6)
 
@@ -30,4 +29,4 @@ class Request(NamedTuple):
     stepwise: tuple[int, ...] = ()  # parameter arrays that are each step's own
     losses: tuple[bool, ...] = ()  # whether phi_0 .. phi_S have a query loss; (): phi_S alone
     head: tuple[int, PrototypeHead] | None = None  # and its support samples
-    winograd: str = CHOSEN
+    winograd: str = "auto"

@@ -15,7 +15,8 @@ from fastmeta_kernels.cuda.execution import call as execution
 from fastmeta_kernels.cuda.layout.network import layout
 from fastmeta_kernels.cuda.machine import machine
 from fastmeta_kernels.cuda.machine.machine import free_bytes, is_on_device, on_device
-from fastmeta_kernels.cuda.request import Request, SetShape, stashes
+from fastmeta_kernels.cuda.program.program import stashes
+from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.layer_table import Table
 
 __all__ = [

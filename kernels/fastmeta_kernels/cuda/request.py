@@ -7,9 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmeta_kernels.contract import Loss, PrototypeHead
-from fastmeta_kernels.cuda.layout.network import layout
-
-STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
 
 
 class SetShape(NamedTuple):
@@ -41,11 +38,3 @@ class Request(NamedTuple):
     head: PrototypeHead | None = None
     width: int = 0  # of embeddings that no network gives
     precision: str = "fp32"  # of the products of layers; see `machine.precision`
-
-
-def stashes(request: Request) -> bool:
-    """Whether "auto" keeps the activations of every inner step of a meta_gradient request."""
-    assert request.support is not None
-    values = sum(layer.outputs for layer in layout(request.table).layers)
-    samples = request.tasks * request.support.samples
-    return 2 * values * samples * request.steps * request.dtype.itemsize <= STASH_BYTES

@@ -14,13 +14,16 @@ import pytest
 
 from fastmeta.networks import network as networks
 from fastmeta_kernels import cpu, reference
+from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import InnerLoop, TaskSet
-from fastmeta_kernels.cpu.execution import threads
+from fastmeta_kernels.cpu.execution import call, threads
 from fastmeta_kernels.cpu.execution.batch import run
+from fastmeta_kernels.cpu.layout import instruction, network
 from fastmeta_kernels.cpu.machine import jit
 from fastmeta_kernels.cpu.machine.product import compile_product, masked_product
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 from tests.cases import CASES
+from tests.kernels.agreement import sets
 
 ROOT = Path(__file__).resolve().parents[3]
 MEMORY_LIMIT = 400  # MB of resident memory for 100 exact inner steps on the Omniglot network
@@ -270,3 +273,31 @@ def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
     helper.write_text(helper.read_text("utf-8").replace("2.0 * w * e", "3.0 * w * e"), "utf-8")
     assert python(program, PYTHONPATH=str(tmp_path)) != first
     assert run._cache._impl.locator.get_source_stamp() == jit.SOURCE_STAMP  # and Numba asks for it
+
+
+def test_kinds_of_this_backend_are_none_of_the_layer_table():
+    kinds = {value for name, value in vars(lt).items() if name.isupper() and isinstance(value, int)}
+    assert max(kinds) < min(network.NARROW, network.WINOGRAD, network.POOLED_NORM)
+
+
+def test_an_instruction_that_nobody_knows_does_nothing(monkeypatch):
+    """One more kind behind the last, however it is dealt to threads, is nobody else's kernel."""
+    case = next(case for case in CASES if case.name == "conv4_stride")
+    theta, _, query = sets(case)
+    expected = cpu.gradient(case.network.table, theta, query)
+    written = call.program
+
+    def with_unknown(request):
+        found = written(request)
+        more = found.code[found.code[:, instruction.OP] == instruction.NORM_BACKWARD][:1].repeat(4, axis=0)
+        more[:, instruction.OP], more[:, instruction.SPLIT] = 1000, range(4)
+        row, count = found.schedule[-2:-1].copy(), len(found.code)  # before the gradient is stored
+        row[0, [instruction.BEGIN, instruction.END]] = count, count + 4
+        schedule = np.concatenate([found.schedule[:-1], row, found.schedule[-1:]])
+        return found._replace(code=np.concatenate([found.code, more]), schedule=schedule)
+
+    monkeypatch.setattr(call, "program", with_unknown)
+    call._local.__dict__.clear()
+    ours = cpu.gradient(case.network.table, theta, query)
+    call._local.__dict__.clear()
+    assert all(np.array_equal(a, b) for a, b in zip(ours, expected, strict=True))

@@ -85,7 +85,7 @@ def run_samples(ws, code, l, kind, n, x, y, a, b, c, d, e, f):
         pooling.mean_backward(ws, code, l, n, c + y, d + x)
     elif kind == op.FLATTEN_FORWARD:
         pooling.flatten_forward(ws, code, l, n, a + x, b + y)
-    else:
+    elif kind == op.FLATTEN_BACKWARD:
         pooling.flatten_backward(ws, code, l, n, c + y, d + x)
 
 
@@ -112,7 +112,7 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
             parameters.run_move(ws, job, code, l, schedule, r, t, part, parts)
         elif kind == op.HEAD_BLOCKS:
             prototypes.run_blocks(ws, job, t, part, parts)
-        elif op.NORM_FORWARD <= kind <= op.NORM_BACKWARD_TANGENT or kind >= op.POOL_FORWARD:
+        elif op.NORM_FORWARD <= kind <= op.POOL_BACKWARD_TANGENT:
             run_norm(ws, code, l, kind, schedule, r, part, parts)
         elif kind == op.WINOGRAD:
             winograd.run_convolve(ws, job, code, l, schedule, r, part, parts)
@@ -120,7 +120,7 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
             winograd.run_sums(ws, job, code, l, schedule, r, part, parts)
         elif kind == op.WINOGRAD_WEIGHT or kind == op.WINOGRAD_GRADIENT:
             winograd.run_weight(ws, job, code, l, schedule, r, part, parts)
-        else:
+        elif kind == op.DESCEND:
             parameters.run_descend(ws, job, code, l, schedule, r, t, part, parts)
         return
     n = code[l, N]
@@ -149,7 +149,7 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
         first, last = vectors(ws, code[l, CP], part, parts)
         if kind == op.AFFINE:
             affine.run(ws, code, l, n, first, last, a, b, c, d, e, f)
-        else:
+        elif kind == op.AFFINE_GRADIENT:
             affine.run_gradient(ws, code, l, n, first, last, a, b, c, d, e, f, sign)
     elif kind == op.MOVE:
         samples.move(ws, code, l, n, a, b)
@@ -163,7 +163,7 @@ def _one(ws, job, code, schedule, r, l, t, part, parts):
         prototypes.run_phase(ws, job, code, l, t)
     elif kind == op.RATES:
         parameters.run_rates_gradient(ws, job, code, l, schedule, r, t)
-    else:
+    elif kind == op.MULTIPLY:
         parameters.run_multiply(ws, code, l, schedule, r)
 
 

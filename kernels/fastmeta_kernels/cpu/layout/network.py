@@ -35,9 +35,9 @@ GEOMETRY = 17
 ) = range(GEOMETRY, GEOMETRY + 19)  # fmt: skip
 IMAGE = GEOMETRY + 19  # what INPUT makes patches of: H, W, C, kernel, stride, padding; 0 where it copies
 FIELDS = IMAGE + 6
-NARROW = lt.AFFINE + 1  # a last linear layer of few outputs, a kind of its own here
-WINOGRAD = lt.AFFINE + 2  # a convolution by tiles, likewise
-POOLED_NORM = lt.AFFINE + 3  # batch norm and the max-pool behind it, where its windows are POOLED_SIZE x POOLED_SIZE
+# Kinds that there are only here, behind any that layer_table may number: a last linear layer of few outputs, a
+# convolution by tiles, batch norm and the max-pool behind it, where its windows are POOLED_SIZE x POOLED_SIZE.
+NARROW, WINOGRAD, POOLED_NORM = range(100, 103)
 POOLED_SIZE = 2
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 CACHE_LINE = 64

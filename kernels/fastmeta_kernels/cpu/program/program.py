@@ -20,8 +20,8 @@ from fastmeta_kernels.cpu.layout.network import DX, FIRST, KIND, NARROW, OUTPUTS
 from fastmeta_kernels.cpu.program import parameters
 from fastmeta_kernels.cpu.program.passes import MATRICES, Passes
 from fastmeta_kernels.cpu.program.schedule import Program
+from fastmeta_kernels.cpu.program.writer import Writer
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
-from fastmeta_kernels.cpu.writer import Writer
 
 STASH_LIMIT = 1 << 29  # bytes a thread may spend on stashed sets before "auto" recomputes
 

@@ -16,6 +16,8 @@ from fastmeta_kernels.cuda.program.passes import passes_over, tangents_over
 from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.cuda.small_mlp import persistent_mlp
 
+STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
+
 
 class Program:
     """A request recorded at an arena's address: launches, and the slots of its inputs and results by name."""
@@ -150,3 +152,11 @@ class Program:
             targets = self.recording.input(f"{name}.y", tasks, n * outputs)
         weights = self.recording.input(f"{name}.weights", tasks, n) if shape.weighted else NONE
         return TaskData(x, labels, targets, weights, n, shape.loss)
+
+
+def stashes(request: Request) -> bool:
+    """Whether "auto" keeps the activations of every inner step of a meta_gradient request."""
+    assert request.support is not None
+    values = sum(layer.outputs for layer in layout(request.table).layers)
+    samples = request.tasks * request.support.samples
+    return 2 * values * samples * request.steps * request.dtype.itemsize <= STASH_BYTES
