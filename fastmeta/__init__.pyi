@@ -16,7 +16,8 @@ from fastmeta.gradients.functions import MetaGradient, adapt, gradient, hvp, los
 from fastmeta.gradients.prototypes import prototype_loss
 from fastmeta.lab.central_differences import check_meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner
-from fastmeta.learning.learner import Learner, load
+from fastmeta.learning.learner import Learner
+from fastmeta.learning.loading import load
 from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
 from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import (
@@ -31,6 +32,7 @@ from fastmeta.networks.layers import (
     Softplus,
     Tanh,
 )
+from fastmeta.networks.losses import CrossEntropy, SquaredError
 from fastmeta.networks.network import Network, predict
 from fastmeta.scores.comparison import Difference, compare
 from fastmeta.scores.score import Score
@@ -52,6 +54,7 @@ __all__ = [
     "Conv2d",
     "Conv4",
     "CosineSchedule",
+    "CrossEntropy",
     "Difference",
     "DivergenceError",
     "Flatten",
@@ -71,6 +74,7 @@ __all__ = [
     "Score",
     "SideInformation",
     "Softplus",
+    "SquaredError",
     "StepSchedule",
     "Tanh",
     "Transfer",

@@ -13,8 +13,7 @@ from fastmeta import checks
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
 from fastmeta.floating import quiet
-from fastmeta.tasks.episode import Batch, features
-from fastmeta_kernels.contract import Array, InnerLoop, StepParameters, TaskSet
+from fastmeta_kernels.contract import Array, InnerLoop, StepParameters
 
 MOST_STEPS = 1_000_000
 PIXELS = ("x", "x_support", "x_query")  # arguments in which uint8 means pixels
@@ -60,7 +59,7 @@ def initial_rates(inner_lr: Any) -> float | Array:
         return checks.positive("inner_lr", rates.item())
     if rates.ndim > 2:
         raise ValueError(f"inner_lr of shape {rates.shape} must be a number, (R,) or (inner_steps, R).")
-    return _converted(_rates(rates).copy(), np.float64, "inner_lr")
+    return converted(_rates(rates).copy(), np.float64, "inner_lr")
 
 
 def parameters(net: Sizes, theta: Any, tasks: int | None = None, name: str = "theta", device: str = "cpu") -> Array:
@@ -72,13 +71,13 @@ def parameters(net: Sizes, theta: Any, tasks: int | None = None, name: str = "th
         count = net.parameter_count
         wanted = f"({count},)" if tasks is None else f"({count},) or ({tasks}, {count})"
         raise ValueError(f"{name} of shape {values.shape} must be {wanted}: {net} has {count} parameters.")
-    return _converted(values, np.float64 if values.dtype.itemsize >= 8 else np.float32, name)
+    return converted(values, np.float64 if values.dtype.itemsize >= 8 else np.float32, name)
 
 
 def direction(net: Sizes, v: Any, tasks: int | None, dtype: Any, device: str = "cpu") -> Array:
     """v, (P,) or (T, P), in theta's dtype."""
     values = parameters(net, v, tasks, "v", device)
-    return values if values.dtype == dtype else _converted(values, dtype, "v")
+    return values if values.dtype == dtype else converted(values, dtype, "v")
 
 
 def is_single(net: Sizes, x: Any) -> bool:
@@ -97,53 +96,12 @@ def samples(net: Sizes, x: Any, dtype: Any, name: str = "x", device: str = "cpu"
     if not (values.shape[0] and values.shape[1]):
         what = "samples" if values.shape[0] else "tasks"
         raise ValueError(f"{name} of shape {given.shape} has no {what}. Give at least one.")
-    return _converted(features(values) if name in PIXELS else values, dtype, name)
+    return converted(features(values) if name in PIXELS else values, dtype, name)
 
 
-def task_set(
-    net: Sizes,
-    x: Any,
-    y: Any,
-    weights: Any,
-    dtype: Any,
-    names: tuple[str, str, str] = ("x", "y", "weights"),
-    device: str = "cpu",
-) -> TaskSet:
-    """Samples, labels or targets and weights of T tasks; single data get T = 1."""
-    x = array(names[0], x, device)
-    single = is_single(net, x)
-    data = samples(net, x, dtype, names[0], device)
-    lead = data.shape[:2]
-    targets = array(names[1], y)
-    targets = targets[None] if single else targets
-    shape = targets.shape[1:] if single else targets.shape
-    if targets.dtype.kind in "iu":
-        if targets.shape != lead:
-            wanted = lead[1:] if single else lead
-            raise ValueError(f"{names[1]} of shape {shape} must hold one label a sample: {wanted}.")
-        _check_labels(targets, net.outputs)
-        targets = _contiguous(targets, np.int64)
-    elif targets.dtype.kind == "f":
-        if targets.shape != (*lead, net.outputs):
-            wanted = (*lead, net.outputs)[1:] if single else (*lead, net.outputs)
-            advice = "Use integers for labels." if targets.shape == lead else "Float targets mean squared error."
-            raise ValueError(f"{names[1]} of shape {shape} must be {wanted} for {net}. {advice}")
-        targets = _converted(targets, dtype, names[1])
-    else:
-        raise TypeError(f"{names[1]} of dtype {targets.dtype} must be integer labels or float targets.")
-    return TaskSet(data, targets, _weights(weights, lead, single, dtype, names[2]))
-
-
-def batch_sets(net: Sizes, batch: Batch, dtype: Any, device: str = "cpu") -> tuple[TaskSet, TaskSet]:
-    """The support and query sets of a batch."""
-    if not isinstance(batch, Batch):
-        raise TypeError(f"batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query); got {type(batch)}.")
-    support = ("x_support", "y_support", "support_weights")
-    query = ("x_query", "y_query", "query_weights")
-    return (
-        task_set(net, batch.x_support, batch.y_support, batch.support_weights, dtype, support, device),
-        task_set(net, batch.x_query, batch.y_query, batch.query_weights, dtype, query, device),
-    )
+def features(x: Any) -> Any:
+    """Samples as numbers: uint8 are pixels everywhere, which are divided by 255; others as they are."""
+    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
 
 
 def inner_loop(net: Sizes, inner_lr: Any, steps: Any, adapt: str, dtype: Any, step_parameters: Any = None) -> InnerLoop:
@@ -185,7 +143,7 @@ def loss_weights(value: Any, steps: int, dtype: Any) -> Array | None:
             f"loss_weights={value} must be inner_steps + 1={steps + 1} numbers of at least 0, not all 0: "
             "one before the first inner step and one after each."
         )
-    return _converted(weights, dtype, "loss_weights")
+    return converted(weights, dtype, "loss_weights")
 
 
 def _step_parameters(net: Sizes, given: Any, steps: int, dtype: Any) -> StepParameters | None:
@@ -202,13 +160,13 @@ def _step_parameters(net: Sizes, given: Any, steps: int, dtype: Any) -> StepPara
                 f'step_parameters["{name}"] of shape {values.shape} must be {wanted}: one before the first inner '
                 "step and one after each."
             )
-        rows.append(_converted(values, dtype, name).reshape(steps + 1, -1))
+        rows.append(converted(values, dtype, name).reshape(steps + 1, -1))
     blocks = tuple(i for i, name in enumerate(names) if name in given)
     return StepParameters(blocks, np.concatenate(rows, axis=1))
 
 
 def _converted_rates(rates: Array, dtype: Any) -> Array:
-    made = _converted(rates, dtype, "inner_lr")
+    made = converted(rates, dtype, "inner_lr")
     if not made.all() and (vanished := rates[made == 0]).any():
         raise ValueError(
             f"inner_lr={vanished[vanished != 0][0]} must not be 0 as {made.dtype}, for which it is too small. "
@@ -223,28 +181,10 @@ def _rates(rates: Array) -> Array:
     return rates
 
 
-def _weights(weights: Any, lead: tuple[int, ...], single: bool, dtype: Any, name: str) -> Array | None:
-    if weights is None:
-        return None
-    given = array(name, weights)
-    values = given[None] if single else given
-    if values.dtype.kind not in "fiu" or values.shape != lead:
-        wanted = lead[1:] if single else lead
-        raise ValueError(f"{name} of shape {given.shape} must be numbers of shape {wanted}, one a sample.")
-    return _converted(values, dtype, name)
-
-
-def _check_labels(labels: Array, ways: int) -> None:
-    low, high = labels.min(), labels.max()
-    if low < 0 or high >= ways:
-        wrong = low if low < 0 else high
-        raise ValueError(f"labels must be 0 .. ways-1; got {wrong} with a network of {ways} outputs.")
-
-
 @quiet
-def _converted(values: Array, dtype: Any, name: str) -> Array:
+def converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
-    made = _contiguous(values, dtype)
+    made = contiguous(values, dtype)
     if not checks.all_finite(made):
         checks.finite(name, array(name, values))
         cure = "Scale it" if made.dtype == np.float64 else "Use a float64 theta, or scale it"
@@ -252,7 +192,8 @@ def _converted(values: Array, dtype: Any, name: str) -> Array:
     return made
 
 
-def _contiguous(values: Array, dtype: Any) -> Array:
+def contiguous(values: Array, dtype: Any) -> Array:
+    """`values` in `dtype`, C-contiguous and aligned; themselves where they are already."""
     if is_on_device(values):
         return values.astype(dtype, order="C", copy=False)
     values = np.ascontiguousarray(values, dtype)

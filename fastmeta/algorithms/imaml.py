@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta import checks, inputs
+from fastmeta import checks
 from fastmeta.floating import overflows
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
+from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.learning.gradient_learner import GradientLearner, naming_step
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
@@ -34,8 +36,8 @@ class iMAML(GradientLearner):
     inner steps descend on L alone, in `adapt` and `evaluate` too, and in training one step on the proximal term,
     phi - inner_lr regularization (phi - theta), follows them; with "inner" each step has that term.
 
-    inner_lr: a number. Raises ValueError or TypeError where an argument is out of range, DivergenceError where
-    training diverges.
+    inner_lr: a number; loss as in MAML. Raises ValueError or TypeError where an argument is out of range,
+    DivergenceError where training diverges.
 
     >>> from fastmeta import MLP, iMAML, tasks
     >>> imaml = iMAML(MLP((1, 40, 40, 1)), inner_lr=0.05, regularization=0.5, device="numpy")
@@ -55,8 +57,10 @@ class iMAML(GradientLearner):
         cg_damping: float = 0.0,
         proximal: str = "inner",
         device: str = "cpu",
+        *,
+        loss: Loss | None = None,
     ) -> None:
-        super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device)
+        super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device, loss)
         self.regularization = checks.positive("regularization", regularization)
         self.cg_steps = checks.integer("cg_steps", cg_steps, 1)
         self.cg_damping = checks.not_negative("cg_damping", cg_damping)
@@ -80,16 +84,16 @@ class iMAML(GradientLearner):
 
     def implicit_gradients(self, batch: Batch) -> Iterator[Any]:
         """First the mean query loss at phi, then the gradient (P,) after each of the conjugate-gradient steps."""
-        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype, self.device)
+        support, query = batch_sets(self.net, batch, self.theta.dtype, self.device, self.loss)
         (phi,) = self.descend(*support[:3], [self.inner_steps])
         if self.proximal == "after":
             phi = phi - self.inner_lr * self.regularization * (phi - self.theta)
         scale = self.regularization + self.cg_damping
-        losses, slopes = gradients.gradient(self.net, phi, *query[:3], device=self.device)
+        losses, slopes = gradients.gradient(self.net, phi, *query[:3], loss=self.loss, device=self.device)
         yield float(losses.mean(dtype=np.float64))
 
         def product(v: Array) -> Array:
-            return v + gradients.hvp(self.net, phi, v, *support[:3], device=self.device) / scale
+            return v + gradients.hvp(self.net, phi, v, *support[:3], loss=self.loss, device=self.device) / scale
 
         for solution in conjugate_gradients(product, slopes, self.cg_steps):
             yield solution.mean(axis=0)
@@ -107,6 +111,6 @@ class iMAML(GradientLearner):
                 yield phi
             if k < steps[-1]:
                 with naming_step(k + 1, steps[-1]):
-                    _, slopes = gradients.gradient(self.net, phi, x, y, weights, device=self.device)
+                    _, slopes = gradients.gradient(self.net, phi, x, y, weights, loss=self.loss, device=self.device)
                     phi = phi - self.inner_lr * (slopes + self.regularization * (phi - theta))
                     checks.no_overflow(phi)

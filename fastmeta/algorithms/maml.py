@@ -9,6 +9,7 @@ from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.gradients.functions import meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
@@ -21,7 +22,8 @@ class MAML(GradientLearner):
     or an array whose last axis is 1, V (one per entry of net.views) or P, with an optional first axis of
     inner_steps. learn_inner_lr: learn the rates too, from inner_lr on, by their gradient and the same
     optimizer (Li et al. 2017, Antoniou et al. 2019); they may become negative. device: "cpu" (Numba) or
-    "numpy". Batch norm is transductive.
+    "numpy". loss: a description such as fm.SquaredError(); None: cross-entropy where a task's targets are integers,
+    squared error where they are floats. Batch norm is transductive.
 
     Raises ValueError or TypeError where an argument is out of range, DivergenceError where training diverges.
 
@@ -41,8 +43,10 @@ class MAML(GradientLearner):
         inner_steps: int = 1,
         learn_inner_lr: bool = False,
         device: str = "cpu",
+        *,
+        loss: Loss | None = None,
     ) -> None:
-        super().__init__(net, inner_lr, inner_steps, device)
+        super().__init__(net, inner_lr, inner_steps, device, loss)
         self.learn_inner_lr = checks.switch("learn_inner_lr", learn_inner_lr)
 
     @quiet
@@ -61,6 +65,7 @@ class MAML(GradientLearner):
             inner_steps=self.inner_steps,
             order=self.order,
             adapt=self.adapts,
+            loss=self.loss,
             device=self.device,
         )
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from fastmeta.algorithms.maml import MAML
 from fastmeta.floating import quiet
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
@@ -24,8 +25,16 @@ class MetaSGD(MAML):
     (1761,)
     """
 
-    def __init__(self, net: Network, inner_lr: ArrayLike = 0.01, inner_steps: int = 1, device: str = "cpu") -> None:
-        super().__init__(net, inner_lr, inner_steps, learn_inner_lr=True, device=device)
+    def __init__(
+        self,
+        net: Network,
+        inner_lr: ArrayLike = 0.01,
+        inner_steps: int = 1,
+        device: str = "cpu",
+        *,
+        loss: Loss | None = None,
+    ) -> None:
+        super().__init__(net, inner_lr, inner_steps, learn_inner_lr=True, device=device, loss=loss)
         count = net.parameter_count
         if np.shape(self.inner_lr) not in ((), (count,)):
             raise ValueError(f"inner_lr of shape {np.shape(self.inner_lr)} must be a number or ({count},) for {net}.")

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.task_sets import batch_sets, task_set
 from fastmeta.learning.gradient_learner import GradientLearner, naming_step
 from fastmeta.learning.optimizers import SGD, Adam, LinearSchedule, Optimizer, State
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch, stream
 from fastmeta_kernels.contract import Array, TaskSet
@@ -28,6 +30,7 @@ class Reptile(GradientLearner):
     the authors' code does, or "sgd"; inner_lr: its rate. The support set should be larger than at evaluation (the
     paper: 10 shots); query samples give the reported loss and nothing else. tasks_per_step=1 is the serial
     version, algorithm 1. epsilon is the rate of fit's optimizer, by default SGD from 1 to 0 in a straight line.
+    loss as in MAML.
 
     Raises ValueError or TypeError where an argument is out of range, DivergenceError where training diverges.
 
@@ -47,8 +50,10 @@ class Reptile(GradientLearner):
         inner_batch: int | None = 10,
         inner_optimizer: str = "adam",
         device: str = "cpu",
+        *,
+        loss: Loss | None = None,
     ) -> None:
-        super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device)
+        super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device, loss)
         self.inner_batch = None if inner_batch is None else checks.integer("inner_batch", inner_batch, 1)
         self.inner_optimizer = checks.choice("inner_optimizer", inner_optimizer, ("adam", "sgd"))
         self._rule = Adam(inner_lr, beta1=0.0) if inner_optimizer == "adam" else SGD(inner_lr)
@@ -68,10 +73,10 @@ class Reptile(GradientLearner):
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss at phi, and theta - mean phi."""
-        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype, self.device)
+        support, query = batch_sets(self.net, batch, self.theta.dtype, self.device, self.loss)
         rng = stream(self._settings["seed"], self.training.step)
         *_, (phi, state) = self._walk(support, self.inner_steps, rng, len(batch))
-        losses = gradients.loss(self.net, phi, *query[:3], device=self.device)
+        losses = gradients.loss(self.net, phi, *query[:3], loss=self.loss, device=self.device)
         slopes = {"theta": self.theta - phi.mean(axis=0)}
         if state.moments:
             slopes["second_moment"] = self.parameters["second_moment"] - state.moments[1].mean(axis=0)
@@ -81,7 +86,7 @@ class Reptile(GradientLearner):
         self, x: Array, y: Array, weights: Any, steps: Sequence[int], batch_norm: str = "transductive"
     ) -> Iterator[Array]:
         """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta."""
-        support = inputs.task_set(self.net, x, y, weights, self.theta.dtype)
+        support = task_set(self.net, x, y, weights, self.theta.dtype, loss=self.loss)
         walk = self._walk(support, steps[-1], np.random.default_rng(0), 1)  # the same order for every task
         for k, (phi, _) in enumerate(walk):
             if k in steps:
@@ -102,7 +107,7 @@ class Reptile(GradientLearner):
         for k in range(steps):
             chosen = support if rows is None else _picked(support, rows[:, k])
             with naming_step(k + 1, steps):
-                _, slopes = gradients.gradient(self.net, phi, *chosen[:3], device=self.device)
+                _, slopes = gradients.gradient(self.net, phi, *chosen[:3], loss=self.loss, device=self.device)
                 phi, state = self._rule.update(phi, slopes, state)
                 checks.no_overflow(phi)
             yield phi, state

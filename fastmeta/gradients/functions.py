@@ -16,6 +16,8 @@ import numpy as np
 from fastmeta import checks, inputs
 from fastmeta import device as devices
 from fastmeta.floating import quiet
+from fastmeta.gradients.task_sets import batch_sets, task_set
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array, StepParameters, TaskSet
@@ -34,13 +36,23 @@ class MetaGradient:
 
 
 @quiet
-def loss(net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu") -> Any:
+def loss(
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    weights: Array | None = None,
+    *,
+    loss: Loss | None = None,
+    device: str = "cpu",
+) -> Any:
     """Mean over samples (and outputs) of weight * loss: a float, or (T,).
 
-    Integer y (N,) are labels and mean cross-entropy, float y (N, O) mean squared error.
+    loss: a description such as fm.SquaredError(); by default integer y (N,), which are labels, mean cross-entropy
+    and float y (N, O) mean squared error, here and in all functions.
     Raises DivergenceError where it is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights, device)
+    theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
     losses = devices.backend(device).loss(net.table, theta, data)
     _check_losses(losses)
     return float(losses[0]) if single else losses
@@ -48,10 +60,17 @@ def loss(net: Network, theta: Array, x: Array, y: Array, weights: Array | None =
 
 @quiet
 def gradient(
-    net: Network, theta: Array, x: Array, y: Array, weights: Array | None = None, *, device: str = "cpu"
+    net: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    weights: Array | None = None,
+    *,
+    loss: Loss | None = None,
+    device: str = "cpu",
 ) -> tuple[Any, Array]:
     """Loss (a float, or (T,)) and its gradient with respect to theta, (P,) or (T, P)."""
-    theta, data, single = _one_set(net, theta, x, y, weights, device)
+    theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
     losses, gradients = devices.backend(device).gradient(net.table, theta, data)
     _check_losses(losses)
     _check_finite("gradient", gradients, "Scale the data")
@@ -67,13 +86,14 @@ def hvp(
     y: Array,
     weights: Array | None = None,
     *,
+    loss: Loss | None = None,
     device: str = "cpu",
 ) -> Array:
     """Exact product of the loss's Hessian at theta with v (P,) or (T, P): (P,) or (T, P).
 
     Raises DivergenceError where the product is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights, device)
+    theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
     v = inputs.direction(net, v, None if single else len(data.x), theta.dtype, device)
     product = devices.backend(device).hvp(net.table, theta, v, data)
     if not checks.all_finite(product):
@@ -94,6 +114,7 @@ def adapt(
     weights: Array | None = None,
     *,
     step_parameters: dict[str, Array] | None = None,
+    loss: Loss | None = None,
     device: str = "cpu",
 ) -> Array:
     """phi, (P,) or (T, P), after `inner_steps` of gradient descent from theta.
@@ -105,7 +126,7 @@ def adapt(
     inner step and after each; no step moves them and theta's are not used.
     Raises DivergenceError where a loss or phi is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights, device)
+    theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
     phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
     _check_inner(losses, phi, inner_lr)
@@ -125,6 +146,8 @@ def meta_gradient(
     memory: str = "auto",
     loss_weights: Any = None,
     step_parameters: dict[str, Array] | None = None,
+    *,
+    loss: Loss | None = None,
 ) -> MetaGradient:
     """Gradient of the mean query loss after adaptation with respect to theta (P,), inner_lr and step_parameters.
 
@@ -143,7 +166,7 @@ def meta_gradient(
         raise ValueError(f"order={order!r} must be 2 (exact) or 1 (first order).")
     checks.choice("memory", memory, ("auto", "stash", "recompute"))
     theta = inputs.parameters(net, theta, device=device)
-    support, query = inputs.batch_sets(net, batch, theta.dtype, device)
+    support, query = batch_sets(net, batch, theta.dtype, device, loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
     shares = inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
     backend = devices.backend(device)
@@ -173,11 +196,13 @@ def _by_name(net: Network, stepwise: StepParameters | None, gradient: Array) -> 
     return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
 
 
-def _one_set(net: Network, theta: Any, x: Any, y: Any, weights: Any, device: str) -> tuple[Array, TaskSet, bool]:
+def _one_set(
+    net: Network, theta: Any, x: Any, y: Any, weights: Any, device: str, loss: Loss | None
+) -> tuple[Array, TaskSet, bool]:
     x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x), device=device)
-    return theta, inputs.task_set(net, x, y, weights, theta.dtype, device=device), single
+    return theta, task_set(net, x, y, weights, theta.dtype, device=device, loss=loss), single
 
 
 def _check_losses(losses: Array) -> None:

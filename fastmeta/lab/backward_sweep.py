@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.lab.steps import descend, rates_by_parameter
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
@@ -131,7 +132,7 @@ def trace(
     True
     """
     theta = inputs.parameters(net, theta)
-    inputs.batch_sets(net, batch, theta.dtype)  # or raise
+    batch_sets(net, batch, theta.dtype)  # or raise
     rates = rates_by_parameter(net, inner_lr, inner_steps, adapt, theta.dtype)
     given: tuple[Array, ...] = (batch.x_support, batch.y_support)
     given += () if batch.support_weights is None else (batch.support_weights,)

@@ -16,6 +16,8 @@ import numpy as np
 from fastmeta import checks, inputs
 from fastmeta import device as devices
 from fastmeta.floating import quiet
+from fastmeta.gradients.task_sets import batch_sets
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels import layer_table as lt
@@ -77,6 +79,8 @@ def check_meta_gradient(
     device: str = "cpu",
     tolerance: float = 1e-7,
     seed: int = 0,
+    *,
+    loss: Loss | None = None,
 ) -> GradientReport:
     """Compare `meta_gradient` in float64 with central differences, block by block.
 
@@ -84,7 +88,7 @@ def check_meta_gradient(
     counts kinks; raises AssertionError, naming the block, where an error exceeds `tolerance`.
     """
     theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64))
-    support, query = inputs.batch_sets(net, batch, np.float64)
+    support, query = batch_sets(net, batch, np.float64, loss=loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)
     backend = devices.backend(device)
     result = backend.meta_gradient(net.table, theta, support, query, inner, order)

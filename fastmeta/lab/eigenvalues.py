@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.lab.steps import descend, rates_by_parameter
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
@@ -116,7 +117,7 @@ def inner_spectrum(
     negative, DivergenceError where a product is not finite.
     """
     theta = inputs.parameters(net, theta)
-    inputs.batch_sets(net, batch, theta.dtype)  # or raise
+    batch_sets(net, batch, theta.dtype)  # or raise
     rates = rates_by_parameter(net, inner_lr, checks.integer("inner_steps", inner_steps, 1), adapt, theta.dtype)
     if (rates < 0).any():
         raise ValueError("inner_lr must not be negative: a step uphill has no sharpness. Look at its absolute value.")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
+from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -46,7 +47,7 @@ def meta_hvp(
 
     theta = inputs.parameters(net, np.asarray(theta, np.float64))
     v = inputs.direction(net, v, None, np.float64)
-    support, query = inputs.batch_sets(net, batch, np.float64)
+    support, query = batch_sets(net, batch, np.float64)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)
     shares = inputs.loss_weights(loss_weights, inner.steps, np.float64)
     inner = inner._replace(rates=inner.rates.astype(np.complex128))

@@ -16,8 +16,11 @@ from fastmeta import checks, inputs
 from fastmeta import device as devices
 from fastmeta.floating import overflows, quiet
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner, check_evaluation
+from fastmeta.networks import losses
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.scores import evaluation
 from fastmeta.scores.score import Score
@@ -28,15 +31,19 @@ from fastmeta_kernels.contract import Array
 class GradientLearner(Learner):
     """A learner whose tasks take `inner_steps` gradient steps of rate `inner_lr` from theta (P,).
 
-    A number as inner_lr is positive; rates in an array may be negative or 0, as learned ones become.
+    A number as inner_lr is positive; rates in an array may be negative or 0, as learned ones become. loss: a
+    description such as fm.SquaredError(); None: cross-entropy where targets are integers, squared error of floats.
     A subclass that takes other steps gives `descend`.
     """
 
     adapts: ClassVar[str] = "all"  # "head": the last linear layer alone; "body": all but that
     batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "support")
 
-    def __init__(self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str) -> None:
+    def __init__(
+        self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str, loss: Loss | None = None
+    ) -> None:
         super().__init__(net, device)
+        self.loss = losses.checked(loss)
         self.inner_lr = inputs.initial_rates(inner_lr)
         self.inner_steps = inputs.inner_steps(inner_steps, 1)
         inputs.adapted_range(net, self.adapts)  # or raise
@@ -75,7 +82,7 @@ class GradientLearner(Learner):
             learner = copy.copy(self)
             learner.device = "numpy"
         (phi,) = learner.descend(x, y, weights, [steps], mode)
-        return learner.model(phi, x, y.dtype.kind != "f", mode)
+        return learner.model(phi, x, losses.of(self.loss, y).labelled, mode)
 
     @overload
     def evaluate(
@@ -124,7 +131,9 @@ class GradientLearner(Learner):
             raise ValueError(f"inner_steps={inner_steps} must not be empty. Name at least one number of steps.")
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)
-        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, steps, seed, tasks_per_step)
+        values, measure, stream = evaluation.episode_values(
+            outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss
+        )
         scores = {n: Score(values[n], measure, mode, stream) for n in steps}
         return scores if asked is inner_steps else scores[steps[0]]
 
@@ -140,7 +149,18 @@ class GradientLearner(Learner):
         for begin, end in pairwise([0, *steps]):
             if end > begin:
                 rates = step_rates(self.rates, begin, end)
-                phi = gradients.adapt(self.net, phi, x, y, rates, end - begin, self.adapts, weights, device=self.device)
+                phi = gradients.adapt(
+                    self.net,
+                    phi,
+                    x,
+                    y,
+                    rates,
+                    end - begin,
+                    self.adapts,
+                    weights,
+                    loss=self.loss,
+                    device=self.device,
+                )
             yield phi
 
     def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
@@ -158,7 +178,7 @@ class GradientLearner(Learner):
 
     def _query_outputs(self, batch: Batch, steps: Sequence[int], batch_norm: str) -> list[Array]:
         """Outputs (T, M, O) of the query sets after each of the ascending inner steps."""
-        support, query = inputs.batch_sets(self.net, batch, self.theta.dtype)
+        support, query = batch_sets(self.net, batch, self.theta.dtype, loss=self.loss)
         phis = self.descend(*support[:3], steps, batch_norm)
         return [self.model(phi, support.x, True, batch_norm).outputs(query.x) for phi in phis]
 

@@ -1,4 +1,7 @@
-"""What every learner shares: fit, adapt, evaluate, save; and `load`, which gives back what was saved."""
+"""What every learner shares: fit, adapt, evaluate, save.
+
+One file of more than 200 lines, because a learner is one class, and its arguments are explained where they are taken.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from fastmeta.learning.keeper import Keeper, endings_raised
 from fastmeta.learning.optimizers import Adam, Optimizer
 from fastmeta.learning.training import Training
 from fastmeta.networks.layers import BatchNorm
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.scores import evaluation
 from fastmeta.scores.score import Score
@@ -38,6 +42,7 @@ class Learner(ABC):
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
+    loss: Loss | None = None  # None: what the targets of a task mean
     gpu_parameters: tuple[str, ...] = ()  # which `meta_gradients` takes, and leaves the slopes of, on a GPU
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -88,10 +93,16 @@ class Learner(ABC):
         return defaultdict(lambda: optimizer)
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """The constructor's arguments but for net and device, as plain JSON values; other networks as dicts."""
-        names = [n for n in inspect.signature(type(self)).parameters if n not in ("net", "device")]
-        values = {name: getattr(self, name) for name in names}
-        return {n: _plain(value) for n, value in values.items()}
+        """The constructor's arguments but for net and device, as plain JSON values; networks and losses as dicts.
+
+        An argument that is given by its name only is left out where it is None.
+        """
+        values = {}
+        for name, argument in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name)
+            if name not in ("net", "device") and (value is not None or argument.kind is not argument.KEYWORD_ONLY):
+                values[name] = _plain(value)
+        return values
 
     @property
     def batch_norm(self) -> str:
@@ -167,7 +178,7 @@ class Learner(ABC):
         first = self.initial_parameters(self.first_theta(seed, theta), seed)
         state = training.begin(first, self.optimizers(optimizer))
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
-        self._restore(checkpoints.continued(start, checkpoint, resume))
+        self.restore(checkpoints.continued(start, checkpoint, resume))
         self._history = {name: _with_room(past, iterations) for name, past in self.history.items()}
         source = tasks
         with endings_raised(checkpoint is not None), Keeper(self, checkpoint, checkpoint_every, seconds) as keeper:
@@ -202,8 +213,8 @@ class Learner(ABC):
             return [self.query_outputs(batch)]
 
         check_evaluation(tasks, episodes, tasks_per_step)
-        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
-        return Score(values[0], measure, self.batch_norm, stream)
+        found = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, self.loss)
+        return Score(found.values[0], found.measure, self.batch_norm, found.stream)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""
@@ -212,7 +223,8 @@ class Learner(ABC):
     def _checkpoint(self, state: Training, settings: dict[str, Any], history: dict[str, Array]) -> Checkpoint:
         return Checkpoint(type(self).__name__, self.hyper_parameters(), self.net, settings, state, history)
 
-    def _restore(self, saved: Checkpoint) -> None:
+    def restore(self, saved: Checkpoint) -> None:
+        """Stand where `saved` stands, which is of this algorithm, network and settings."""
         self._training, self._settings, self._history = saved.training, saved.settings, saved.history
 
     def _iterate(self, tasks: TaskSource, optimizer: Optimizer) -> float:
@@ -232,45 +244,6 @@ class Learner(ABC):
         return loss, training.advance(self.training, slopes, self.optimizers(optimizer))
 
 
-def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
-    """The learner that `save` or a checkpoint wrote, of its own class, ready to adapt and evaluate.
-
-    device: by default "cpu", but that a gradient learner adapts a small network with NumPy as long as the process has
-    not loaded Numba, which takes longer than such work; the results differ by rounding.
-    Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
-    names an algorithm that this fastmeta does not have.
-    """
-    if device is not None:
-        checks.choice("device", device, DEVICES)
-    with checkpoints.opened(path) as file:
-        learner = _unlearned(file, device)
-        learner._restore(file.read())
-    return learner
-
-
-def _unlearned(file: checkpoints.Opened, device: str | None) -> Learner:
-    """The learner that a file describes, which has the shapes of the file's arrays."""
-    saved = file.outline
-    with checkpoints.refused(file.path):
-        own = "Import the module that defines it before you load it, where it is your own."
-        kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm), own)
-        arguments = {n: Network.from_dict(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
-        learner = Learner.algorithms[kind](saved.net, **arguments, device=device or "cpu")
-        learner.any_device = device is None
-        checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
-    return learner
-
-
-def _algorithms(name: str) -> dict[str, type[Learner]]:
-    """Algorithms by their names: that of this name, or, where there is none, all."""
-    if name not in Learner.algorithms:
-        import fastmeta
-
-        for known in [name] if name in fastmeta.__all__ else fastmeta.__all__:
-            getattr(fastmeta, known)
-    return Learner.algorithms
-
-
 def _with_room(past: Array, iterations: int) -> Array:
     """A history (step,) with room for all iterations."""
     try:
@@ -284,7 +257,7 @@ def _with_room(past: Array, iterations: int) -> Array:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Network):
+    if isinstance(value, Network | Loss):
         return value.to_dict()
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]

@@ -10,6 +10,8 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.floating import quiet
+from fastmeta.networks import losses
+from fastmeta.networks.losses import Loss
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
@@ -25,7 +27,13 @@ class Episodes(NamedTuple):
 
 
 def episode_values(
-    outputs: Outputs, tasks: TaskSource, episodes: int, steps: Sequence[int], seed: int, chunk: int
+    outputs: Outputs,
+    tasks: TaskSource,
+    episodes: int,
+    steps: Sequence[int],
+    seed: int,
+    chunk: int,
+    loss: Loss | None = None,
 ) -> Episodes:
     """One value an episode for each number of inner steps.
 
@@ -41,7 +49,7 @@ def episode_values(
     for begin in range(0, episodes, chunk):
         span = range(begin, min(begin + chunk, episodes))
         drawn = [_episode(tasks, seed, i) for i in span]
-        measures |= {"mse" if episode.y_query.dtype.kind == "f" else "accuracy" for episode in drawn}
+        measures |= {losses.of(loss, episode.y_query).measure for episode in drawn}
         if len(measures) > 1:
             raise ValueError("tasks must have integer labels in all episodes or float targets in all, not both.")
         (measure,) = measures
@@ -67,7 +75,7 @@ def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure:
         results = outputs(batch, steps)
         checks.unmasked("outputs", results)
         if all(np.isfinite(result).all() for result in results):
-            rows = [query_values(result, batch.y_query, batch.query_weights) for result in results]
+            rows = [query_values(result, batch.y_query, batch.query_weights, measure) for result in results]
             return dict(zip(steps, rows, strict=True))
     except checks.DivergenceError:
         pass
@@ -113,12 +121,12 @@ def _update(digest: Any, episode: Batch) -> None:
             digest.update(np.ascontiguousarray(array).data)
 
 
-def query_values(outputs: Array, y: Array, weights: Array | None) -> Array:
+def query_values(outputs: Array, y: Array, weights: Array | None, measure: str) -> Array:
     """(T,) accuracies of outputs (T, M, O) against labels (T, M), or mean squared errors against (T, M, O).
 
     `weights` (T, M) weigh the samples; a weight of 0 leaves a padded sample out.
     """
-    if y.dtype.kind == "f":
+    if measure == "mse":
         samples = np.square(outputs.astype(np.float64) - y).mean(axis=2)
     else:
         samples = (outputs.argmax(axis=2) == y).astype(np.float64)

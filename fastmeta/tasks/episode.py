@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.inputs import features
+from fastmeta.networks import losses
+from fastmeta_kernels.contract import Array
 
 _EPISODES = 0x7A5C  # keeps these streams apart from default_rng(seed), which draws a network's first parameters
 
@@ -79,11 +82,6 @@ class TaskSource(Protocol):
         ...
 
 
-def features(x: Any) -> Any:
-    """Samples as numbers: uint8 are pixels everywhere, which are divided by 255; others as they are."""
-    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
-
-
 def stream(seed: int, step: int) -> np.random.Generator:
     """The random stream of one call of `sample`; seed and step are whole numbers of at least 0."""
     return np.random.default_rng(
@@ -91,20 +89,11 @@ def stream(seed: int, step: int) -> np.random.Generator:
     )
 
 
-def _check_set(x_name: str, x: NDArray[Any], y_name: str, y: NDArray[Any], w_name: str, w: Any) -> None:
+def _check_set(x_name: str, x: Array, y_name: str, y: Array, w_name: str, w: Any) -> None:
     if x.ndim < 3 or x.dtype.kind not in "fiub":
         raise ValueError(
             f"{x_name} of shape {x.shape} and dtype {x.dtype} must be numbers of shape (tasks, samples, ...features)."
         )
-    if y.dtype.kind == "f":
-        fits = y.ndim >= 3 and y.shape[:2] == x.shape[:2]
-        wanted = "(tasks, samples, outputs)"
-    elif y.dtype.kind in "iu":
-        fits = y.shape == x.shape[:2]
-        wanted = "(tasks, samples)"
-    else:
-        raise TypeError(f"{y_name} of dtype {y.dtype} must be integer labels or float targets.")
-    if not fits:
-        raise ValueError(f"{y_name} of shape {y.shape} must be {wanted}; {x_name} has shape {x.shape}.")
+    losses.of(None, y, y_name).check(y_name, y, x.shape[:2])
     if w is not None and (w.dtype.kind != "f" or w.shape != x.shape[:2]):
         raise ValueError(f"{w_name} of shape {w.shape} and dtype {w.dtype} must be floats of shape {x.shape[:2]}.")

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
-from fastmeta.tasks.episode import Batch, features, stream
+from fastmeta.inputs import features
+from fastmeta.tasks.episode import Batch, stream
 from fastmeta.tasks.labelled import check_samples, draw, stored
 from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 

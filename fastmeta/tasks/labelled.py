@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
 from fastmeta.floating import quiet
-from fastmeta.tasks.episode import Batch, features, stream
+from fastmeta.inputs import features
+from fastmeta.tasks.episode import Batch, stream
 from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 
 

@@ -59,18 +59,18 @@ def test_bad_measure():
 def test_accuracy_of_an_episode():
     outputs = np.array([[[1, 2, 0], [5, 1, 1], [0, 0, 1]], [[1, 0, 0], [1, 0, 0], [0, 1, 0]]], np.float32)
     y = np.array([[1, 0, 0], [0, 1, 1]])
-    np.testing.assert_allclose(query_values(outputs, y, None), [2 / 3, 2 / 3])
+    np.testing.assert_allclose(query_values(outputs, y, None, "accuracy"), [2 / 3, 2 / 3])
     weights = np.array([[1, 1, 0], [0, 1, 1]], np.float32)
-    np.testing.assert_allclose(query_values(outputs, y, weights), [1.0, 0.5])
+    np.testing.assert_allclose(query_values(outputs, y, weights, "accuracy"), [1.0, 0.5])
     for bad in (np.array([[1, 1, 0], [0, 0, 0]]), np.array([[1, 1, 0], [1, -1, 1]])):
         with pytest.raises(ValueError, match=r"query_weights must be at least 0 .* and one of them above 0"):
-            query_values(outputs, y, bad)
+            query_values(outputs, y, bad, "accuracy")
 
 
 def test_squared_error_of_an_episode():
     outputs, y = np.zeros((2, 3, 2), np.float32), np.ones((2, 3, 2), np.float32)
     y[1, :, 0] = 2
-    np.testing.assert_allclose(query_values(outputs, y, None), [1.0, 2.5])
+    np.testing.assert_allclose(query_values(outputs, y, None, "mse"), [1.0, 2.5])
 
 
 def test_the_median_counts_diverged_episodes_as_the_worst():

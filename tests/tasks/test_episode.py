@@ -39,7 +39,7 @@ def test_lists_become_arrays() -> None:
         (
             {"x_query": np.zeros((4, 7, 2))},
             ValueError,
-            r"y_query of shape \(3, 7\) must be \(tasks, samples\)",
+            r"y_query of shape \(3, 7\) must hold one label a sample: \(4, 7\)",
         ),
         (
             {"x_query": np.zeros((4, 7, 2)), "y_query": np.zeros((4, 7), int)},
@@ -54,7 +54,7 @@ def test_lists_become_arrays() -> None:
         ({"y_query": np.zeros((3, 7, 1))}, ValueError, "y_support is int64 but y_query is float64"),
         ({"x_support": np.zeros((3, 5))}, ValueError, r"must be numbers of shape \(tasks, samples"),
         ({"y_support": np.zeros((3, 5), bool)}, TypeError, "must be integer labels or float targets"),
-        ({"y_support": np.zeros((3, 5))}, ValueError, r"must be \(tasks, samples, outputs\)"),
+        ({"y_support": np.zeros((3, 5))}, ValueError, r"must be \(3, 5, outputs\). Use integers for labels."),
         ({"query_weights": np.ones((3, 5))}, ValueError, r"must be floats of shape \(3, 7\)"),
         ({"support_weights": np.ones((3, 5), int)}, ValueError, "support_weights of shape"),
         ({"attributes": np.ones((2, 4, 6))}, ValueError, r"attributes of shape \(2, 4, 6\) .* shape \(3, ways"),

@@ -17,6 +17,7 @@ from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.gradient_learner import step_rates
 from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, Optimizer
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
@@ -56,8 +57,10 @@ class MAMLPlusPlus(MAML):
         step_norms: bool | None = None,
         running_statistics: bool = False,
         device: str = "cpu",
+        *,
+        loss: Loss | None = None,
     ) -> None:
-        super().__init__(net, inner_lr, inner_steps, learn_inner_lr, device)
+        super().__init__(net, inner_lr, inner_steps, learn_inner_lr, device, loss=loss)
         self.multi_step_iterations = checks.integer("multi_step_iterations", multi_step_iterations, 0)
         self.first_order_iterations = checks.integer("first_order_iterations", first_order_iterations, 0)
         self.step_norms = bool(self.batch_norm) if step_norms is None else checks.switch("step_norms", step_norms)
@@ -117,6 +120,7 @@ class MAMLPlusPlus(MAML):
             inner_lr=self.rates,
             inner_steps=self.inner_steps,
             order=1 if iteration < self.first_order_iterations else 2,
+            loss=self.loss,
             device=self.device,
             loss_weights=self.loss_weights(iteration),
             step_parameters=self._norms(np.arange(self.inner_steps + 1)),
@@ -164,6 +168,7 @@ class MAMLPlusPlus(MAML):
                 end - begin,
                 weights=weights,
                 step_parameters=own,
+                loss=self.loss,
                 device=self.device,
             )
             yield phi

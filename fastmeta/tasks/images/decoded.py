@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmeta.inputs import features
 from fastmeta.tasks.cache import cache_folder, keep, optional
-from fastmeta.tasks.episode import features
 from fastmeta.tasks.images.pixels import Shape, read_file, stacked
 from fastmeta.tasks.images.splits import Files
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
-from fastmeta.tasks.episode import features
+from fastmeta.inputs import features
 from fastmeta.tasks.images.arrays import Limits, find_array_files, read_arrays
 from fastmeta.tasks.images.decoded import decoded
 from fastmeta.tasks.images.folders import find_files

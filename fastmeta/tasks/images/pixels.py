@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.inputs import features
 from fastmeta.tasks.cache import optional
-from fastmeta.tasks.episode import features
 
 FORMATS = {  # Pillow's names, and the endings of such files; no format of these starts another program
     "PNG": (".png", ".apng"),

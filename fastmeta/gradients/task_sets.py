@@ -1,0 +1,58 @@
+"""The support and query sets of tasks as the kernels take them: samples, targets, weights and loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastmeta import inputs
+from fastmeta.inputs import Sizes
+from fastmeta.networks import losses
+from fastmeta.networks.losses import Loss
+from fastmeta.tasks.episode import Batch
+from fastmeta_kernels.contract import Array, TaskSet
+
+
+def task_set(
+    net: Sizes,
+    x: Any,
+    y: Any,
+    weights: Any,
+    dtype: Any,
+    names: tuple[str, str, str] = ("x", "y", "weights"),
+    device: str = "cpu",
+    loss: Loss | None = None,
+) -> TaskSet:
+    """Samples, labels or targets and weights of T tasks; single data get T = 1. loss None: what y mean."""
+    x = inputs.array(names[0], x, device)
+    single = inputs.is_single(net, x)
+    data = inputs.samples(net, x, dtype, names[0], device)
+    lead = data.shape[1:2] if single else data.shape[:2]
+    targets = inputs.array(names[1], y)
+    meant = losses.of(loss, targets, names[1])
+    meant.check(names[1], targets, lead, net.outputs, net)
+    targets = targets[None] if single else targets
+    made = inputs.contiguous(targets, "int64") if meant.labelled else inputs.converted(targets, dtype, names[1])
+    return TaskSet(data, made, _weights(weights, lead, single, dtype, names[2]), meant.kernel)
+
+
+def batch_sets(
+    net: Sizes, batch: Batch, dtype: Any, device: str = "cpu", loss: Loss | None = None
+) -> tuple[TaskSet, TaskSet]:
+    """The support and query sets of a batch."""
+    if not isinstance(batch, Batch):
+        raise TypeError(f"batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query); got {type(batch)}.")
+    support = ("x_support", "y_support", "support_weights")
+    query = ("x_query", "y_query", "query_weights")
+    return (
+        task_set(net, batch.x_support, batch.y_support, batch.support_weights, dtype, support, device, loss),
+        task_set(net, batch.x_query, batch.y_query, batch.query_weights, dtype, query, device, loss),
+    )
+
+
+def _weights(weights: Any, lead: tuple[int, ...], single: bool, dtype: Any, name: str) -> Array | None:
+    if weights is None:
+        return None
+    given = inputs.array(name, weights)
+    if given.dtype.kind not in "fiu" or given.shape != lead:
+        raise ValueError(f"{name} of shape {given.shape} must be numbers of shape {lead}, one a sample.")
+    return inputs.converted(given[None] if single else given, dtype, name)

@@ -1,0 +1,57 @@
+"""`load`: the learner that was saved, of its own class."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fastmeta import checks
+from fastmeta.device import DEVICES
+from fastmeta.learning import checkpoint as checkpoints
+from fastmeta.learning.learner import Learner
+from fastmeta.networks import losses
+from fastmeta.networks.losses import Loss
+from fastmeta.networks.network import Network
+
+
+def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
+    """The learner that `save` or a checkpoint wrote, of its own class, ready to adapt and evaluate.
+
+    device: by default "cpu", but that a gradient learner adapts a small network with NumPy as long as the process has
+    not loaded Numba, which takes longer than such work; the results differ by rounding.
+    Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
+    names an algorithm that this fastmeta does not have.
+    """
+    if device is not None:
+        checks.choice("device", device, DEVICES)
+    with checkpoints.opened(path) as file:
+        learner = _unlearned(file, device)
+        learner.restore(file.read())
+    return learner
+
+
+def _unlearned(file: checkpoints.Opened, device: str | None) -> Learner:
+    """The learner that a file describes, which has the shapes of the file's arrays."""
+    saved = file.outline
+    with checkpoints.refused(file.path):
+        own = "Import the module that defines it before you load it, where it is your own."
+        kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm), own)
+        arguments = {n: _described(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
+        learner = Learner.algorithms[kind](saved.net, **arguments, device=device or "cpu")
+        learner.any_device = device is None
+        checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
+    return learner
+
+
+def _algorithms(name: str) -> dict[str, type[Learner]]:
+    """Algorithms by their names: that of this name, or, where there is none, all."""
+    if name not in Learner.algorithms:
+        import fastmeta
+
+        for known in [name] if name in fastmeta.__all__ else fastmeta.__all__:
+            getattr(fastmeta, known)
+    return Learner.algorithms
+
+
+def _described(value: dict[str, Any]) -> Network | Loss:
+    return losses.from_dict(value) if "loss" in value else Network.from_dict(value)

@@ -1,0 +1,99 @@
+"""Losses: frozen descriptions that say which targets they take, what they are scored by and what kernels compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from fastmeta import checks
+from fastmeta_kernels import contract
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import Array
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What outputs are compared with targets by: a mean over samples, and over outputs where targets have them."""
+
+    number: ClassVar[int]  # in fastmeta_kernels.layer_table
+    measure: ClassVar[str] = "mse"  # what an evaluation scores, a measure of fm.Score
+
+    @property
+    def labelled(self) -> bool:
+        """Whether targets are integer labels (N,), one a sample, and not floats (N, O)."""
+        return self.number in lt.LABELLED
+
+    @property
+    def kernel(self) -> contract.Loss:
+        """The loss as the kernels read it."""
+        return contract.Loss(self.number, tuple(float(getattr(self, f.name)) for f in fields(self)))
+
+    def check(self, name: str, y: Array, lead: tuple[int, ...], outputs: int | None = None, net: object = "") -> None:
+        """Raise where targets y are not those of samples of shape `lead`, (N,) or (T, N), and of as many outputs.
+
+        None: any number of outputs.
+        """
+        if y.dtype.kind not in ("iu" if self.labelled else "f"):
+            wanted = "integer labels" if self.labelled else "floats"
+            raise TypeError(f"{name} of dtype {y.dtype} must be {wanted} for the loss {self}. Convert them.")
+        if self.labelled:
+            if y.shape != lead:
+                raise ValueError(f"{name} of shape {y.shape} must hold one label a sample: {lead}.")
+            if outputs is not None:
+                _check_labels(y, outputs)
+        elif y.shape[:-1] != lead or outputs not in (None, y.shape[-1]):
+            wanted = f"({', '.join(map(str, (*lead, outputs or 'outputs')))})"
+            advice = "Use integers for labels." if y.shape == lead else f"{self} takes a target for each output."
+            raise ValueError(f"{name} of shape {y.shape} must be {wanted}{f' for {net}' if net else ''}. {advice}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The loss as plain JSON values; `from_dict` is its inverse."""
+        return {"loss": type(self).__name__} | {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """Mean squared error (z - y)^2 of outputs z and float targets y (N, O)."""
+
+    number: ClassVar[int] = lt.SQUARED_ERROR
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Cross-entropy -log softmax(z)_y of logits z (N, O) and integer labels y (N,) in 0 .. O-1."""
+
+    number: ClassVar[int] = lt.CROSS_ENTROPY
+    measure: ClassVar[str] = "accuracy"
+
+
+LOSSES: dict[str, type[Loss]] = {loss.__name__: loss for loss in (SquaredError, CrossEntropy)}
+
+
+def from_dict(data: dict[str, Any]) -> Loss:
+    """A loss from what `to_dict` gave; ValueError where it is unknown."""
+    arguments = dict(data)
+    return LOSSES[checks.choice("loss", arguments.pop("loss"), LOSSES)](**arguments)
+
+
+def checked(loss: Any) -> Loss | None:
+    """`loss`, or TypeError where it is no loss."""
+    if loss is None or isinstance(loss, Loss):
+        return loss
+    raise TypeError(f"loss={loss!r} must be a loss, such as fm.SquaredError(), or None.")
+
+
+def of(loss: Loss | None, y: Array, name: str = "y") -> Loss:
+    """`loss`, or where it is None what targets y mean: cross-entropy of integers, squared error of floats."""
+    found = checked(loss)
+    if found is not None:
+        return found
+    if y.dtype.kind not in "fiu":
+        raise TypeError(f"{name} of dtype {y.dtype} must be integer labels or float targets.")
+    return SquaredError() if y.dtype.kind == "f" else CrossEntropy()
+
+
+def _check_labels(labels: Array, ways: int) -> None:
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= ways:
+        wrong = low if low < 0 else high
+        raise ValueError(f"labels must be 0 .. ways-1; got {wrong} with a network of {ways} outputs.")
