@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
+from fastmeta.cli import recipes
 from fastmeta.cli.problems.problem import ALGORITHMS
 from fastmeta.learning import checkpoint
 from fastmeta.learning.learner import Learner
@@ -83,6 +84,30 @@ def test_omniglot_trains_by_the_algorithms_recipe(tmp_path, monkeypatch, options
         assert "batch norm support" in succeed(
             "evaluate", tmp_path / "run", "--device", "numpy", "--batch-norm", "support"
         )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "shots", "recipe"),
+    [
+        ("maml", 1, {"tasks_per_step": 4, "inner_lr": 0.01, "inner_steps": 5, "evaluation_steps": (10,)}),
+        ("fomaml", 5, {"tasks_per_step": 2, "inner_lr": 0.01, "inner_steps": 5, "evaluation_steps": (10,)}),
+        ("meta-sgd", 1, {"inner_steps": 1, "evaluation_steps": (1,)}),
+        ("maml++", 1, {"tasks_per_step": 2, "evaluation_steps": (5,), "multi_step_iterations": 6000}),
+        (
+            "reptile",
+            5,
+            {"inner_lr": 1e-3, "inner_steps": 8, "inner_batch": 10, "train_shots": 15, "learning_rate": 1.0},
+        ),
+        ("imaml", 1, {"inner_lr": 0.1, "inner_steps": 10, "regularization": 0.5, "cg_steps": 5}),
+        ("protonet", 1, {"train_ways": 30, "tasks_per_step": 1, "inner_lr": None, "evaluation_steps": ()}),
+        ("protonet", 5, {"train_ways": 20, "metric": "euclidean", "learning_rate": 1e-3}),
+        ("transfer", 5, {"tasks_per_step": 2, "inner_steps": None}),
+    ],
+)
+def test_images_are_learned_by_the_recipes_for_miniimagenet(algorithm, shots, recipe):
+    given = {"algorithm": algorithm, "shots": shots, "iterations": 60_000}
+    found = recipes.images(dict.fromkeys(recipe) | given)
+    assert {name: found[name] for name in recipe} == recipe
 
 
 class Sizes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -139,10 +140,28 @@ def test_the_spread_of_accuracies_over_three_seeds_is_in_percent(runs, tmp_path)
         folder = tmp_path / str(seed)
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(config | {"seed": seed}))
-        (folder / "score.json").write_text(json.dumps({"scores": [row | {"values": [value] * 12}]}))
+        (folder / "score.json").write_text(json.dumps({"scores": [row | {"values": [value] * 11 + [None]}]}))
     result = invoke("compare", *(tmp_path / str(seed) for seed in range(3)), "--picture", tmp_path / "c.png")
     spread = "mean 58.33 %, from 50.00 to 75.00, standard deviation 14.43\n"
     assert f"over 3 seeds of MAML: {spread}" in result.output
+    assert "75.00 % ± 0.00 (1 diverged)  +25.00 points ± 0.00 (1 diverged)" in result.output
+
+
+def test_an_episode_that_diverged_is_null_in_the_table_of_scores():
+    evaluate = importlib.import_module("fastmeta.cli.evaluate")  # the attribute of that name is the command
+
+    class Half(fm.ProtoNet):
+        def evaluate(self, tasks, episodes, *, seed):
+            return score([0.5, np.nan])
+
+    class Problem:
+        def evaluations(self, part):
+            yield 1, SINE
+
+    (row,) = evaluate.scores(Half(fm.MLP((1, 1))), Problem(), (), 2, seed=1)
+    assert row["values"] == [0.5, None]
+    assert (row["mean"], row["median"], row["diverged"]) == (0.5, 0.25, 1)
+    assert "NaN" not in json.dumps(row)
 
 
 def test_compare_at_other_shots_and_steps(runs, tmp_path):

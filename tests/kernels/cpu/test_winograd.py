@@ -158,12 +158,12 @@ def test_partial_sums_of_many_tiles_start_from_nothing(monkeypatch):
 
 
 def test_tiles_of_the_support_set_alone():
-    """By the rule 40 support images take tiles and 2 query images do not: what tiles need is there all the same."""
-    net = Network([Conv2d(16), Softplus(), Conv2d(16), Softplus(), GlobalMeanPool(), Linear(2)], (14, 14, 1))
-    assert takes_tiles("auto", (3, 1, 1), (14, 14), 40, (16, 16), 4)
-    assert not takes_tiles("auto", (3, 1, 1), (14, 14), 1, (16, 16), 4)
+    """By the rule 40 support images take tiles and one query image does not: what tiles need is there all the same."""
+    net = Network([Conv2d(16), Softplus(), Conv2d(16), Softplus(), GlobalMeanPool(), Linear(2)], (8, 8, 1))
+    assert takes_tiles("auto", (3, 1, 1), (8, 8), 40, (16, 16), 4)
+    assert not takes_tiles("auto", (3, 1, 1), (8, 8), 1, (16, 16), 4)
     rng = np.random.default_rng(0)
-    x, x_query = (rng.standard_normal((2, n, 14, 14, 1)).astype(np.float32) for n in (40, 1))
+    x, x_query = (rng.standard_normal((2, n, 8, 8, 1)).astype(np.float32) for n in (40, 1))
     y, y_query = (rng.integers(0, 2, (2, n)) for n in (40, 1))
     theta, found = net.init(0), []
     for backend, dtype in ((cpu, "float32"), (reference, "float64")):
