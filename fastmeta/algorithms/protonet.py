@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,10 +14,13 @@ from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
-from fastmeta.learning.learner import Learner
+from fastmeta.learning.learner import Learner, check_evaluation
+from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.network import Network
-from fastmeta.tasks.episode import Batch
+from fastmeta.scores import evaluation
+from fastmeta.scores.score import Score
+from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array, PrototypeHead, TaskSet
 
 
@@ -40,6 +45,7 @@ class ProtoNet(Learner):
     'accuracy'
     """
 
+    batch_norm_modes = ("transductive", "frozen")
     gpu_parameters = ("theta",)
 
     def __init__(self, net: Network, metric: str = "euclidean", scale: float = 10.0, device: str = "cpu") -> None:
@@ -62,15 +68,43 @@ class ProtoNet(Learner):
         return float(losses.mean(dtype=np.float64)), {"theta": slopes.mean(axis=0)}
 
     @quiet
-    def adapt(self, x_support: ArrayLike, y_support: ArrayLike) -> PrototypeModel:
-        """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1, are samples; or of (T, N, ...)."""
+    def adapt(self, x_support: ArrayLike, y_support: ArrayLike, batch_norm: str | None = None) -> PrototypeModel:
+        """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1, are samples; or of (T, N, ...).
+
+        batch_norm as in `evaluate`.
+        """
+        mode = self.batch_norm_mode(batch_norm)
         x = inputs.array("x_support", x_support)
         single = inputs.is_single(self.net, x)
         labels = prototypes.labels(y_support, "y_support", x.shape[: 1 if single else 2])
         labels = labels[None] if single else labels
         head = PrototypeHead(prototypes.ways(labels), self.metric, self.scale)
         x = inputs.samples(self.net, x, self.theta.dtype, "x_support")
-        return PrototypeModel(self.net, self.theta, True, self.device, x_support=x, y_support=labels, head=head)
+        net, theta = frozen(self.net, self.theta, x, self.device) if mode == "frozen" else (self.net, self.theta)
+        return PrototypeModel(net, theta, True, self.device, x_support=x, y_support=labels, head=head)
+
+    def evaluate(
+        self,
+        tasks: TaskSource,
+        episodes: int = 600,
+        *,
+        seed: int = 1,
+        tasks_per_step: int = 25,
+        batch_norm: str | None = None,
+    ) -> Score:
+        """As every learner's. batch_norm: whose statistics the embeddings use: "transductive" (by default), those of
+        the support and query set together; or "frozen", those of the support set alone.
+        """
+        mode = self.batch_norm_mode(batch_norm)
+        if mode != "frozen":
+            return super().evaluate(tasks, episodes, seed=seed, tasks_per_step=tasks_per_step)
+
+        def outputs(batch: Batch, steps: Any) -> list[Array]:
+            return [self.adapt(batch.x_support, self._labels(batch)[0], mode).outputs(batch.x_query)]
+
+        check_evaluation(tasks, episodes, tasks_per_step)
+        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
+        return Score(values[0], measure, mode, stream)
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets, embedded together with the support sets."""
@@ -90,14 +124,15 @@ class ProtoNet(Learner):
 class PrototypeModel(AdaptedModel):
     """A support set, embedded: `outputs` are the similarities of samples to its `prototypes`.
 
-    Batch norm is transductive: what is handed in passes through the network together with the support set.
+    Batch norm is transductive: what is handed in passes through the network together with the support set, unless
+    `net` has its statistics frozen.
     """
 
     x_support: Array = field(kw_only=True, repr=False)  # (T, N, ...)
     y_support: Array = field(kw_only=True, repr=False)  # (T, N)
     head: PrototypeHead = field(kw_only=True)
 
-    @property
+    @cached_property
     @quiet
     def prototypes(self) -> Array:
         """Class means (T, K, D) of the support set, embedded by itself."""

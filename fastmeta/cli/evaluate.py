@@ -66,7 +66,7 @@ def evaluate(
     problem = PROBLEMS[settings["problem"]](settings)
     say(f"{learner}\non {problem.title}, after {learner.training.step:,} iterations")
     steps, mode = settings["evaluation_steps"], settings.get("batch_norm")
-    check_batch_norm(learner, mode)
+    learner.batch_norm_mode(mode)
     rows = scores(learner, problem, steps, settings["episodes"], seed, part, mode)
     if save is not None:
         save_scores(folder, save, learner, rows)
@@ -88,7 +88,7 @@ def scores(
         if isinstance(learner, GradientLearner):
             found: dict[Any, fm.Score] = {**learner.evaluate(tasks, episodes, steps, seed, batch_norm=batch_norm)}
         else:
-            found = {None: learner.evaluate(tasks, episodes, seed=seed)}
+            found = {None: learner.evaluate(tasks, episodes, seed=seed, batch_norm=batch_norm)}
         for count, score in found.items():
             row = {"ways": getattr(tasks, "ways", None), "shots": shots, "inner_steps": count, "part": part}
             row |= {"mean": score.mean, "ci95": score.ci95, "median": score.median, "diverged": score.diverged}
@@ -97,14 +97,6 @@ def scores(
             values = [value if math.isfinite(value) else None for value in score.values.tolist()]
             rows.append(row | {"values": values})
     return rows
-
-
-def check_batch_norm(learner: Learner, mode: str | None) -> None:
-    """ValueError where the learner has no such batch norm at evaluation."""
-    if isinstance(learner, GradientLearner):
-        learner.batch_norm_mode(mode)
-    elif mode is not None:
-        raise ValueError(f'batch_norm="{mode}" must be left out: {type(learner).__name__} has one mode only.')
 
 
 def label(learner: Learner) -> str:

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import fastmeta as fm
-from fastmeta.cli.evaluate import check_batch_norm, print_scores, save_scores, scores
+from fastmeta.cli.evaluate import print_scores, save_scores, scores
 from fastmeta.cli.log import Log
 from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems.problem import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
@@ -40,7 +40,7 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     list(problem.evaluations())  # what the test part lacks is said before any training
     tasks = problem.training_tasks()
     learner = new_learner(settings, problem.network(tasks))
-    check_batch_norm(learner, settings["batch_norm"])
+    learner.batch_norm_mode(settings["batch_norm"])
     with folder.owned(settings, resume):
         losses = losses_so_far(folder, settings) if resume else None
         say(f"{learner}\non {problem.title}, in {folder.path}")

@@ -20,6 +20,7 @@ from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner, check_evaluation
 from fastmeta.networks import losses
+from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.scores import evaluation
@@ -37,7 +38,7 @@ class GradientLearner(Learner):
     """
 
     adapts: ClassVar[str] = "all"  # "head": the last linear layer alone; "body": all but that
-    batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "support")
+    batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "support", "frozen")
 
     def __init__(
         self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str, loss: Loss | None = None
@@ -119,7 +120,8 @@ class GradientLearner(Learner):
         in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more.
         Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
         batch_norm: whose statistics the predictions use: "transductive" (by default), those of the whole query
-        set; or "support", those of the support set and the one query sample (arXiv 1803.02999, section 6).
+        set; "support", those of the support set and the one query sample (arXiv 1803.02999, section 6); or "frozen",
+        those of the support set alone.
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
@@ -165,16 +167,12 @@ class GradientLearner(Learner):
 
     def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
         """The network with adapted parameters phi, (P,) or (T, P)."""
+        if batch_norm == "frozen":
+            x = inputs.samples(self.net, x_support, phi.dtype, "x_support")
+            x = x[0] if inputs.is_single(self.net, x_support) else x
+            return AdaptedModel(*frozen(self.net, phi, x, self.device), classifies, self.device)
         context = x_support if batch_norm == "support" else None
         return AdaptedModel(self.net, phi, classifies, self.device, context)
-
-    def batch_norm_mode(self, asked: str | None) -> str:
-        """`asked`, or by default "transductive"; "" where the network has no batch norm."""
-        if asked is None:
-            return self.batch_norm
-        if not self.batch_norm:
-            raise ValueError(f'batch_norm="{asked}" must be left out: {self.net} has no batch norm.')
-        return checks.choice("batch_norm", asked, self.batch_norm_modes)
 
     def _query_outputs(self, batch: Batch, steps: Sequence[int], batch_norm: str) -> list[Array]:
         """Outputs (T, M, O) of the query sets after each of the ascending inner steps."""

@@ -43,6 +43,7 @@ class Learner(ABC):
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
     loss: Loss | None = None  # None: what the targets of a task mean
+    batch_norm_modes: ClassVar[tuple[str, ...]] = ()  # what `evaluate` offers, where it offers several
     gpu_parameters: tuple[str, ...] = ()  # which `meta_gradients` takes, and leaves the slopes of, on a GPU
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -108,6 +109,16 @@ class Learner(ABC):
     def batch_norm(self) -> str:
         """Whose statistics batch norm uses, "transductive"; "" where the network has none."""
         return "transductive" if any(isinstance(n, BatchNorm) for n in self.net.layers) else ""
+
+    def batch_norm_mode(self, asked: str | None) -> str:
+        """`asked`, or by default `batch_norm`; ValueError where the learner has no such mode."""
+        if asked is None:
+            return self.batch_norm
+        if not self.batch_norm:
+            raise ValueError(f'batch_norm="{asked}" must be left out: {self.net} has no batch norm.')
+        if not self.batch_norm_modes:
+            raise ValueError(f'batch_norm="{asked}" must be left out: {type(self).__name__} has one mode only.')
+        return checks.choice("batch_norm", asked, self.batch_norm_modes)
 
     @property
     def training(self) -> Training:
@@ -201,20 +212,30 @@ class Learner(ABC):
             keeper.keep()
         return self
 
-    def evaluate(self, tasks: TaskSource, episodes: int = 600, *, seed: int = 1, tasks_per_step: int = 25) -> Score:
+    def evaluate(
+        self,
+        tasks: TaskSource,
+        episodes: int = 600,
+        *,
+        seed: int = 1,
+        tasks_per_step: int = 25,
+        batch_norm: str | None = None,
+    ) -> Score:
         """Learn each episode's support set and score its query set: accuracy, or mean squared error.
 
         Episode i is tasks.sample(1, seed=seed, step=i), the same for every algorithm; use another seed than
         in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more. The score's
-        `stream` names the episodes by their bits; `fm.compare` pairs scores of one stream.
+        `stream` names the episodes by their bits; `fm.compare` pairs scores of one stream. batch_norm: whose
+        statistics the predictions use, where the algorithm offers several.
         """
 
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.query_outputs(batch)]
 
         check_evaluation(tasks, episodes, tasks_per_step)
+        mode = self.batch_norm_mode(batch_norm)
         found = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, self.loss)
-        return Score(found.values[0], found.measure, self.batch_norm, found.stream)
+        return Score(found.values[0], found.measure, mode, found.stream)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""

@@ -16,6 +16,11 @@ class Layer:
 
     noun: ClassVar[str] = ""  # what its parameters are named after, "" where it has none
 
+    @property
+    def parameter_arrays(self) -> int:
+        """How many parameter arrays it has: a weight or scale, and most often a bias or shift."""
+        return 0 if not self.noun else 2 if getattr(self, "bias", True) else 1
+
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of one sample's output for an input of `shape`."""
         return shape

@@ -81,5 +81,4 @@ def population_statistics(net: Network, theta: Array, batches: Iterable[Array], 
 
 def _next(names: Any, layer: Layer) -> list[tuple[str, Array]]:
     """The parameter arrays of `layer`, which come next."""
-    count = 0 if not layer.noun else 2 if getattr(layer, "bias", True) else 1
-    return [next(names) for _ in range(count)]
+    return [next(names) for _ in range(layer.parameter_arrays)]

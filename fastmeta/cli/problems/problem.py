@@ -16,7 +16,7 @@ from fastmeta.learning.learner import Learner
 from fastmeta.tasks import TaskSource
 
 Settings = dict[str, Any]
-BATCH_NORMS = ("transductive", "support", "running")
+BATCH_NORMS = ("transductive", "support", "frozen", "running")
 EVALUATION_QUERIES = 15  # of each class, by default
 EVALUATION_SEED = 1_000_003  # every run is evaluated on the same tasks, whatever its own seed
 ALGORITHMS: dict[str, type[Learner]] = {

@@ -1,0 +1,52 @@
+"""Batch norm frozen at a support set: an affine network, in which no sample meets another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmeta.networks.layers import Affine, BatchNorm, Flatten, Layer
+from fastmeta.networks.network import Network
+from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
+
+Array = NDArray[Any]
+
+
+def frozen(net: Network, theta: Array, x: Array, device: str) -> tuple[Network, Array]:
+    """`net` whose batch norms keep the statistics that the samples x give at theta, and its parameters.
+
+    theta (P,) with x (N, ...) give (P,); (T, N, ...) samples give (T, P). Every batch norm becomes an affine layer,
+    y = a x + b with a = scale / sqrt(variance + eps) and b = shift - a mean, in the places of its scale and shift.
+    """
+    single = x.ndim == len(net.input_shape) + 1
+    affine = Network([Affine() if isinstance(n, BatchNorm) else n for n in net.layers], net.input_shape, str(net))
+    z = x[None] if single else x
+    phi = np.array(np.broadcast_to(theta, (len(z), net.parameter_count)))
+    views = iter(affine.views(phi).items())
+    begin = 0
+    for i, layer in enumerate(affine.layers):
+        own = [next(views)[1] for _ in range(layer.parameter_arrays)]
+        if isinstance(net.layers[i], BatchNorm):
+            z = _between(affine, begin, i, phi, z, device)
+            rows = z.reshape(len(z), -1, z.shape[-1])
+            mean = rows.mean(axis=1, dtype=np.float64)
+            variance = np.square(rows - mean[:, None]).mean(axis=1)
+            scale, shift = own
+            slope = scale / np.sqrt(variance + BATCH_NORM_EPSILON)
+            scale[...], shift[...] = slope, shift - slope * mean
+            begin = i
+    return affine, phi[0] if single else phi
+
+
+def _between(net: Network, begin: int, end: int, theta: Array, z: Array, device: str) -> Array:
+    """What leaves layer end - 1 where z (T, N, ...) enters layer `begin`, with theta (T, P)."""
+    layers: list[Layer] = [*net.layers[begin:end], Affine(), Flatten()]  # the affine layer is the identity
+    part = Network(layers, net.shapes[begin])
+    start = sum(n.parameter_arrays for n in net.layers[:begin])
+    stop = sum(n.parameter_arrays for n in net.layers[:end])
+    own = [values.reshape(len(z), -1) for values in list(net.views(theta).values())[start:stop]]
+    ones = np.ones_like(theta, shape=(len(z), net.shapes[end][-1]))
+    parameters = np.concatenate([*own, ones, np.zeros_like(ones)], axis=1)
+    return part.predict(parameters, z, device).reshape(*z.shape[:2], *net.shapes[end])
