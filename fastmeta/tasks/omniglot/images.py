@@ -7,7 +7,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
@@ -104,7 +104,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-def _drawings(files: dict[str, Callable[[], bytes]]) -> dict[str, Callable[[], bytes]]:
+def _drawings(files: Mapping[str, Callable[[], bytes]]) -> dict[str, Callable[[], bytes]]:
     return {name[match.start(1) :]: read for name, read in files.items() if (match := _DRAWING.search(name))}
 
 
