@@ -1,6 +1,7 @@
 """The functional layer: theta is one flat vector in, values and gradients out.
 
-One task's data (N, ...) give one result; (T, N, ...) data give one per task, for theta (P,) or (T, P). For
+One task's data (N, ...) give one result; (T, N, ...) data give one per task, for theta (P,) or (T, P). x of uint8
+are pixels, which are divided by 255 as in training. For
 device="cuda" theta and x may be arrays on the GPU, CuPy's or any that DLPack brings; gradients, products and adapted
 parameters lie where theta lies.
 """

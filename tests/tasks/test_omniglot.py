@@ -22,6 +22,7 @@ from fastmeta.tasks.omniglot.archives import ARCHIVES, Archive, cache_folder, do
 from fastmeta.tasks.omniglot.images import load_images
 from fastmeta.tasks.omniglot.omniglot import maml_split, vinyals_split
 from fastmeta.tasks.parts import PARTS
+from tests.tasks.test_image_cache import TROUBLES
 
 image_module = pytest.importorskip("PIL.Image")
 OFFICIAL = Path(__file__).parents[2].parent / "shared" / "omniglot"
@@ -219,13 +220,46 @@ def test_damaged_caches_are_rebuilt(tiny: tuple[Path, tuple[Archive, Archive]], 
         np.testing.assert_array_equal(same, images)
 
 
+@pytest.mark.parametrize("trouble", TROUBLES)
 def test_an_unwritable_cache_warns_and_still_loads(
-    tiny: tuple[Path, tuple[Archive, Archive]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: tuple[Path, tuple[Archive, Archive]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Any
 ) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("FASTMETA_CACHE", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match=r"cannot be written .* Set FASTMETA_CACHE"):
+    trouble(tmp_path, monkeypatch)
+    with pytest.warns(UserWarning, match=r"The cache .*omniglot.* cannot be written .* Set FASTMETA_CACHE"):
         assert load_images(*tiny)[1].shape == (9, DRAWERS, 28, 28, 1)
+
+
+@pytest.mark.parametrize("kind", ["PostScript", "pipe", "enormous file", "enormous member", "image of another size"])
+def test_what_is_no_drawing_is_refused(tiny: tuple[Path, tuple[Archive, Archive]], tmp_path: Path, kind: str) -> None:
+    folder, archives = tiny
+    source, name = folder / "images_background.zip", "images_background/Zeta/character01/0003_01.png"
+    with zipfile.ZipFile(source) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    content = io.BytesIO()
+    image_module.new("1", (9000, 9000)).save(content, "PNG")
+    odd = {"PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"}.get(
+        kind, content.getvalue()
+    )
+    if kind in ("pipe", "enormous file"):
+        source.unlink()
+        for member, data in members.items():
+            (folder / member).parent.mkdir(parents=True, exist_ok=True)
+            (folder / member).write_bytes(data)
+        (folder / name).unlink()
+        if kind == "pipe":
+            os.mkfifo(folder / name)
+        else:
+            with (folder / name).open("wb") as file:
+                file.truncate(1 << 40)
+    else:
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, data in members.items():
+                with archive.open(member, "w", force_zip64=True) as opened:
+                    opened.write(data if member != name else b"" if kind == "enormous member" else odd)
+                    for _ in range(257 if member == name and kind == "enormous member" else 0):
+                        opened.write(bytes(1 << 20))
+    with pytest.raises(ValueError, match=r"images_background.* must be "):
+        load_images(folder, archives)
 
 
 def test_archives_are_downloaded_once(tiny: tuple[Path, tuple[Archive, Archive]], cache: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.tasks.images.arrays import (
+from fastmeta.tasks.images.described import (
     IMAGES,
     LABELS,
     Described,
@@ -20,7 +20,7 @@ from fastmeta.tasks.images.arrays import (
     sized,
 )
 from fastmeta.tasks.images.hdf5_names import read_names
-from fastmeta.tasks.images.pixels import RefusedError
+from fastmeta.tasks.images.pixels import RefusedError, joined
 
 CLASSES = "datasets"  # the group with one array a class
 
@@ -39,7 +39,7 @@ def read(path: Path, limits: Limits) -> tuple[NDArray[Any], NDArray[Any]]:
             parts = [sized(path, array[()], limits.size) for array in arrays]
             if len({part.shape[1:] for part in parts}) > 1:
                 raise RefusedError(f"{path} must hold images of as many channels in each class. Save it again.")
-            return np.concatenate(parts), np.repeat(np.array(names), [len(part) for part in parts])
+            return joined(parts), np.repeat(np.array(names), [len(part) for part in parts])
         members = [_own(h5py, path, file, one_of(path, file, wanted), h5py.Dataset) for wanted in (IMAGES, LABELS)]
         images, labels = map(_described, members)
         check_described(path, [images], labels, limits)

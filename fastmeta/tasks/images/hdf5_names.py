@@ -8,7 +8,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-from fastmeta.tasks.images.arrays import LONGEST_LABEL
+from fastmeta.tasks.images.described import LONGEST_LABEL
 from fastmeta.tasks.images.pixels import RefusedError
 
 REFERENCE = struct.Struct("<IQI")  # length, place of the collection, number of the object in it

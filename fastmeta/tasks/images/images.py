@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
-from fastmeta.inputs import features
-from fastmeta.tasks.images.arrays import Limits, find_array_files, read_arrays
+from fastmeta.tasks.images.arrays import find_array_files, read_arrays
 from fastmeta.tasks.images.decoded import decoded
+from fastmeta.tasks.images.described import Limits
 from fastmeta.tasks.images.folders import find_files
+from fastmeta.tasks.images.pixels import joined
 from fastmeta.tasks.images.splits import Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.parts import PARTS, Parts
@@ -96,8 +97,7 @@ def _load(root: Path, names: Classes | None, limits: Limits) -> tuple[Arrays, Cl
     if len({x.shape[1:] for x, _ in labelled.values()}) > 1:
         raise ValueError(f'root="{root}" must hold images that are all grey or all of colour. Save the parts alike.')
     if names is not None:
-        deep = any(x.dtype != np.uint8 for x, _ in labelled.values())
-        x = np.concatenate([features(x) if deep else x for x, _ in labelled.values()])
+        x = joined([x for x, _ in labelled.values()])
         y = np.concatenate([y for _, y in labelled.values()])
         absent = sorted({name for chosen in names.values() for name in chosen} - set(y.tolist()))
         if absent:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.tasks.images.arrays import (
+from fastmeta.tasks.images.described import (
     IMAGES,
     LABELS,
     Described,
@@ -49,13 +49,18 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 def _described(archive: zipfile.ZipFile, name: str, path: Path) -> Described:
     """What a member's own header claims."""
     with archive.open(f"{name}.npy") as member:
-        length, _ = HEADERS[np.lib.format.read_magic(member)]
+        version = np.lib.format.read_magic(member)
+        if version not in HEADERS:
+            raise RefusedError(
+                f"{path} must hold {name} as a plain array, not in NumPy's format {version}. Save it so."
+            )
+        length, header = HEADERS[version]
         if int.from_bytes(member.read(length), "little") > LONGEST_HEADER:
             raise RefusedError(
                 f"{path} must hold {name} with a header of at most {LONGEST_HEADER:,} bytes. Save it anew."
             )
     with archive.open(f"{name}.npy") as member:
-        _, header = HEADERS[np.lib.format.read_magic(member)]
+        np.lib.format.read_magic(member)
         shape, _, dtype = header(member)
     if dtype.hasobject:
         raise RefusedError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.tasks.images.arrays import (
+from fastmeta.tasks.images.described import (
     IMAGES,
     LABELS,
     LONGEST_LABEL,

@@ -143,6 +143,12 @@ def stacked(images: Iterable[NDArray[Any]], count: int, shape: Shape) -> NDArray
     return x
 
 
+def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of images (n, H, W, C) one after another, where some may be uint8 and others floats in 0 .. 1."""
+    alike = len({part.dtype for part in parts}) == 1
+    return np.concatenate([part if alike else features(part) for part in parts])
+
+
 def _decode(file: IO[bytes], shape: Shape) -> NDArray[Any]:
     pillow = optional("PIL.Image", "Pillow")
     with warnings.catch_warnings():

@@ -86,8 +86,7 @@ def _decode(source: Path, archive: Archive) -> tuple[list[str], NDArray[np.uint8
 @contextmanager
 def _opened(source: Path) -> Iterator[dict[str, Callable[[], bytes]]]:
     if source.is_dir():
-        files = {path.relative_to(source).as_posix(): partial(_content, path) for path in source.rglob("*.png")}
-        yield _drawings(files)
+        yield _drawings({p.relative_to(source).as_posix(): partial(_content, p) for p in source.rglob("*.png")})
     else:
         with zipfile.ZipFile(source) as archive:
             yield _drawings({name: partial(_member, archive, name) for name in archive.namelist()})
