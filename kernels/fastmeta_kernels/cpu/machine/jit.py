@@ -18,12 +18,11 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils, config, sigutils
-from numba.core.caching import CacheImpl, FunctionCache, UserWideCacheLocator
+from numba.core import cgutils, sigutils
 from numba.core.ccallback import CFunc
-from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
+from fastmeta_kernels.cpu.machine.cache import KernelCache
 from fastmeta_kernels.cpu.machine.inline import InlineCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,12 +50,11 @@ def inlined(function: F) -> F:
 
 
 def entry(parallel: bool) -> Callable[[F], F]:
-    """Compile an entry point and keep its machine code on disk where a place is writable."""
+    """Compile an entry point and keep its machine code on disk."""
 
     def compile_entry(function: F) -> F:
         compiled: Any = numba.njit(parallel=parallel, **OPTIONS)(function)
-        if _cache_is_writable():
-            compiled._cache = KernelCache(function)
+        compiled._cache = KernelCache(function, SOURCE_STAMP)
         return cast(F, compiled)
 
     return compile_entry
@@ -71,8 +69,7 @@ def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any
     function.__qualname__ = name  # what the cache files are called
     options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
     compiled = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
-    if _cache_is_writable():
-        compiled._cache = KernelCache(function)
+    compiled._cache = KernelCache(function, SOURCE_STAMP)
     compiled.compile()
     llvmlite.binding.add_symbol(name, compiled.address)
     _kept.append(compiled)
@@ -144,36 +141,3 @@ def _source_stamp() -> str:
 # Hash of whatever decides the machine code, but for the processor, which Numba looks at itself. Taken as the sources
 # are imported: what is edited later belongs to another process.
 SOURCE_STAMP = _source_stamp()
-
-
-class KernelCacheLocator(UserWideCacheLocator):
-    """A user-wide cache (or NUMBA_CACHE_DIR) for the functions of this package, stamped with SOURCE_STAMP."""
-
-    def __init__(self, function: Any, file: str) -> None:
-        super().__init__(function, file)
-        if config.CACHE_DIR:
-            self._cache_path = os.path.join(config.CACHE_DIR, self.get_suitable_cache_subpath(file))
-
-    def get_source_stamp(self) -> str:
-        return SOURCE_STAMP
-
-    @classmethod
-    def from_function(cls, function: Any, file: str) -> Any:
-        return super().from_function(function, file) if PACKAGE in Path(file).resolve().parents else None
-
-
-CacheImpl._locator_classes.insert(0, KernelCacheLocator)
-
-
-class KernelCache(FunctionCache):
-    """Machine code on disk that is found without what Numba loads to compile: a fifth of a second for a new process."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function, None where there is none."""
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-
-
-def _cache_is_writable() -> bool:
-    return KernelCacheLocator.from_function(_cache_is_writable, __file__) is not None
