@@ -55,7 +55,9 @@ def spared(path: str | os.PathLike[str], cost: str, cure: str) -> Iterator[None]
     try:
         yield
     except OSError as error:
-        warn(f'The cache "{os.fspath(path)}" cannot be used ({error.strerror or error}). {cost} {cure}', f"{path} {cost}")
+        warn(
+            f'The cache "{os.fspath(path)}" cannot be used ({error.strerror or error}). {cost} {cure}', f"{path} {cost}"
+        )
 
 
 def warn(message: str, about: str = "") -> None:

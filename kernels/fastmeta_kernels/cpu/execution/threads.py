@@ -15,29 +15,36 @@ from numpy.typing import NDArray
 from fastmeta_kernels.cpu.execution.batch import BOARD_LINE, run, run_alone, run_shared
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.machine.jit import compile_linked
+from fastmeta_kernels.cpu.machine.processors import available, let_waiting_threads_sleep
 from fastmeta_kernels.cpu.machine.product import compile_product
 from fastmeta_kernels.cpu.program.schedule import Program
 from fastmeta_kernels.cpu.request import Request
 
+ALONE_WORK = 400_000  # multiply-adds of all tasks that the calling thread has done before others are awake
 SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
 _PROCESS = os.getpid()
 _lock = threading.Lock()
+let_waiting_threads_sleep()
 
 
 def thread_count() -> int:
-    """Threads used: FASTMETA_NUM_THREADS, else what Numba was told or found."""
+    """Threads used: FASTMETA_NUM_THREADS, else what Numba was told, else as many as there are processors for."""
     chosen = os.environ.get("FASTMETA_NUM_THREADS")
     if not chosen:
-        return int(numba.get_num_threads())
+        told = int(numba.get_num_threads())
+        by_itself = told == numba.config.NUMBA_DEFAULT_NUM_THREADS and "NUMBA_NUM_THREADS" not in os.environ
+        return min(told, available()) if by_itself else told
     if not (chosen.isascii() and chosen.isdigit()) or int(chosen) < 1:
         raise ValueError(f'FASTMETA_NUM_THREADS="{chosen}" must be a whole number of at least 1.')
     return min(int(chosen), int(numba.config.NUMBA_NUM_THREADS))
 
 
 def launch(request: Request, plan: Program, jobs: NDArray[np.int64], dtype: Any) -> None:
-    """Tasks over threads; threads share the instructions of a task where there are more of them than tasks."""
+    """Tasks over threads, little work in the calling one; threads share a task's instructions where they are more."""
     compile_for(dtype)
     threads, tasks = usable(), int(jobs[0, job.TASKS])
+    if tasks * plan.work < ALONE_WORK:
+        threads = 1
     shared = tasks < threads and plan.work >= SHARED_WORK
     used = threads if shared else min(threads, int(jobs[0, job.CHUNKS]))
     copies, panels = (1, used - 1) if shared else (used, 0)

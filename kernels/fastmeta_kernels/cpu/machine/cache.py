@@ -93,16 +93,16 @@ class Entries:
     def _read(self, name: str) -> bytes | None:
         """What `_write` wrote under this name for this stamp; None where it is not there."""
         try:
-            file = os.open(os.path.join(self.folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(os.path.join(self.folder, name), "rb", opener=_opened) as file:
+                why = _refusal(os.fstat(file.fileno()))
+                digest, stamp, content = file.read(32), file.read(len(self.stamp)), file.read()
         except FileNotFoundError:
             return None
-        with os.fdopen(file, "rb") as opened:
-            if why := _refusal(os.fstat(file)):
-                return self._drop(name, why)
-            digest, stamp, content = opened.read(32), opened.read(len(self.stamp)), opened.read()
-        if digest != self._digest(name, stamp + content):
-            return self._drop(name, "is cut short or damaged")
-        return content if stamp == self.stamp else None
+        if not why and digest != self._digest(name, stamp + content):
+            why = "is cut short or damaged"
+        if why:
+            self._drop(name, why)
+        return None if why or stamp != self.stamp else content
 
     def _write(self, name: str, content: bytes) -> None:
         with written_beside(os.path.join(self.folder, name), mode=0o600) as file:
@@ -137,6 +137,10 @@ class _Function(CompileResultCacheImpl):
         self._lineno = function.__code__.co_firstlineno
         module = os.path.splitext(os.path.basename(file))[0]
         self._filename_base = self.get_filename_base(f"{module}.{function.__qualname__}", "")
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would wait for its writer
 
 
 @lru_cache
