@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import click
@@ -10,7 +11,9 @@ import fastmeta
 from fastmeta.cli.check import check
 from fastmeta.cli.compare import compare
 from fastmeta.cli.evaluate import evaluate
+from fastmeta.cli.speech import say
 from fastmeta.cli.train import train
+from fastmeta.learning.keeper import endings_raised
 from fastmeta_kernels.contract import DeviceError
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MemoryError, DeviceError, fastmeta.DivergenceError)
@@ -20,14 +23,15 @@ class CommandLine(click.Group):
     """A group whose commands end with one line, not a traceback, where the input is to blame."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; exit code 1 for bad input, 130 for Ctrl-C."""
-        try:
-            return super().invoke(ctx)
-        except USER_ERRORS as error:
-            raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt as interrupt:
-            click.echo(str(interrupt) or "Stopped.", err=True)
-            ctx.exit(130)
+        """Run the command; exit code 1 for bad input, 130 for Ctrl-C, as of a shell for another signal to end."""
+        with endings_raised():
+            try:
+                return super().invoke(ctx)
+            except USER_ERRORS as error:
+                raise click.ClickException(" ".join([str(error), *getattr(error, "__notes__", ())])) from error
+            except KeyboardInterrupt as interrupt:
+                say(str(interrupt) or "Stopped.", err=True)
+                ctx.exit(128 + getattr(interrupt, "number", signal.SIGINT))
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

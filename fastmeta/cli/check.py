@@ -11,6 +11,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta.cli.options import Rate, Whole, Word
+from fastmeta.cli.speech import say
 from fastmeta.device import DEVICES, backend
 
 STEPS = 2
@@ -36,8 +37,8 @@ def check(ctx: click.Context, device: str, seed: int, tolerance: float, verbose:
     ReLU or a max-pool changes side, the step is narrowed until none does, or the direction skipped.
     """
     backend("numpy")  # the check's own arithmetic is NumPy's
-    click.echo(f"{STEPS} inner steps, relative error at most {tolerance:.0e}, device {device}")
-    click.echo(f"{'network':14}{'order':>6}  {'rates':16}{'arrays':>6}{'compared':>9}{'narrowed':>9}"
+    say(f"{STEPS} inner steps, relative error at most {tolerance:.0e}, device {device}")
+    say(f"{'network':14}{'order':>6}  {'rates':16}{'arrays':>6}{'compared':>9}{'narrowed':>9}"
                f"{'skipped':>8}{'error':>9}")  # fmt: skip
     wrong = 0
     for name, network in NETWORKS.items():
@@ -62,13 +63,13 @@ def check(ctx: click.Context, device: str, seed: int, tolerance: float, verbose:
                 agrees = compared > 0 and report.worst.error <= tolerance
                 wrong += not agrees
                 verdict = "agrees" if agrees else f"DISAGREES in {report.worst.name}"
-                click.echo(
+                say(
                     f"{name:14}{order:>6}  {rates:16}{len(report.blocks):>6}{compared:>9}{narrowed:>9}"
                     f"{skipped:>8}{report.worst.error:>9.1e}  {verdict}"
                 )
                 if verbose:
-                    click.echo(f"{report}\n")
-    click.echo(f"{wrong} disagree." if wrong else "All agree.")
+                    say(f"{report}\n")
+    say(f"{wrong} disagree." if wrong else "All agree.")
     ctx.exit(1 if wrong else 0)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import fastmeta as fm
 from fastmeta.cli.options import Whole
 from fastmeta.cli.run_folder import RunFolder
+from fastmeta.cli.speech import say
 
 Row = dict[str, Any]
 
@@ -55,9 +56,9 @@ def compare(runs: Sequence[str], shots: int | None, evaluation_steps: int | None
 
         labels = [f"{entry.name}\n{entry.row['algorithm']}" for entry in entries]
         plots.comparison(picture, labels, [entry.score for entry in entries], [d for d in differences if d is not None])
-        click.echo(f"Picture: {picture}")
+        say(f"Picture: {picture}")
     except ModuleNotFoundError as error:
-        click.echo(f"No picture. {error}", err=True)
+        say(f"No picture. {error}", err=True)
 
 
 def _table(path: Path) -> tuple[Row, list[Row]]:
@@ -98,7 +99,7 @@ def _print(entries: list[Entry], differences: list[fm.Difference | None]) -> Non
     row, score = entries[0].row, entries[0].score
     ways = f"{row['ways']}-way " if row.get("ways") else ""
     measure = {"accuracy": "accuracy", "mse": "mean squared error"}[score.measure]
-    click.echo(
+    say(
         f"{measure}, {ways}{row['shots']}-shot, {row['part']} tasks: {len(score.values):,} episodes of stream "
         f"{score.stream}, the same for all. ± is half a 95 % interval over tasks."
     )
@@ -112,9 +113,9 @@ def _print(entries: list[Entry], differences: list[fm.Difference | None]) -> Non
         lines.append((*cells, str(entry.score), "" if difference is None else str(difference)))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if len({entry.row["batch_norm"] for entry in entries}) > 1:
-        click.echo(
+        say(
             "Batch norm differs: transductive scores use the statistics of the whole query set, which is worth some "
             "points by itself."
         )
@@ -132,7 +133,7 @@ def _print_seeds(entries: list[Entry]) -> None:
     for key, means in groups.items():
         if len(means) > 1:
             name, values = json.loads(key)[0], scale * np.array(list(means.values()))
-            click.echo(
+            say(
                 f"over {len(means)} seeds of {name}: mean {values.mean():.2f}{unit}, from {values.min():.2f} to "
                 f"{values.max():.2f}, standard deviation {values.std(ddof=1):.2f}"
             )

@@ -14,6 +14,7 @@ from fastmeta.algorithms.transfer.heads import HEADS
 from fastmeta.cli.options import Whole, Wholes, Word, use_threads
 from fastmeta.cli.problems.problem import BATCH_NORMS, EVALUATION_SEED, PROBLEMS, Problem
 from fastmeta.cli.run_folder import RunFolder
+from fastmeta.cli.speech import say
 from fastmeta.device import DEVICES
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
@@ -45,7 +46,7 @@ def evaluate(
     """
     folder = RunFolder(Path(run))
     given = {key: value for key, value in options.items() if value is not None}
-    settings = folder.config() | given
+    settings = folder.config().updated(given)
     if save is not None and (not save.isidentifier() or save == "config"):
         raise ValueError(f'save="{save}" must be a word of letters, digits and "_", other than config. Rename it.')
     use_threads(threads, device)
@@ -60,13 +61,13 @@ def evaluate(
     if "ways" in given and settings["problem"] == "sinusoid":
         raise ValueError(f"ways={given['ways']} must be left out: sinusoids have no classes.")
     problem = PROBLEMS[settings["problem"]](settings)
-    click.echo(f"{learner}\non {problem.title}, after {learner.training.step:,} iterations")
+    say(f"{learner}\non {problem.title}, after {learner.training.step:,} iterations")
     steps, mode = settings["evaluation_steps"], settings.get("batch_norm")
     check_batch_norm(learner, mode)
     rows = scores(learner, problem, steps, settings["episodes"], seed, part, mode)
-    print_scores(rows, problem, settings["episodes"])
     if save is not None:
         save_scores(folder, save, learner, rows)
+    print_scores(rows, problem, settings["episodes"])
 
 
 def scores(
@@ -120,12 +121,12 @@ def print_scores(rows: Sequence[Row], problem: Problem, episodes: int) -> None:
     steps = list(dict.fromkeys(row["inner_steps"] for row in rows))
     after = "" if steps == [None] else ", after inner steps"
     norm = f"; batch norm {rows[0]['batch_norm']}" if rows[0]["batch_norm"] else ""
-    click.echo(f"\n{problem.metric} on {episodes:,} new tasks ± 95 % interval ({problem.note}{norm}){after}")
+    say(f"\n{problem.metric} on {episodes:,} new tasks ± 95 % interval ({problem.note}{norm}){after}")
     width = 2 + max(len(row["text"]) for row in rows)
-    click.echo("shots" + "".join(f"{'' if count is None else count:>{width}}" for count in steps))
+    say("shots" + "".join(f"{'' if count is None else count:>{width}}" for count in steps))
     for shots in dict.fromkeys(row["shots"] for row in rows):
         cells = [row["text"] for row in rows if row["shots"] == shots]
-        click.echo(f"{shots:>5}" + "".join(f"{cell:>{width}}" for cell in cells))
+        say(f"{shots:>5}" + "".join(f"{cell:>{width}}" for cell in cells))
     streams = dict.fromkeys(row["stream"] for row in rows)
     plural = "s" if len(streams) > 1 else ""
-    click.echo(f"\nepisode stream{plural} {', '.join(streams)}: `fastmeta compare` pairs scores of equal streams\n")
+    say(f"\nepisode stream{plural} {', '.join(streams)}: `fastmeta compare` pairs scores of equal streams\n")

@@ -26,6 +26,10 @@ class Checked(click.ParamType[Any]):
         """The value of `text`; ValueError or TypeError where it is not allowed."""
         raise NotImplementedError
 
+    def check(self, name: str, value: Any) -> Any:
+        """A value that is not a text, as JSON has it; raises as `parse`."""
+        raise NotImplementedError
+
 
 class Whole(Checked):
     """A whole number of at least `at_least`."""
@@ -34,6 +38,10 @@ class Whole(Checked):
 
     def __init__(self, at_least: int = 1) -> None:
         self.at_least = at_least
+
+    def check(self, name: str, value: Any) -> Any:
+        """A number within the bounds."""
+        return checks.integer(name, value, self.at_least)
 
     def parse(self, name: str, text: str) -> int:
         """`text` as an int; 15_000 and 15,000 are fine."""
@@ -45,6 +53,12 @@ class Wholes(Whole):
     """Whole numbers in rising order, as in 0,1,5,10."""
 
     name = "numbers"
+
+    def check(self, name: str, value: Any) -> Any:
+        """Rising numbers within the bounds."""
+        if not isinstance(value, list) or value != sorted({checks.integer(name, n, self.at_least) for n in value}):
+            raise ValueError(f"{name}={value!r} must be whole numbers that rise from one to the next.")
+        return value
 
     def parse(self, name: str, text: str) -> Any:
         """`text` as a tuple of ints."""
@@ -60,7 +74,11 @@ class Rate(Checked):
     name = "rate"
 
     def __init__(self, zero: bool = False) -> None:
-        self.check = checks.not_negative if zero else checks.positive
+        self.zero = zero
+
+    def check(self, name: str, value: Any) -> float:
+        """A number within the bounds."""
+        return checks.not_negative(name, value) if self.zero else checks.positive(name, value)
 
     def parse(self, name: str, text: str) -> float:
         """`text` as a float."""
@@ -84,6 +102,10 @@ class Word(Checked):
     def parse(self, name: str, text: str) -> str:
         """`text` where it is one of the words."""
         return checks.choice(name, text, self.words)
+
+    def check(self, name: str, value: Any) -> Any:
+        """A word where it is one of them."""
+        return checks.choice(name, value, self.words)
 
 
 def use_threads(threads: int | None, device: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
+
+from fastmeta.cli.speech import say
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -27,7 +30,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
     def step(self, iteration: int, loss: float) -> None:
         """`iteration` (from 1) has just been done with this `loss`."""
@@ -37,17 +41,14 @@ class Progress:
         self._loss = loss if self._loss is None else 0.99 * self._loss + 0.01 * loss
         rate = (iteration - self._first) * self.tasks_per_step / max(now - self._started, 1e-9)
         if self._bar is not None:
-            self._bar.update(1)
-            if now - self._shown > 0.2:
-                self._shown = now
-                self._bar.set_postfix_str(f"loss {self._loss:.3f}, {rate:,.0f} tasks/s", refresh=False)
+            with suppress(OSError):  # the terminal is gone
+                self._bar.update(1)
+                if now - self._shown > 0.2:
+                    self._shown = now
+                    self._bar.set_postfix_str(f"loss {self._loss:.3f}, {rate:,.0f} tasks/s", refresh=False)
         elif now - self._shown > SECONDS_BETWEEN_LINES:
             self._shown = now
-            print(
-                f"iteration {iteration:,} of {self.iterations:,}: loss {self._loss:.3f}, {rate:,.0f} tasks/s",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"iteration {iteration:,} of {self.iterations:,}: loss {self._loss:.3f}, {rate:,.0f} tasks/s", err=True)
 
     def _begin(self, iteration: int, now: float) -> None:
         self._first, self._started, self._shown = iteration, now, now  # the first iteration compiles

@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 import fastmeta as fm
 from fastmeta.cli.evaluate import check_batch_norm, print_scores, save_scores, scores
+from fastmeta.cli.log import Log
 from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems.problem import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
 from fastmeta.cli.progress import Progress
 from fastmeta.cli.recipes import optimizer
-from fastmeta.cli.run_folder import Log, RunFolder
+from fastmeta.cli.run_folder import RunFolder
+from fastmeta.cli.speech import say
+from fastmeta.cli.stored import NOT_STORED
 from fastmeta.device import backend
 from fastmeta.learning import checkpoint
 from fastmeta.learning.learner import Learner
 
-NOT_STORED = ("out", "resume", "threads")
 FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on
 CHECKPOINT_EVERY = {"sinusoid": 5000, "omniglot": 250, "images": 250}
 
@@ -38,23 +40,21 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     tasks = problem.training_tasks()
     learner = new_learner(settings, problem.network(tasks))
     check_batch_norm(learner, settings["batch_norm"])
-    losses = losses_so_far(folder, settings) if resume else None
-    folder.start(settings, resume)
-    click.echo(f"{learner}\non {problem.title}, in {folder.path}")
-    if settings["device"] == "cpu":
-        click.echo("Loading the kernels; on a machine that has never run them this compiles them.")
-    log = Log(folder, losses)
-    try:
-        fit(learner, tasks, settings, folder, log)
-    except KeyboardInterrupt:
-        if not folder.checkpoint.exists():
+    with folder.owned(settings, resume):
+        losses = losses_so_far(folder, settings) if resume else None
+        say(f"{learner}\non {problem.title}, in {folder.path}")
+        if settings["device"] == "cpu":
+            say("Loading the kernels; on a machine that has never run them this compiles them.")
+        try:
+            with Log(folder, losses) as log:
+                fit(learner, tasks, settings, folder, log)
+        except KeyboardInterrupt as interrupt:
+            if folder.checkpoint.exists():
+                done = f"Stopped after iteration {learner.training.step:,}; {folder.checkpoint} holds it."
+                again = f"fastmeta train {settings['problem']} --out {folder.path} --resume"
+                interrupt.args = (f"{done} Go on with: {again}",)
             raise
-        done = f"Stopped after iteration {learner.training.step:,}; {folder.checkpoint} holds it."
-        again = f"fastmeta train {settings['problem']} --out {folder.path} --resume"
-        raise KeyboardInterrupt(f"{done} Go on with: {again}") from None
-    finally:
-        log.close()
-    finish(learner, problem, settings, folder)
+        finish(learner, problem, settings, folder)
 
 
 def losses_so_far(folder: RunFolder, settings: Settings) -> NDArray[Any] | None:
@@ -113,16 +113,16 @@ def fit(learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder
 def finish(learner: Learner, problem: Problem, settings: Settings, folder: RunFolder) -> None:
     """Evaluate, write score.json, draw."""
     seconds = float(learner.history["seconds"].sum())
-    click.echo(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
+    say(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
     steps, mode = settings["evaluation_steps"], settings["batch_norm"]
     rows = scores(learner, problem, steps, settings["episodes"], EVALUATION_SEED, batch_norm=mode)
-    print_scores(rows, problem, settings["episodes"])
     save_scores(folder, "score", learner, rows)
+    print_scores(rows, problem, settings["episodes"])
     try:
         from fastmeta import plots
 
         plots.learning_curve(folder.path / "learning_curve.png", learner.history["loss"], str(problem.title))
         pictures = ["learning_curve.png", *problem.draw(learner, folder)]
-        click.echo("Pictures: " + ", ".join(str(folder.path / picture) for picture in pictures))
+        say("Pictures: " + ", ".join(str(folder.path / picture) for picture in pictures))
     except ModuleNotFoundError as error:
-        click.echo(f"No pictures. {error}", err=True)
+        say(f"No pictures. {error}", err=True)

@@ -1,18 +1,22 @@
-"""A run on disk: config.json, log.jsonl, checkpoint.safetensors, score.json and plots."""
+"""A run on disk: config.json, log.jsonl, checkpoint.safetensors, score.json and plots; one process writes to it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from fastmeta.cli.lock import locked
+from fastmeta.cli.stored import Stored, checked, parsed
+from fastmeta_kernels.files import leftovers, written_beside
 
 Json = dict[str, Any]
 _NUMBERS = re.compile(r"\[[^\[\]{}\"]*\]")  # a list of numbers stands on one line
+_ROW = {"shots", "inner_steps", "part", "measure", "batch_norm", "algorithm", "text"}
 
 
 class RunFolder:
@@ -21,30 +25,43 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint.safetensors"
+        self._config = self.path / "config.json"
+        self._log = self.path / "log.jsonl"
 
-    def start(self, config: Json, resume: bool = False) -> None:
-        """Make the folder and its config.json; ValueError where a run is in it, unless `resume`."""
-        if not resume and (self.checkpoint.exists() or (self.path / "config.json").exists()):
-            raise ValueError(
-                f'out="{self.path}" must not hold a run yet. Add --resume to go on, or name another folder.'
-            )
+    @contextmanager
+    def owned(self, config: Json, resume: bool = False) -> Iterator[None]:
+        """Make the folder and its config.json; within, no other process trains in it.
+
+        ValueError, with no file touched, where another does or, unless `resume`, where a run is in it. What fails
+        before there is a checkpoint leaves the folder as it was; where it was taken away, a checkpoint that was
+        written since is given its config.json again.
+        """
+        self._refuse(resume)
+        new = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write("config.json", config)
+        try:
+            with locked(self.path / "run.lock", f'out="{self.path}"'):
+                self._refuse(resume)
+                for left in leftovers(self.path):
+                    os.remove(left)
+                try:
+                    self.write("config.json", config)
+                    yield
+                except BaseException:
+                    self._settle(config, resume)
+                    raise
+        finally:
+            for folder in new:
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
 
-    def config(self) -> Json:
-        """What `start` stored; FileNotFoundError where there is no run."""
-        path = self.path / "config.json"
-        if not path.is_file():
+    def config(self) -> Stored:
+        """The settings of the run; FileNotFoundError where there is none, ValueError where they make no sense."""
+        if not self._config.is_file():
             raise FileNotFoundError(
                 f'run="{self.path}" must be a run folder, with a config.json. `fastmeta train` writes one.'
             )
-        try:
-            config = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} must be JSON: {error}. Restore it or start a new run.") from error
-        if not isinstance(config, dict) or "problem" not in config:
-            raise ValueError(f"{path} must be an object with a problem. Restore it or start a new run.")
-        return config
+        return checked(self._config, parsed(self._config))
 
     def scores(self, name: str = "score") -> list[Json]:
         """The rows of NAME.json; FileNotFoundError or ValueError where it is absent or no table of scores."""
@@ -55,45 +72,44 @@ class RunFolder:
                 "`fastmeta evaluate RUN --save NAME` any other."
             )
         try:
-            rows = json.loads(path.read_text("utf-8"))["scores"]
-            return [dict(row) for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
+            rows = [dict(row) for row in parsed(path)["scores"]]
+            for row in rows:
+                if lacking := sorted(_ROW - row.keys()):
+                    raise KeyError(lacking[0])
+            return rows
+        except (KeyError, TypeError) as error:
             raise ValueError(f"{path} must be a table of scores: {error!r}. Evaluate the run again.") from error
 
     def write(self, name: str, content: Json) -> None:
         """`content` as JSON in the file `name`: the old file or the whole new one, whatever happens."""
-        temporary = self.path / (name + ".tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            text = json.dumps(content, indent=2)
-            file.write(_NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path / name)
+        text = json.dumps(content, indent=2)
+        with written_beside(self.path / name, durable=True) as file:
+            file.write((_NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n").encode())
 
+    def _refuse(self, resume: bool) -> None:
+        """ValueError where a new run would write over something: but for a start that failed before it learned."""
+        if resume:
+            return
+        if self.checkpoint.exists():
+            raise ValueError(
+                f'out="{self.path}" must not hold a run yet. Add --resume to go on, or name another folder.'
+            )
+        for path in (self._config, self._log):
+            if path.exists() and not self._began_here():
+                raise ValueError(f'out="{self.path}" must not hold a {path.name} of another program. Name another.')
 
-class Log:
-    """log.jsonl: one line {"iteration": 1, "loss": 3.2} an iteration, nothing that depends on time.
+    def _began_here(self) -> bool:
+        """Whether config.json is fastmeta's."""
+        try:
+            return bool({"fastmeta", "problem"} <= parsed(self._config).keys())
+        except (OSError, ValueError):
+            return False
 
-    A resumed run starts it from the checkpoint's losses, so that it becomes that of an uninterrupted one.
-    Each line reaches the system at once and outlives a killed process.
-    """
-
-    def __init__(self, folder: RunFolder, losses: NDArray[np.float64] | None = None) -> None:
-        self.path = folder.path / "log.jsonl"
-        temporary = folder.path / "log.jsonl.tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(_line(i, float(loss)) for i, loss in enumerate(() if losses is None else losses, 1))
-        os.replace(temporary, self.path)
-        self._file: TextIO = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-
-    def append(self, iteration: int, loss: float) -> None:
-        """Add the loss of `iteration`, which counts from 1."""
-        self._file.write(_line(iteration, loss))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _line(iteration: int, loss: float) -> str:
-    return json.dumps({"iteration": iteration, "loss": loss}) + "\n"
+    def _settle(self, config: Json, resume: bool) -> None:
+        """After a failure: a run that can go on, or nothing."""
+        if self.checkpoint.exists():
+            if not self._config.exists():
+                self.write("config.json", config)
+        elif not resume:
+            self._config.unlink(missing_ok=True)
+            self._log.unlink(missing_ok=True)

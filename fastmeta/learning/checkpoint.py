@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.learning.optimizers import State
 from fastmeta.learning.training import Training
+from fastmeta.memory import free_bytes
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
+from fastmeta_kernels.files import written_beside
 
 FORMAT = 1
 _FOREIGN = "It was written by another program."
@@ -49,37 +52,73 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         "settings": settings,
         "step": training.step,
     }
-    metadata = {"fastmeta_format": str(FORMAT), "description": json.dumps(description)}
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
-    place, name = os.path.split(os.fspath(path))
-    os.makedirs(place or os.curdir, exist_ok=True)
-    temporary = os.path.join(place, f".{name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(temporary)
-    if hasattr(os, "O_DIRECTORY"):  # so that the rename itself is on the disk
-        folder = os.open(place or os.curdir, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    text = json.dumps(description)
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata = {"fastmeta_format": str(FORMAT), "description": text, "sha256": _digest(text, arrays)}
+    os.makedirs(os.path.dirname(os.fspath(path)) or os.curdir, exist_ok=True)
+    with written_beside(path, durable=True) as file:
+        file.write(save(arrays, metadata))
+
+
+class Opened(NamedTuple):
+    """A checkpoint file that is open. `outline` is what it holds, but for the values: they take no memory."""
+
+    path: str | os.PathLike[str]
+    file: Any
+    metadata: dict[str, str]
+    outline: Checkpoint
+
+    def read(self) -> Checkpoint:
+        """What `write` wrote; ValueError where a bit of it has changed or a value is not finite."""
+        with refused(self.path):
+            text = self.metadata["description"]
+            arrays = {name: self.file.get_tensor(name) for name in self.file.keys()}  # noqa: SIM118
+            if self.metadata.get("sha256") not in (None, _digest(text, arrays)):  # older files have none
+                raise ValueError("its checksum is that of other content: it was damaged or edited.")
+            saved = _parsed(arrays, json.loads(text))
+            for name, values in saved.training.parameters.items():
+                for array in (values, *saved.training.moments[name].moments):
+                    if not np.isfinite(array).all():
+                        raise ValueError(f"{name} and its optimizer arrays must be finite")
+            return saved
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """What `write` wrote.
+    """What `write` wrote. Raises as `opened` and `Opened.read`."""
+    with opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Opened]:
+    """A checkpoint file, of which the description and the arrays' shapes are read and checked.
 
     Raises FileNotFoundError where nothing is there; ValueError where the file is cut short, was not written
-    by fastmeta, was edited, or has a later format.
+    by fastmeta, was edited, has a later format, or would not fit the memory.
     """
-    arrays, metadata = _contents(path)
-    with refused(path):
-        return _parsed(arrays, json.loads(metadata["description"]))
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'path="{path}" must be a checkpoint file. There is no file of that name.')
+    size, room = os.path.getsize(path), free_bytes()
+    if size > room:
+        raise ValueError(
+            f'path="{path}" must be smaller than the free memory, {room / 2**30:.3g} GiB; it has {size / 2**30:.3g}. '
+            "Free memory, or restore the file from a copy where it is damaged."
+        )
+    try:
+        file: Any = safe_open(path, framework="numpy")
+    except (SafetensorError, OSError) as error:
+        with open(path, "rb") as damaged:
+            first = damaged.read(9)[8:]  # of the header, behind its length
+        cause = "It is cut short or damaged: restore it from a copy." if first in (b"", b"{") else _FOREIGN
+        raise ValueError(f'path="{path}" must be a whole fastmeta checkpoint. {cause} ({error})') from error
+    with file:
+        metadata = _known(path, file.metadata() or {})
+        with refused(path):
+            arrays = {name: _outline(name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
+            outline = _parsed(arrays, json.loads(metadata["description"]))
+        yield Opened(path, file, metadata, outline)
 
 
 @contextmanager
@@ -110,10 +149,11 @@ def check_shapes(training: Training, wanted: dict[str, Array]) -> None:
 def _parsed(arrays: dict[str, Array], description: dict[str, Any]) -> Checkpoint:
     step = checks.integer("step", description["step"], 0)
     parameters = {name: values for name, values in arrays.items() if "." not in name}
-    moments = {}
+    moments, odd = {}, arrays.keys() - parameters.keys() - {"history.loss", "history.seconds"}
     for name in parameters:
         keys = sorted(key for key in arrays if key.startswith(f"optimizer.{name}."))
         moments[name] = State(step, tuple(arrays[key] for key in keys))
+        odd -= set(keys)
     saved = Checkpoint(
         description["algorithm"],
         description["hyper_parameters"],
@@ -123,6 +163,8 @@ def _parsed(arrays: dict[str, Array], description: dict[str, Any]) -> Checkpoint
         {name.removeprefix("history."): values for name, values in arrays.items() if name.startswith("history.")},
     )
     _check(saved)
+    if odd:
+        raise ValueError(f"{min(odd)} belongs to no parameter")
     return saved
 
 
@@ -141,8 +183,6 @@ def _check(saved: Checkpoint) -> None:
                 raise ValueError(
                     f"the optimizer array of {name}, {array.dtype} {array.shape}, must be {values.dtype} {values.shape}"
                 )
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} and its optimizer arrays must be finite")
     for name in ("loss", "seconds"):
         if saved.history[name].shape != (step,):
             raise ValueError(f"the history of {name} of shape {saved.history[name].shape} must be (step,) = ({step},)")
@@ -164,7 +204,12 @@ def continued(start: Checkpoint, path: str | os.PathLike[str] | None, resume: bo
         raise FileExistsError(
             f'checkpoint="{path}" must not exist yet. Pass resume=True to go on from it, or remove it.'
         )
-    saved = read(path)
+    with opened(path) as file:
+        _check_continues(file.outline, start, path)
+        return file.read()
+
+
+def _check_continues(saved: Checkpoint, start: Checkpoint, path: str | os.PathLike[str]) -> None:
     if saved.net != start.net:
         theirs, ours = saved.net.parameter_shapes, start.net.parameter_shapes
         names = [name for name in theirs | ours if theirs.get(name) != ours.get(name)]
@@ -187,23 +232,10 @@ def continued(start: Checkpoint, path: str | os.PathLike[str] | None, resume: bo
             found = len(saved.training.moments[name].moments)
             if found != len(state.moments):
                 raise ValueError(f"{name} has {found} optimizer arrays, not {len(state.moments)}")
-    return saved
 
 
-def _contents(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'path="{path}" must be a checkpoint file. There is no file of that name.')
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, AttributeError, TypeError, KeyError) as error:  # the latter: an unknown dtype
-        with open(path, "rb") as file:
-            first = file.read(9)[8:]  # of the header, behind its length
-        cause = "It is cut short or damaged: restore it from a copy." if first in (b"", b"{") else _FOREIGN
-        raise ValueError(f'path="{path}" must be a whole fastmeta checkpoint. {cause} ({error})') from error
+def _known(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, str]:
+    """The metadata of a format that this fastmeta reads."""
     if "fastmeta_format" not in metadata:
         raise ValueError(f'path="{path}" must be a fastmeta checkpoint. {_FOREIGN}')
     with refused(path):
@@ -214,4 +246,20 @@ def _contents(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str,
             f'path="{path}" has checkpoint format {metadata["fastmeta_format"]}; this fastmeta reads up to '
             f"{FORMAT}. Upgrade: pip install --upgrade fastmeta."
         )
-    return arrays, metadata
+    return metadata
+
+
+def _outline(name: str, part: Any) -> Array:
+    """An array of the shape and dtype that a file says, which takes no memory."""
+    kinds = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+    if part.get_dtype() not in kinds:
+        raise TypeError(f"{name} of dtype {part.get_dtype()} must be float32 or float64")
+    return np.broadcast_to(np.zeros((), kinds[part.get_dtype()]), part.get_shape())
+
+
+def _digest(description: str, arrays: Mapping[str, Array]) -> str:
+    """SHA-256 of everything that a checkpoint holds."""
+    digest = hashlib.sha256(description.encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes())
+    return digest.hexdigest()

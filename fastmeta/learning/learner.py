@@ -17,6 +17,7 @@ from fastmeta.device import DEVICES
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
+from fastmeta.learning.keeper import Keeper, endings_raised
 from fastmeta.learning.optimizers import Adam, Optimizer
 from fastmeta.learning.training import Training
 from fastmeta.networks.layers import BatchNorm
@@ -129,6 +130,7 @@ class Learner(ABC):
         theta: Array | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1000,
+        checkpoint_seconds: float = 300.0,
         resume: bool = False,
         callback: Callable[[int, float], None] | None = None,
     ) -> Self:
@@ -136,8 +138,10 @@ class Learner(ABC):
 
         optimizer: by default Adam(1e-3), or what the algorithm says. theta (P,): the first parameters, float32 or
         float64, by default net.init(seed). checkpoint: a file, written after the first iteration, after each
-        `checkpoint_every`, on Ctrl-C and at the end. resume: go on from that file where it exists, to the same
-        bits as a run that was never interrupted; give the same tasks, which are not compared, and no theta.
+        `checkpoint_every`, once `checkpoint_seconds` have passed since then, at the end, and where something else ends
+        the training: Ctrl-C, SIGTERM, an exception, whose note then says what the file holds. resume: go on from that
+        file where it exists, to the same bits as a run that was never interrupted; give the same tasks, which are not
+        compared, and no theta.
         callback(iteration, loss): called after each iteration, counted from 1.
         With device="cuda" theta, the optimizer's moments and the samples of labelled tasks, where they fit, stay on
         the GPU until the end: in a callback, `theta` is a CuPy array.
@@ -147,6 +151,7 @@ class Learner(ABC):
         """
         checks.integer("iterations", iterations, 0)
         checks.integer("checkpoint_every", checkpoint_every, 1)
+        seconds = checks.positive("checkpoint_seconds", checkpoint_seconds)
         _check_tasks(tasks)
         optimizer = self.default_optimizer(iterations) if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
@@ -162,33 +167,26 @@ class Learner(ABC):
         state = training.begin(first, self.optimizers(optimizer))
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self._restore(checkpoints.continued(start, checkpoint, resume))
-        room = np.zeros(max(0, iterations - self.training.step))
-        self._history = {name: np.concatenate([past, room]) for name, past in self.history.items()}
+        self._history = {name: _with_room(past, iterations) for name, past in self.history.items()}
         source = tasks
-        try:
-            if self.device == "cuda" and self.gpu_parameters:
-                self._training = training.on_gpu(self.training, self.gpu_parameters)
-                source = tasks.on_gpu() if hasattr(tasks, "on_gpu") else tasks
-            begin = self.training.step
-            for step in range(begin, iterations):
-                loss = self._iterate(source, optimizer)
-                if callback is not None:
-                    callback(step + 1, loss)
-                due = step == begin or (step + 1) % checkpoint_every == 0
-                if checkpoint is not None and due and step + 1 < iterations:
-                    self.save(checkpoint)
-            if checkpoint is not None:
-                self.save(checkpoint)
-        except checks.DivergenceError as error:
-            exists = checkpoint is not None and os.path.exists(checkpoint)
-            kept = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
-            raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{kept}") from error
-        except KeyboardInterrupt:
-            if checkpoint is not None:
-                self.save(checkpoint)
-            raise
-        finally:
-            self._training = training.on_host(self.training)
+        with endings_raised(checkpoint is not None), Keeper(self, checkpoint, checkpoint_every, seconds) as keeper:
+            try:
+                if self.device == "cuda" and self.gpu_parameters:
+                    self._training = training.on_gpu(self.training, self.gpu_parameters)
+                    source = tasks.on_gpu() if hasattr(tasks, "on_gpu") else tasks
+                while self.training.step < iterations:
+                    loss = self._iterate(source, optimizer)
+                    if callback is not None:
+                        callback(self.training.step, loss)
+                    if self.training.step < iterations:
+                        keeper.keep_if_due()
+            except checks.DivergenceError as error:
+                exists = checkpoint is not None and os.path.exists(checkpoint)
+                kept = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
+                raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{kept}") from error
+            finally:
+                self._training = training.on_host(self.training)
+            keeper.keep()
         return self
 
     def evaluate(self, tasks: TaskSource, episodes: int = 600, *, seed: int = 1, tasks_per_step: int = 25) -> Score:
@@ -238,15 +236,22 @@ def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
     """
     if device is not None:
         checks.choice("device", device, DEVICES)
-    saved = checkpoints.read(path)
-    with checkpoints.refused(path):
+    with checkpoints.opened(path) as file:
+        learner = _unlearned(file, device)
+        learner._restore(file.read())
+    return learner
+
+
+def _unlearned(file: checkpoints.Opened, device: str | None) -> Learner:
+    """The learner that a file describes, which has the shapes of the file's arrays."""
+    saved = file.outline
+    with checkpoints.refused(file.path):
         own = "Import the module that defines it before you load it, where it is your own."
         kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm), own)
         arguments = {n: Network.from_dict(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
         learner = Learner.algorithms[kind](saved.net, **arguments, device=device or "cpu")
         learner.any_device = device is None
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
-    learner._restore(saved)
     return learner
 
 
@@ -258,6 +263,18 @@ def _algorithms(name: str) -> dict[str, type[Learner]]:
         for known in [name] if name in fastmeta.__all__ else fastmeta.__all__:
             getattr(fastmeta, known)
     return Learner.algorithms
+
+
+def _with_room(past: Array, iterations: int) -> Array:
+    """A history (step,) with room for all iterations."""
+    try:
+        history = np.zeros(max(iterations, len(past)))
+        history[: len(past)] = past
+        return history
+    except (MemoryError, ValueError, OverflowError) as error:
+        raise MemoryError(
+            f"iterations={iterations} must be so few that a loss and a time of each fit the memory. Give fewer."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -184,10 +184,11 @@ def test_resume_without_a_path():
 
 
 def edited(path: pathlib.Path, metadata=None, remove=(), arrays=None, **changes) -> pathlib.Path:
-    """The example with some `metadata`, `arrays` and entries of its description replaced or removed."""
+    """The example, without its checksum, with some `metadata`, `arrays` and entries of its description changed."""
     checkpoints.write(path, example())
     with safe_open(path, framework="numpy") as file:
         texts, contents = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del texts["sha256"]
     texts["description"] = json.dumps(json.loads(texts["description"]) | changes)
     kept = json.loads(texts["description"])
     texts["description"] = json.dumps({name: value for name, value in kept.items() if name not in remove})
@@ -222,7 +223,9 @@ EDITS = {
     "optimizer array of theta, float32 (2,), must be float32 (13,).": {
         "arrays": {"optimizer.theta.1": np.zeros(2, np.float32)}
     },
-    "inner_lr is absent, not (1, 2).": {"remove": ["inner_lr"]},
+    "optimizer.inner_lr.0 belongs to no parameter.": {"remove": ["inner_lr"]},
+    "inner_lr is absent, not (1, 2).": {"remove": ["inner_lr", "optimizer.inner_lr.0", "optimizer.inner_lr.1"]},
+    "history.more belongs to no parameter.": {"arrays": {"history.more": np.zeros(1)}},
     "extra is (1,), not absent.": {"arrays": {"extra": np.zeros(1)}},
 }
 

@@ -1,0 +1,23 @@
+"""What the command line says. Where nobody listens any more, a closed pipe or terminal, the work goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+
+GONE = (errno.EPIPE, errno.EIO)  # the reader of the pipe, the terminal
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a line, on standard error with `err`."""
+    try:
+        click.echo(text, err=err)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
+        os.close(nowhere)
