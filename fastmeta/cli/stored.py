@@ -13,6 +13,7 @@ from fastmeta.cli.options import Checked
 
 LARGEST = 1 << 28  # bytes of a JSON file
 NOT_STORED = ("out", "resume", "threads")
+OPTIONS: dict[str, list[click.Parameter]] = {}  # of each problem, filled by `fastmeta train`
 ALWAYS_SET = {"tasks_per_step", "learning_rate", "evaluation_steps", "queries"}  # by the recipe where not by the user
 
 
@@ -47,13 +48,11 @@ def parsed(path: Path) -> Any:
 
 def checked(path: Path, settings: dict[str, Any]) -> Stored:
     """Settings that `fastmeta train` could have stored; ValueError, naming the file and the setting, otherwise."""
-    from fastmeta.cli.train import train  # which imports this module
-
     try:
         if "problem" not in settings:
             raise ValueError("problem is missing.")
-        problem = checks.choice("problem", settings["problem"], train.commands)
-        known = {option.name: option for option in train.commands[problem].params if option.name not in NOT_STORED}
+        problem = checks.choice("problem", settings["problem"], OPTIONS)
+        known = {str(option.name): option for option in OPTIONS[problem] if option.name not in NOT_STORED}
         for name, value in settings.items():
             if name not in ("fastmeta", "problem"):
                 _check(known[checks.choice("setting", name, known)], value)

@@ -14,6 +14,7 @@ from fastmeta.cli import recipes
 from fastmeta.cli.options import Rate, Whole, Wholes, Word
 from fastmeta.cli.problems.problem import ALGORITHMS, BATCH_NORMS
 from fastmeta.cli.run import run
+from fastmeta.cli.stored import OPTIONS
 from fastmeta.device import DEVICES
 from fastmeta.gradients.prototypes import METRICS
 from fastmeta.tasks.images.splits import PUBLISHED
@@ -189,6 +190,9 @@ def images(ctx: click.Context, /, **options: Any) -> None:
     The paper ran 60,000 iterations: --iterations 60000.
     """
     classify(ctx, "images", recipes.images(options))
+
+
+OPTIONS |= {name: command.params for name, command in train.commands.items()}
 
 
 def classify(ctx: click.Context, problem: str, options: dict[str, Any]) -> None:
