@@ -166,7 +166,7 @@ def test_samples_become_the_dtype_of_theta(device, kind):
     x = (np.arange(6).reshape(2, 3, 1) % 2).astype(kind)
     for dtype in ("float32", "float64"):
         theta = NET.init(0, dtype)
-        pixels = np.divide(x, np.float32(255), dtype=np.float32)  # which uint8 means
+        pixels = np.divide(x, np.float32(255), dtype=np.float32)  # what uint8 means
         expected = fm.predict(NET, theta, pixels if kind == "uint8" else x.astype(dtype), device=device)
         found = fm.predict(NET, theta, x, device=device)
         assert found.dtype == dtype

@@ -35,9 +35,9 @@ def written_beside(path: str | os.PathLike[str], durable: bool = False, mode: in
         if durable:
             _flush_folder(place)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, part):
-            error.filename, error.filename2 = os.fspath(path), None
-        raise
+        if error.errno is None or error.filename not in (None, part):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         with suppress(OSError):
             os.remove(part)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -290,3 +292,96 @@ def test_the_device_is_no_fault_of_the_file(tmp_path):
     checkpoints.write(tmp_path / "run", example())
     with pytest.raises(ValueError, match=r'^device="gpu" must be one of'):
         fm.load(tmp_path / "run", device="gpu")
+
+
+# what a disk, or an attacker, does to a file
+
+
+def test_every_flipped_bit_is_found_or_changes_nothing(tmp_path):
+    path = tmp_path / "run"
+    checkpoints.write(path, example())
+    whole = path.read_bytes()
+    found = 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        try:
+            assert_equal(checkpoints.read(path), example())  # the name of the checksum's entry
+        except ValueError as error:
+            assert f'path="{path}" ' in str(error)
+            found += 1
+    assert found >= len(whole) - len("sha256")
+
+
+@pytest.mark.parametrize("name", ["theta", "history.seconds", "optimizer.theta.1"])
+def test_a_changed_value_is_found_by_the_checksum(tmp_path, name):
+    path = tmp_path / "run"
+    checkpoints.write(path, example())
+    with safe_open(path, framework="numpy") as file:
+        texts, arrays = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    arrays[name].ravel()[0] += 1e-3
+    save_file(arrays, path, texts)
+    with pytest.raises(ValueError, match="checksum is that of other content: it was damaged or edited"):
+        checkpoints.read(path)
+
+
+def test_a_checkpoint_without_a_checksum_is_an_older_one(tmp_path):
+    assert_equal(checkpoints.read(edited(tmp_path / "run")), example())
+
+
+def sparse(path: pathlib.Path, name: str, shape: list[int], **changes) -> None:
+    """The example with another array of zeros, of which nothing is on the disk."""
+    edited(path, **changes)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header, body = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+    size = 4 * int(np.prod(shape, dtype=object))
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + size]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    with open(path, "rb+") as file:
+        file.truncate(8 + len(text) + len(body) + size)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("history.more", [1 << 28], "history.more belongs to no parameter"),
+        ("optimizer.theta.2", [1 << 28], r"the optimizer array of theta, float32 \(268435456,\), must be"),
+        ("optimizer.other.0", [1 << 28], "optimizer.other.0 belongs to no parameter"),
+        ("other", [1 << 28], r"other is \(268435456,\), not absent"),
+        ("other", [1 << 38], "must be smaller than the free memory"),
+    ],
+)
+def test_what_does_not_belong_is_refused_before_it_is_read(tmp_path, name, shape, message):
+    path = tmp_path / "run"
+    sparse(path, name, shape)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            fm.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()
+
+
+def test_threads_that_save_to_one_path_all_succeed(tmp_path):
+    learners = [fm.MAML(fm.MLP((1, 9, 1)), device="numpy").fit(fm.tasks.Sinusoid(), 0, seed=s) for s in range(4)]
+    path, failed = tmp_path / "one", []
+    learners[0].save(path)
+
+    def work(learner: fm.MAML) -> None:
+        for _ in range(10):
+            try:
+                learner.save(path)
+                fm.load(path)
+            except (OSError, ValueError) as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(learner,)) for learner in learners]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert os.listdir(tmp_path) == ["one"]
