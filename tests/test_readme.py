@@ -21,7 +21,7 @@ from fastmeta.learning.learner import Learner
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 CI = (ROOT / ".ci" / "run").read_text("utf-8")
-LEARNERS = [name for name in fm.__all__ if isinstance(kind := getattr(fm, name), type) and issubclass(kind, Learner)]
+LEARNERS = {name for name in fm.__all__ if isinstance(kind := getattr(fm, name), type) and issubclass(kind, Learner)}
 NUMBER = re.compile(r"\d+\.\d+")
 SCORE_TOLERANCE = {"rel": 0.2, "abs": 0.02}  # README: another processor can move a score by a tenth
 
