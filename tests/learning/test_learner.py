@@ -398,6 +398,16 @@ def test_episodes_that_diverge_are_counted():
     np.testing.assert_allclose(alone.values, scores[40].values, rtol=1e-4)
 
 
+def test_an_accuracy_that_diverged_is_no_accuracy_of_0():
+    tasks = clusters()
+    wild = fm.tasks.from_arrays(np.where(tasks.y[:, None] < 2, np.float32(1e15), 1) * tasks.x, tasks.y, 3, 2, 4)
+    learner = fm.MAML(fm.MLP((6, 16, 3)), 0.5, 5, device="numpy").fit(tasks, 1)
+    score = learner.evaluate(wild, episodes=12, tasks_per_step=5)
+    large = np.array([np.abs(wild.sample(1, seed=1, step=i).x_support).max() > 1e10 for i in range(12)])
+    assert 0 < score.diverged == np.isnan(score.values).sum() <= large.sum() < 12
+    assert np.isfinite(score.values[~large]).all()
+
+
 def test_evaluation_in_which_all_diverge_says_so():
     learner = fm.MAML(fm.MLP((1, 8, 1)), 0.05, device="numpy").fit(SINE, 1)
     wild = fm.tasks.Sinusoid(amplitude=(1e10, 2e10))
