@@ -128,6 +128,8 @@ CASES = (
         query=4,
     ),
     _case("flatten_first", [Flatten(), Linear(6), Softplus(), Linear(3)], (3, 4, 3)),
+    _case("relu_last", [Linear(5), Tanh(), Linear(3), ReLU()], (4,), "squared_error"),
+    _case("rectified_image_output", [Conv2d(4), Softplus(), Conv2d(2), ReLU(), Flatten()], (4, 3, 1), "squared_error"),
     _case("image_output", [Conv2d(4), Softplus(), Conv2d(1), Flatten()], (5, 4, 1), "squared_error"),
     _case("mean_pool_only", [Conv2d(3, 5, 2, 1, False), BatchNorm(), Tanh(), GlobalMeanPool()], (9, 9, 1)),
     _case("wide_channels", [Conv2d(17), Tanh(), Conv2d(19, stride=2), Flatten(), Linear(5)], (5, 5, 2), tasks=2),
