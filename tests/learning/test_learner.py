@@ -162,6 +162,14 @@ def test_resume_with_other_hyper_parameters_is_refused(tmp_path, changed):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"tasks_per_step": 4}, {"optimizer": fm.Adam(2e-3)}], ids=str)
+def test_resume_with_other_settings_of_fit_is_refused(tmp_path, changed):
+    path, settings = tmp_path / "run.safetensors", {"tasks_per_step": 3, "optimizer": fm.Adam(1e-3)}
+    maml().fit(SINE, 2, checkpoint=path, **settings)
+    with pytest.raises(ValueError, match=f"was trained with other settings: {next(iter(changed))} was"):
+        maml().fit(SINE, 3, checkpoint=path, resume=True, **(settings | changed))
+
+
 def test_resume_of_a_finished_run_changes_nothing(tmp_path):
     path = tmp_path / "run.safetensors"
     whole = maml().fit(SINE, 5, checkpoint=path)
