@@ -129,6 +129,7 @@ CASES = (
     ),
     _case("flatten_first", [Flatten(), Linear(6), Softplus(), Linear(3)], (3, 4, 3)),
     _case("relu_last", [Linear(5), Tanh(), Linear(3), ReLU()], (4,), "squared_error"),
+    _case("tanh_last", [Linear(5), ReLU(), Linear(3), Tanh()], (4,)),
     _case("rectified_image_output", [Conv2d(4), Softplus(), Conv2d(2), ReLU(), Flatten()], (4, 3, 1), "squared_error"),
     _case("image_output", [Conv2d(4), Softplus(), Conv2d(1), Flatten()], (5, 4, 1), "squared_error"),
     _case("mean_pool_only", [Conv2d(3, 5, 2, 1, False), BatchNorm(), Tanh(), GlobalMeanPool()], (9, 9, 1)),
