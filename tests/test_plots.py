@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastmeta as fm
 from fastmeta import plots
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -35,6 +36,59 @@ def test_learning_curve_draws_any_number_of_losses(tmp_path, iterations):
     assert [p.name for p in tmp_path.iterdir()] == ["curve.png"]
     if iterations > 1:
         assert shades(path, plots.STEPS[2]) > 300
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that would be written."""
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_learning_curve_is_the_median_of_each_hundredth(drawn, tmp_path):
+    losses = np.random.default_rng(0).random(1234)
+    plots.learning_curve(tmp_path / "a.png", losses)
+    (line,) = drawn[0].axes[0].lines
+    parts = losses[:1224].reshape(102, 12)
+    np.testing.assert_allclose(line.get_xdata(), 6.5 + 12 * np.arange(102))
+    np.testing.assert_allclose(line.get_ydata(), np.median(parts, axis=1))
+    (band,) = drawn[0].axes[0].collections
+    low, high = np.quantile(parts, (0.1, 0.9), axis=1)
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (low.min(), high.max())
+
+
+def test_adaptation_draws_its_arrays(drawn, tmp_path):
+    rng = np.random.default_rng(0)
+    x, truth, support = np.linspace(-5, 5, 20), rng.random((2, 20)), rng.random((2, 2, 3))
+    predictions = {0: rng.random((2, 20)), 5: rng.random((2, 20))}
+    plots.adaptation(tmp_path / "a.png", x, truth, *support, predictions)
+    for task, axes in enumerate(drawn[0].axes):
+        curves = {line.get_label(): line.get_ydata() for line in axes.lines}
+        assert curves.keys() == {"true curve", "before", "after 5 steps"}
+        for name, values in zip(curves, (truth, *predictions.values()), strict=True):
+            np.testing.assert_array_equal(curves[name], values[task])
+        np.testing.assert_array_equal(axes.collections[0].get_offsets(), support[:, task].T)
+
+
+@pytest.mark.parametrize(("measure", "unit"), [("accuracy", 100), ("mse", 1)])
+def test_comparison_draws_means_and_intervals(drawn, tmp_path, measure, unit):
+    """Left each score, right each but the first less the first; grey where the interval holds 0."""
+    rng = np.random.default_rng(0)
+    first = rng.random(40)
+    others = (first - 0.2, first + 0.01 * rng.standard_normal(40))
+    scores = [fm.Score(values, measure, stream="1f") for values in (first, *others)]
+    differences = [fm.compare(score, scores[0]) for score in scores[1:]]
+    plots.comparison(tmp_path / "a.png", "abc", scores, differences)
+    left, right = drawn[0].axes
+    for axes, wanted, shift in ((left, scores, 0), (right, differences, 1)):
+        for row, (bar, value) in enumerate(zip(axes.containers, wanted, strict=True), shift):
+            ends = np.array(bar.lines[2][0].get_segments()[0])
+            half = unit * value.ci95 * np.array([-1, 1])
+            np.testing.assert_allclose(ends, np.stack([unit * value.mean + half, [row, row]], axis=1), rtol=1e-12)
+    assert [bar.lines[0].get_color() for bar in right.containers] == [plots.ACCENT, plots.FAINT]
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b", "c"]
 
 
 def test_learning_curve_keeps_the_old_picture_where_it_fails(tmp_path):

@@ -104,6 +104,19 @@ def test_every_step_has_its_scales_and_shifts_and_later_ones_the_last():
         np.testing.assert_array_equal(np.concatenate(views, axis=1), np.tile(rows[row], (2, 1)))
 
 
+@pytest.mark.parametrize("batch_norm", ["transductive", "support", "running"])
+def test_steps_taken_at_once_have_the_norms_and_rates_of_those_taken_one_by_one(batch_norm):
+    made = learner(running_statistics=True, iterations=6)
+    scores = made.evaluate(clusters(), episodes=4, inner_steps=(0, 1, 2, 5), batch_norm=batch_norm)
+    batch = clusters().sample(2, seed=5)
+    paths = list(made.descend(batch.x_support, batch.y_support, None, [0, 1, 2, 5], batch_norm))
+    for (steps, score), phi in zip(scores.items(), paths, strict=True):
+        alone = made.evaluate(clusters(), episodes=4, inner_steps=steps, batch_norm=batch_norm)
+        np.testing.assert_array_equal(score.values, alone.values)
+        once = made.adapt(batch.x_support, batch.y_support, inner_steps=steps, batch_norm=batch_norm).theta
+        assert relative(phi, once) <= 1e-12
+
+
 def test_running_statistics_are_those_of_each_step():
     """One iteration: a tenth of the way from 0 and 1 to the task means, support sets within and query sets after."""
     made, batch = learner(running_statistics=True), clusters().sample(4, seed=0)

@@ -74,7 +74,7 @@ def every_result(backend, case, dtype, seed, weighted):
         "predict": [backend.predict(net.table, t, query.x) for t in (theta, each)],
         "loss": [backend.loss(net.table, t, query) for t in (theta, each)],
         "gradient": [backend.gradient(net.table, t, query) for t in (theta, each)],
-        "hvp": [backend.hvp(net.table, theta, v, query), backend.hvp(net.table, each, each, support)],
+        "hvp": [backend.hvp(net.table, t, w, query) for t in (theta, each) for w in (v, each)],
         "adapt": backend.adapt(net.table, theta, support, inner),
     }
     for order in (1, 2):

@@ -162,6 +162,14 @@ def test_resume_with_other_hyper_parameters_is_refused(tmp_path, changed):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"tasks_per_step": 4}, {"optimizer": fm.Adam(2e-3)}], ids=str)
+def test_resume_with_other_settings_of_fit_is_refused(tmp_path, changed):
+    path, settings = tmp_path / "run.safetensors", {"tasks_per_step": 3, "optimizer": fm.Adam(1e-3)}
+    maml().fit(SINE, 2, checkpoint=path, **settings)
+    with pytest.raises(ValueError, match=f"was trained with other settings: {next(iter(changed))} was"):
+        maml().fit(SINE, 3, checkpoint=path, resume=True, **(settings | changed))
+
+
 def test_resume_of_a_finished_run_changes_nothing(tmp_path):
     path = tmp_path / "run.safetensors"
     whole = maml().fit(SINE, 5, checkpoint=path)
@@ -396,6 +404,16 @@ def test_episodes_that_diverge_are_counted():
     assert f"({scores[40].diverged} diverged)" in str(scores[40])
     alone = learner.evaluate(mixed, episodes=12, inner_steps=40, tasks_per_step=1)
     np.testing.assert_allclose(alone.values, scores[40].values, rtol=1e-4)
+
+
+def test_an_accuracy_that_diverged_is_no_accuracy_of_0():
+    tasks = clusters()
+    wild = fm.tasks.from_arrays(np.where(tasks.y[:, None] < 2, np.float32(1e15), 1) * tasks.x, tasks.y, 3, 2, 4)
+    learner = fm.MAML(fm.MLP((6, 16, 3)), 0.5, 5, device="numpy").fit(tasks, 1)
+    score = learner.evaluate(wild, episodes=12, tasks_per_step=5)
+    large = np.array([np.abs(wild.sample(1, seed=1, step=i).x_support).max() > 1e10 for i in range(12)])
+    assert 0 < score.diverged == np.isnan(score.values).sum() <= large.sum() < 12
+    assert np.isfinite(score.values[~large]).all()
 
 
 def test_evaluation_in_which_all_diverge_says_so():

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import fastmeta as fm
-from fastmeta import plots
 from fastmeta.cli import main
+from tests.algorithms.learners import Fixed
 
 SINE = fm.tasks.Sinusoid(shots=5, queries=5)
 QUICK = ["--device", "numpy", "--iterations", 3, "--episodes", 12, "--shots", 3]
@@ -88,6 +88,14 @@ def test_the_stream_is_the_same_for_every_algorithm_and_changes_with_the_episode
         maml.evaluate(replace(SINE, amplitude=(0.1, 4.9)), 9),
     ]
     assert len({stream, *(s.stream for s in changed)}) == 5
+
+
+def test_episodes_of_equal_bytes_and_other_shapes_are_another_stream():
+    maml, streams = fm.MAML(fm.MLP((1, 4, 1)), device="numpy").fit(SINE, 1), set()
+    for support, dtype in ((2, "float32"), (4, "float32"), (1, "float64")):
+        sets = [np.zeros((1, n if dtype == "float32" else n // 2 + 1, 1), dtype) for n in (support, 6 - support)]
+        streams.add(maml.evaluate(Fixed(fm.Batch(sets[0], sets[0], sets[1], sets[1])), 2).stream)
+    assert len(streams) == 3
 
 
 @pytest.fixture(scope="module")
@@ -194,10 +202,3 @@ def test_compare_refuses_other_episodes_and_old_scores(runs, tmp_path):
     for name in ("config", "a/b", ""):
         refused = invoke("evaluate", runs / "c", "--save", name, "--device", "numpy")
         assert f'save="{name}" must be a word' in refused.output
-
-
-def test_the_picture_shows_every_interval(tmp_path):
-    scores = [score(np.linspace(0, 1, 50) ** p) for p in (1, 2, 3)]
-    differences = [fm.compare(s, scores[0]) for s in scores[1:]]
-    plots.comparison(tmp_path / "c.png", ["a", "b", "c"], scores, differences)
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")

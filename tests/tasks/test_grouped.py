@@ -56,7 +56,10 @@ def test_some_groups_alone():
     tasks = from_groups(**people(), shots=1, queries=2, support=np.arange(36) % 4 < 2)
     some = tasks.of([3, 8])
     np.testing.assert_array_equal(some.members, [3, 8])
-    assert set(some.sample(50, seed=0).x_query[..., 2].ravel()) == {3, 8}
+    batch = some.sample(50, seed=0)
+    assert set(batch.x_query[..., 2].ravel()) == {3, 8}
+    assert (batch.x_support[..., 0] % 4 < 2).all()
+    assert (batch.x_query[..., 0] % 4 >= 2).all()
     with pytest.raises(ValueError, match=r"members=\[4\] must be among \[3, 5, 8\]; \[4\] are not"):
         tasks.of(4)
 

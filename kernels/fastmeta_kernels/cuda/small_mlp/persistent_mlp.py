@@ -1,8 +1,8 @@
 """The persistent path: which networks take it, and its single launch; see persistent_mlp.cuh.
 
-A network takes it if it is an MLP of at most 8 linear layers, with biases and at most one activation between two, whose
-parameters (three copies) and samples fit into `MOST_SHARED` bytes of shared memory: two blocks a multiprocessor. A
-request takes it if no query loss but the last counts and no parameter is a step's own.
+A network takes it if it is an MLP of at most 8 linear layers, with biases, at most one activation between two and none
+behind the last, whose parameters (three copies) and samples fit into `MOST_SHARED` bytes of shared memory: two blocks a
+multiprocessor. A request takes it if no query loss but the last counts and no parameter is a step's own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def mlp(network: Layout) -> Mlp | None:
             activations[-1] = layer.kind
         else:
             return None
-    return Mlp(tuple(widths), tuple(activations), tuple(places)) if len(activations) <= MOST_LAYERS else None
+    fits = len(activations) <= MOST_LAYERS and not activations[-1]  # a loss's delta is that of a linear layer
+    return Mlp(tuple(widths), tuple(activations), tuple(places)) if fits else None
 
 
 def plan(network: Layout, samples: int, itemsize: int) -> tuple[Any, int, int] | None:
