@@ -44,7 +44,8 @@ def episode_values(
     import hashlib
 
     ascending = sorted(set(steps))
-    values = {count: np.zeros(episodes) for count in ascending}
+    with memory.counted("episodes", episodes):
+        values = {count: np.zeros(episodes) for count in ascending}
     measures, digest = set(), hashlib.sha256()
     for begin in range(0, episodes, chunk):
         span = range(begin, min(begin + chunk, episodes))
