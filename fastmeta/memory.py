@@ -1,27 +1,35 @@
-"""How much memory there is, asked before something large is made or read."""
+"""What does not fit into memory: an error with the number that would, before the system kills the process."""
 
 from __future__ import annotations
 
-import os
-import resource
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+
+from fastmeta_kernels.memory import OutOfMemory, free_bytes
+
+SHARE = 0.5  # of the free memory, for a number that is said to fit
 
 
-def free_bytes() -> int:
-    """Bytes that this process can still get: of the machine, and below its own limit of address space."""
-    pages = os.sysconf("SC_PAGE_SIZE")
-    free = os.sysconf("SC_PHYS_PAGES") * pages
-    for line in _text("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    limit, used = resource.getrlimit(resource.RLIMIT_AS)[0], _text("/proc/self/statm").split()
-    if limit != resource.RLIM_INFINITY and used:
-        free = min(free, max(0, limit - int(used[0]) * pages))
-    return free
+def check(name: str, count: int, each: int) -> None:
+    """OutOfMemory where `count` things of `each` bytes are more than the free memory holds."""
+    if (needed := count * each) > (free := free_bytes()):
+        found = f"{needed / 2**30:.3g} GiB are needed, {free / 2**30:.3g} are free"
+        raise OutOfMemory(_message(name, count, needed, found), needed)
 
 
-def _text(path: str) -> str:
+@contextmanager
+def counted(name: str, count: int) -> Iterator[None]:
+    """What runs out of memory within, and needs it in proportion to `count`, says about how many would fit."""
     try:
-        return Path(path).read_text("ascii")
-    except OSError:  # not Linux
-        return ""
+        yield
+    except MemoryError as error:
+        shape, dtype = getattr(error, "shape", ()), getattr(error, "dtype", None)  # of NumPy's own error
+        needed = getattr(error, "needed", prod(shape) * dtype.itemsize if dtype else 0)
+        found = str(error.__cause__ or error)
+        raise OutOfMemory(_message(name, count, needed, found), needed) from (error.__cause__ or error)
+
+
+def _message(name: str, count: int, needed: int, found: str) -> str:
+    fitting = int(SHARE * count * min(1.0, free_bytes() / max(needed, 1)))
+    return f"{name}={count} must be at most {max(fitting, 1)} or so to fit into memory: {found}. Lower it."

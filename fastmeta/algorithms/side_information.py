@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -90,7 +92,8 @@ class SideInformation(Learner):
         _, s, f, g = self._parts(x, y, a)
         head = PrototypeHead(a.shape[1], self.metric, self.scale)
         c = g * s + (1 - g) * f
-        return PrototypeClassifier(self.net, self.theta, True, self.device, prototypes=c, head=head)
+        together = x.shape[1] if self.batch_norm else 0
+        return PrototypeClassifier(self.net, self.theta, True, self.device, None, together, prototypes=c, head=head)
 
     @quiet
     def gates(self, attributes: ArrayLike) -> Array:
@@ -102,7 +105,8 @@ class SideInformation(Learner):
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets."""
-        return self.adapt(batch.x_support, batch.y_support, task_attributes(batch)).outputs(batch.x_query)
+        model = self.adapt(batch.x_support, batch.y_support, task_attributes(batch))
+        return replace(model, together=0).outputs(batch.x_query)
 
     def _parts(self, x: Array, y: Array, a: Array) -> tuple[Array, Array, Array, Array]:
         """The averaging matrix (T, K, N), support means and mapped attributes (T, K, D), gates (T, K, 1)."""

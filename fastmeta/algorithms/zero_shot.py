@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,12 @@ class ZeroShot(Learner):
         a = inputs.samples(self.attribute_net, given, self.theta.dtype, "attributes")
         c = self.attribute_net.predict(self.parameters["map"], a, device=self.device)
         head = PrototypeHead(c.shape[1], self.metric, self.scale)
-        return PrototypeClassifier(self.net, self.theta, True, self.device, prototypes=c, head=head)
+        together = c.shape[1] if self.batch_norm else 0
+        return PrototypeClassifier(self.net, self.theta, True, self.device, None, together, prototypes=c, head=head)
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets."""
-        return self.adapt(task_attributes(batch)).outputs(batch.x_query)
+        return replace(self.adapt(task_attributes(batch)), together=0).outputs(batch.x_query)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,7 @@ class PrototypeClassifier(AdaptedModel):
     def outputs(self, x: ArrayLike) -> Array:
         """Logits (M, K) of x (M, ...), or (T, M, K) of x (T, M, ...) where there are T sets of classes."""
         given = inputs.array("x", x)
+        self._expect_together(given)
         x = inputs.samples(self.net, given, self.theta.dtype)
         if len(x) != len(self.prototypes):
             raise ValueError(f"x has {len(x)} tasks but the model was adapted to {len(self.prototypes)}.")

@@ -44,6 +44,8 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
     with folder.owned(settings, resume):
         losses = losses_so_far(folder, settings) if resume else None
         say(f"{learner}\non {problem.title}, in {folder.path}")
+        if left_out := getattr(tasks, "left_out", ()):
+            say(f"Without classes that have too few images: {', '.join(map(str, left_out))}")
         if settings["device"] == "cpu":
             say("Loading the kernels; on a machine that has never run them this compiles them.")
         try:

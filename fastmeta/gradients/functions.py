@@ -9,12 +9,13 @@ parameters lie where theta lies.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastmeta import checks, inputs
+from fastmeta import checks, inputs, memory
 from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.gradients.task_sets import batch_sets, task_set
@@ -54,7 +55,8 @@ def loss(
     Raises DivergenceError where it is not finite.
     """
     theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
-    losses = devices.backend(device).loss(net.table, theta, data)
+    with _counted(data):
+        losses = devices.backend(device).loss(net.table, theta, data)
     _check_losses(losses)
     return float(losses[0]) if single else losses
 
@@ -72,7 +74,8 @@ def gradient(
 ) -> tuple[Any, Array]:
     """Loss (a float, or (T,)) and its gradient with respect to theta, (P,) or (T, P)."""
     theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
-    losses, gradients = devices.backend(device).gradient(net.table, theta, data)
+    with _counted(data):
+        losses, gradients = devices.backend(device).gradient(net.table, theta, data)
     _check_losses(losses)
     _check_finite("gradient", gradients, "Scale the data")
     return (float(losses[0]), gradients[0]) if single else (losses, gradients)
@@ -96,7 +99,8 @@ def hvp(
     """
     theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
     v = inputs.direction(net, v, None if single else len(data.x), theta.dtype, device)
-    product = devices.backend(device).hvp(net.table, theta, v, data)
+    with _counted(data):
+        product = devices.backend(device).hvp(net.table, theta, v, data)
     if not checks.all_finite(product):
         _check_losses(devices.backend(device).loss(net.table, theta, data))
         _check_finite("Hessian-vector product", product, "Scale v or the data")
@@ -129,7 +133,8 @@ def adapt(
     """
     theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
-    phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
+    with _counted(data):
+        phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
     _check_inner(losses, phi, inner_lr)
     return phi[0] if single else phi
 
@@ -171,7 +176,8 @@ def meta_gradient(
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
     shares = inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
     backend = devices.backend(device)
-    result = backend.meta_gradient(net.table, theta, support, query, inner, int(order), memory, shares)
+    with _counted(support, query):
+        result = backend.meta_gradient(net.table, theta, support, query, inner, int(order), memory, shares)
     _check_inner(result.support_losses, result.query_losses, inner_lr)
     _check_finite("meta-gradient", result.gradient, "Halve inner_lr, or scale the data")
     _check_finite("gradient of inner_lr", result.rates_gradient, "Halve inner_lr, or scale the data")
@@ -195,6 +201,11 @@ def _by_name(net: Network, stepwise: StepParameters | None, gradient: Array) -> 
     edges = np.cumsum([math.prod(shape) for _, shape in shapes])[:-1]
     parts = np.split(gradient, edges, axis=1)
     return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
+
+
+def _counted(*sets: TaskSet) -> AbstractContextManager[None]:
+    """What runs out of memory says how many samples would not."""
+    return memory.counted("samples", sum(data.x.shape[0] * data.x.shape[1] for data in sets))
 
 
 def _one_set(

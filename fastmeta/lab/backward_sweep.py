@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.lab.steps import descend, rates_by_parameter
@@ -107,6 +108,7 @@ class Trace:
         pictures.curves(os.fspath(path), steps, curves, "inner steps that the gradient goes back through")
 
 
+@quiet
 def trace(
     net: Network,
     theta: Array,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.lab.steps import descend, rates_by_parameter
@@ -78,6 +79,7 @@ class InnerSpectrum:
         pictures.curves(os.fspath(path), steps, curves, "inner steps done", ylabel="alpha lambda_max", level=2.0)
 
 
+@quiet
 def spectrum(product: Callable[[Array], Array], size: int, steps: int = 20, seed: int = 0) -> Spectrum:
     """Ritz values of the symmetric matrix whose `product` with v (size,) is given, from a random first vector.
 
@@ -98,6 +100,7 @@ def spectrum(product: Callable[[Array], Array], size: int, steps: int = 20, seed
     return Spectrum(values[0][kept], weights[kept], residuals[kept])
 
 
+@quiet
 def inner_spectrum(
     net: Network,
     theta: Array,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.learning.learner import Learner
 from fastmeta.tasks.episode import Batch, TaskSource
 
@@ -70,6 +71,7 @@ class Permutations:
         )
 
 
+@quiet
 def permutations(
     learner: Learner,
     tasks: TaskSource,

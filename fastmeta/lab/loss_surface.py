@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmeta import inputs
+from fastmeta import checks, inputs
 from fastmeta.checks import DivergenceError
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
@@ -41,6 +42,7 @@ class Landscape:
         pictures.surface(os.fspath(path), self.a, self.b, finite, "a", "b", "query loss")
 
 
+@quiet
 def landscape(
     net: Network,
     theta: Array,
@@ -61,8 +63,10 @@ def landscape(
     inner_steps=0 is the query loss itself.
     """
     theta = inputs.parameters(net, theta)
-    along = np.atleast_1d(np.asarray(a, np.float64))
-    across = np.zeros(1) if v is None else along if b is None else np.atleast_1d(np.asarray(b, np.float64))
+    along = np.atleast_1d(checks.array("a", a).astype(np.float64))
+    across = (
+        np.zeros(1) if v is None else along if b is None else np.atleast_1d(checks.array("b", b).astype(np.float64))
+    )
     u = inputs.direction(net, u, None, theta.dtype)
     v = np.zeros_like(u) if v is None else inputs.direction(net, v, None, theta.dtype)
     losses = np.full((len(along), len(across)), np.inf)

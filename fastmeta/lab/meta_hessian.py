@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
+from fastmeta.floating import quiet
 from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
@@ -21,6 +22,7 @@ Array = NDArray[Any]
 STEP = 1e-30  # its square is 0 beside any number
 
 
+@quiet
 def meta_hvp(
     net: Network,
     theta: Array,
@@ -45,7 +47,7 @@ def meta_hvp(
     """
     from fastmeta_kernels import reference
 
-    theta = inputs.parameters(net, np.asarray(theta, np.float64))
+    theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64))
     v = inputs.direction(net, v, None, np.float64)
     support, query = batch_sets(net, batch, np.float64)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)

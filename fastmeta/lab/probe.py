@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.lab.backward_sweep import cosine, trace
 from fastmeta.lab.eigenvalues import inner_spectrum
@@ -65,6 +66,7 @@ class Probe:
             record = {"iteration": iteration, "loss": loss} | self.measure()
             self.records.append(record | {"seconds": time.perf_counter() - begin})
 
+    @quiet
     def measure(self) -> dict[str, float]:
         """What `what` asks for, of the learner as it is."""
         learner, batch, found = self.learner, self.batch, {}

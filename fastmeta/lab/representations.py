@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import inputs
+from fastmeta.floating import quiet
 from fastmeta.networks.network import Network
 
 Array = NDArray[Any]
@@ -41,6 +42,7 @@ class Similarity:
         pictures.bars(os.fspath(path), self.layers, {"CKA": self.cka, "CCA": self.cca}, "similarity before and after")
 
 
+@quiet
 def similarity(net: Network, theta: Array, phi: Array, x: Array) -> Similarity:
     """Linear CKA and CCA of every layer's outputs on x, with theta (P,) and with phi, (P,) or (T, P).
 
@@ -54,9 +56,11 @@ def similarity(net: Network, theta: Array, phi: Array, x: Array) -> Similarity:
     """
     from fastmeta_kernels.reference import network as reference_network
 
-    theta = inputs.parameters(net, np.asarray(theta, np.float64))
+    theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64))
     samples = inputs.samples(net, x, np.float64)
-    phi = inputs.parameters(net, np.asarray(phi, np.float64), None if np.ndim(phi) == 1 else len(samples), "phi")
+    phi = inputs.parameters(
+        net, inputs.array("phi", phi).astype(np.float64), None if np.ndim(phi) == 1 else len(samples), "phi"
+    )
     before = reference_network.forward(net.table, np.atleast_2d(theta), samples)[1:]
     after = reference_network.forward(net.table, np.atleast_2d(phi), samples)[1:]
     names = tuple(f"{i + 1} {type(layer).__name__}" for i, layer in enumerate(net.layers))
@@ -66,6 +70,7 @@ def similarity(net: Network, theta: Array, phi: Array, x: Array) -> Similarity:
     return Similarity(names, np.array(cka), np.array(cca))
 
 
+@quiet
 def linear_cka(x: Array, y: Array) -> float:
     """|y^T x|^2 / (|x^T x| |y^T y|) of centred features (N, F): 1 for a rotation and a scale. NaN for constants."""
     kernel_x, kernel_y = x @ x.T, y @ y.T
@@ -73,6 +78,7 @@ def linear_cka(x: Array, y: Array) -> float:
     return float((kernel_x * kernel_y).sum() / norms) if norms else float("nan")
 
 
+@quiet
 def mean_cca(x: Array, y: Array) -> float:
     """Mean canonical correlation of centred features (N, F): 1 for any linear map. NaN unless N > 2 F."""
     if len(x) <= 2 * x.shape[1] or not (x.any() and y.any()):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.lab.central_differences import kink_pattern
 from fastmeta.networks.network import Network
@@ -44,6 +45,7 @@ class Precision:
         )
 
 
+@quiet
 def precision(
     net: Network,
     theta: Array,
@@ -60,7 +62,7 @@ def precision(
     `inner_spectrum`. inner_lr: a number or rates that all inner steps share.
     """
     counts = tuple(checks.integer("steps", s, 0) for s in steps)
-    single = inputs.parameters(net, np.asarray(theta, np.float32))
+    single = inputs.parameters(net, inputs.array("theta", theta).astype(np.float32))
     double = single.astype(np.float64)
     found = []
     for count in counts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,12 @@ from fastmeta.floating import quiet
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
+FEW_TOGETHER = (
+    "Batch norm is transductive: its statistics are those of the samples that are predicted together, here fewer than "
+    "the support set has. Accuracy falls, to near chance for one sample alone. Predict more of them at once, or adapt "
+    'with batch_norm="frozen", where the algorithm has it.'
+)
+
 
 @dataclass(frozen=True, eq=False)
 class AdaptedModel:
@@ -19,8 +27,9 @@ class AdaptedModel:
 
     Batch norm uses the statistics of the samples handed in together (transductive); with a `context` (M, ...) of
     support samples, those of the context and the one sample that is predicted (support). With (T, P) parameters
-    x is (T, N, ...), context is (T, M, ...) and results have a leading T. Every method raises DivergenceError where
-    an output is not finite.
+    x is (T, N, ...), context is (T, M, ...) and results have a leading T. Transductive predictions of fewer samples
+    than `together`, the size of the support set, warn: a lone one is near chance. Every method raises DivergenceError
+    where an output is not finite.
     """
 
     net: Network
@@ -28,11 +37,13 @@ class AdaptedModel:
     classifies: bool
     device: str = "cpu"
     context: Array | None = None
+    together: int = 0
 
     @quiet
     def outputs(self, x: ArrayLike) -> Array:
         """The network's outputs (N, O), logits where it classifies, of x (N, ...)."""
         given = inputs.array("x", x)
+        self._expect_together(given)
         if self.context is None:
             return self.net.predict(self.theta, given, device=self.device)
         x, context = (inputs.samples(self.net, a, self.theta.dtype) for a in (given, self.context))
@@ -41,6 +52,14 @@ class AdaptedModel:
         thetas = np.broadcast_to(self.theta, (len(x), self.theta.shape[-1]))
         outputs = np.stack([self._one_by_one(*task) for task in zip(thetas, context, x, strict=True)])
         return outputs[0] if inputs.is_single(self.net, given) else outputs
+
+    def _expect_together(self, x: Array) -> None:
+        """Warn at the caller's line where batch norm takes its statistics from fewer samples than the support set."""
+        if x.ndim > len(self.net.input_shape) and x.shape[-len(self.net.input_shape) - 1] < self.together:
+            level, frame = 1, sys._getframe()
+            while frame.f_back and frame.f_globals["__name__"].startswith(("fastmeta.", "numpy.")):
+                level, frame = level + 1, frame.f_back
+            warnings.warn(FEW_TOGETHER, stacklevel=level)
 
     def _one_by_one(self, theta: Array, context: Array, x: Array) -> Array:
         """Outputs (N, O) of x (N, ...), each sample in a set of its own with the context (M, ...)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, overload
@@ -83,7 +84,8 @@ class GradientLearner(Learner):
             learner = copy.copy(self)
             learner.device = "numpy"
         (phi,) = learner.descend(x, y, weights, [steps], mode)
-        return learner.model(phi, x, losses.of(self.loss, y).labelled, mode)
+        model = learner.model(phi, x, losses.of(self.loss, y).labelled, mode)
+        return replace(model, together=y.shape[0 if phi.ndim == 1 else 1]) if mode == "transductive" else model
 
     @overload
     def evaluate(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastmeta import checks, inputs
+from fastmeta import checks, inputs, memory
 from fastmeta.device import DEVICES
 from fastmeta.floating import quiet
 from fastmeta.learning import checkpoint as checkpoints
@@ -191,6 +191,7 @@ class Learner(ABC):
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self.restore(checkpoints.continued(start, checkpoint, resume))
         self._history = {name: _with_room(past, iterations) for name, past in self.history.items()}
+        training.check_memory(tasks, tasks_per_step, seed, self.training.step)
         source = tasks
         with endings_raised(checkpoint is not None), Keeper(self, checkpoint, checkpoint_every, seconds) as keeper:
             try:
@@ -251,8 +252,10 @@ class Learner(ABC):
     def _iterate(self, tasks: TaskSource, optimizer: Optimizer) -> float:
         """One meta-update. `_training` moves on in one assignment, which no interruption can split."""
         start, step = time.perf_counter(), self.training.step
-        batch = tasks.sample(self._settings["tasks_per_step"], seed=self._settings["seed"], step=step)
-        loss, after = self._update(batch, optimizer)
+        count = self._settings["tasks_per_step"]
+        with memory.counted("tasks_per_step", count):
+            batch = tasks.sample(count, seed=self._settings["seed"], step=step)
+            loss, after = self._update(batch, optimizer)
         self._history["loss"][step] = loss
         self._history["seconds"][step] = time.perf_counter() - start
         self._training = after

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmeta import checks
+from fastmeta import checks, memory
 from fastmeta.checks import is_on_device
 from fastmeta.device import on_device
 from fastmeta.floating import overflows
 from fastmeta.learning.optimizers import Optimizer, State
+from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
+MANY_TASKS = 256  # from here on one of them is measured first
 _CURES = "Lower the optimizer's learning_rate or inner_lr, or give the optimizer clip_norm=10."
 
 
@@ -28,6 +30,12 @@ class Training(NamedTuple):
 def begin(parameters: dict[str, Array], optimizers: dict[str, Optimizer]) -> Training:
     """Training before its first iteration; each parameter has its optimizer."""
     return Training(0, parameters, {name: optimizers[name].init(values) for name, values in parameters.items()})
+
+
+def check_memory(tasks: TaskSource, tasks_per_step: int, seed: int, step: int) -> None:
+    """MemoryError, which names the number that would, where meta-batches of very many tasks do not fit into memory."""
+    if tasks_per_step >= MANY_TASKS and isinstance(one := tasks.sample(1, seed=seed, step=step), Batch):
+        memory.check("tasks_per_step", tasks_per_step, one.nbytes)
 
 
 def advance(training: Training, slopes: dict[str, Array], optimizers: dict[str, Optimizer]) -> Training:

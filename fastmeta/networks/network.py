@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta import checks, inputs
+from fastmeta import checks, inputs, memory
 from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.networks import initial
@@ -216,7 +216,9 @@ def predict(net: Network, theta: Array, x: Array, *, device: str = "cpu") -> Arr
     x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x), device=device)
-    outputs = devices.backend(device).predict(net.table, theta, inputs.samples(net, x, theta.dtype, device=device))
+    with memory.counted("samples", x.size // math.prod(net.input_shape)):
+        samples = inputs.samples(net, x, theta.dtype, device=device)
+        outputs = devices.backend(device).predict(net.table, theta, samples)
     if not checks.all_finite(outputs):
         task, sample, output = np.argwhere(~np.isfinite(outputs))[0]
         place = f"sample {sample}" if single else f"sample {sample} of task {task}"

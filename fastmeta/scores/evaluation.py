@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmeta import checks
+from fastmeta import checks, memory
 from fastmeta.floating import quiet
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
@@ -44,11 +44,14 @@ def episode_values(
     import hashlib
 
     ascending = sorted(set(steps))
-    values = {count: np.zeros(episodes) for count in ascending}
+    with memory.counted("episodes", episodes):
+        values = {count: np.zeros(episodes) for count in ascending}
     measures, digest = set(), hashlib.sha256()
     for begin in range(0, episodes, chunk):
         span = range(begin, min(begin + chunk, episodes))
-        drawn = [_episode(tasks, seed, i) for i in span]
+        drawn = [_episode(tasks, seed, begin)]
+        memory.check("tasks_per_step", len(span), 2 * drawn[0].nbytes)  # alone, and in their batch
+        drawn += [_episode(tasks, seed, i) for i in span[1:]]
         measures |= {losses.of(loss, episode.y_query).measure for episode in drawn}
         if len(measures) > 1:
             raise ValueError("tasks must have integer labels in all episodes or float targets in all, not both.")
@@ -57,7 +60,9 @@ def episode_values(
             _update(digest, episode)
         for places in _alike(drawn):
             batch = _stack([drawn[i] for i in places])
-            for count, row in _chunk_values(outputs, batch, ascending, measure).items():
+            with memory.counted("tasks_per_step", len(places)):
+                found = _chunk_values(outputs, batch, ascending, measure)
+            for count, row in found.items():
                 values[count][begin + places] = row
     for count, row in values.items():
         if not np.isfinite(row).any():

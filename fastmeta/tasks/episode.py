@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +72,12 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.x_support.shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays."""
+        arrays = (getattr(self, f.name) for f in fields(self))
+        return sum(int(array.nbytes) for array in arrays if array is not None)
 
 
 class TaskSource(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -115,7 +116,9 @@ def test_inductive_predictions_do_not_depend_on_the_other_queries():
     for inductive in (True, False):
         learner = transfer(inductive=inductive).fit(tasks, 20)
         model = learner.adapt(batch.x_support[0], batch.y_support[0])
-        whole, alone = model.outputs(batch.x_query[0]), model.outputs(batch.x_query[0][:2])
+        whole = model.outputs(batch.x_query[0])
+        with nullcontext() if inductive else pytest.warns(UserWarning, match="Batch norm is transductive"):
+            alone = model.outputs(batch.x_query[0][:2])
         assert np.allclose(whole[:2], alone, atol=1e-5) == inductive
         several = learner.adapt(batch.x_support, batch.y_support)
         np.testing.assert_allclose(several.outputs(batch.x_query)[0], whole, atol=1e-4)
@@ -179,3 +182,29 @@ def test_weights_of_zero_leave_samples_out():
 def test_bad_input(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine", "centroid"])
+@pytest.mark.parametrize("value", [0.0, 0.5])
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_features_that_are_all_alike_score_by_chance(head: str, value: float, device: str, tmp_path) -> None:
+    """Variances of 0 are statistics like any others."""
+    tasks = fm.tasks.from_arrays(np.full((60, 16, 16, 1), value), np.arange(60) % 6, ways=3, shots=1, queries=2)
+    net = fm.Conv4((16, 16, 1), channels=2, outputs=6)
+    path = tmp_path / "transfer.safetensors"
+    learner = fm.Transfer(net, head, device=device).fit(tasks, 2, checkpoint=path)
+    assert learner.parameters["statistics"][1].any() == (value > 0)  # the border of a convolution is another shade
+    for one in (learner, fm.load(path, device=device), fm.Transfer(net, head, device=device)):
+        one.fit(tasks, 2, checkpoint=path, resume=True)
+        np.testing.assert_allclose(one.evaluate(tasks, 4).values, 1 / 3)
+
+
+def test_constant_features_of_a_perceptron() -> None:
+    net = fm.Network([fm.Linear(5), fm.BatchNorm(), fm.ReLU(), fm.Linear(4)], 3)
+    tasks = fm.tasks.from_arrays(np.ones((40, 3)), np.arange(40) % 4, ways=2, shots=1, queries=2)
+    score = fm.Transfer(net, device="numpy").fit(tasks, 3).evaluate(tasks, 5)
+    np.testing.assert_array_equal(score.values, 0.5)
+    with pytest.raises(RuntimeError, match="no batch-norm statistics yet"):
+        fm.Learner.fit(
+            fm.Transfer(net, device="numpy"), fm.algorithms.transfer.transfer.Minibatches(tasks, 4), 1
+        ).adapt(np.ones((2, 3)), [0, 1])

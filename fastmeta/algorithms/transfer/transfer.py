@@ -127,11 +127,13 @@ class Transfer(Learner):
         features = normalised(net.predict(theta, x, device=self.device))
         weight, bias = HEADS[self.head](features, shares)
         weight, bias = (a[0] if single else a for a in (weight, bias))
-        return HeadModel(net, theta, True, self.device, weight=weight, bias=bias)
+        together = shares.shape[1] if self.batch_norm == "transductive" else 0
+        return HeadModel(net, theta, True, self.device, together=together, weight=weight, bias=bias)
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, ways) of the query sets."""
-        return self.adapt(batch.x_support, batch.y_support, batch.support_weights).outputs(batch.x_query)
+        model = self.adapt(batch.x_support, batch.y_support, batch.support_weights)
+        return replace(model, together=0).outputs(batch.x_query)
 
     @property
     def _features(self) -> tuple[Network, Array]:

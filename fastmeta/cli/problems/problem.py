@@ -141,8 +141,10 @@ class Classification(ABC):
         up_to = "up to " if tasks.small_classes == "use" else ""
         if queries is None:
             queries = EVALUATION_QUERIES if up_to else min(EVALUATION_QUERIES, tasks.fewest - shots)
-        self.note = f"{up_to}{queries} query images a class"
-        yield shots, replace(tasks, queries=queries)
+        tasks = replace(tasks, queries=queries)
+        without = f"; without {', '.join(map(str, tasks.left_out))}, of too few" if tasks.left_out else ""
+        self.note = f"{up_to}{queries} query images a class{without}"
+        yield shots, tasks
 
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """No picture of its own."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastmeta_kernels.cpu.layout import instruction
 from fastmeta_kernels.cpu.layout.network import CACHE_LINE
 from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.memory import require
 
 TASKS, CHUNKS, WORKSPACE_SIZE, A_CODE, CODE_ROWS, A_SCHEDULE, SCHEDULE_ROWS, FIRST_ROWS, LAST_ROWS = range(9)
 STREAMS = 9  # behind it, of each stream: address, bytes from task to task, bytes from chunk to chunk
@@ -97,6 +98,7 @@ def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network
         setattr(_local, use, (None, None))  # let go before asking for more
         del kept
         line = CACHE_LINE // np.dtype(dtype).itemsize
+        require((threads * size + line) * np.dtype(dtype).itemsize)
         raw = np.zeros(threads * size + line, dtype)
         start = (-raw.ctypes.data % CACHE_LINE) // raw.itemsize
         kept = key, raw[start : start + threads * size]
