@@ -18,7 +18,7 @@ from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import InnerLoop, TaskSet
 from fastmeta_kernels.cpu.execution import call, threads
 from fastmeta_kernels.cpu.execution.batch import run
-from fastmeta_kernels.cpu.layout import instruction, network
+from fastmeta_kernels.cpu.layout import instruction, layer
 from fastmeta_kernels.cpu.machine import jit
 from fastmeta_kernels.cpu.machine.product import compile_product, masked_product
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
@@ -277,7 +277,7 @@ def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
 
 def test_kinds_of_this_backend_are_none_of_the_layer_table():
     kinds = {value for name, value in vars(lt).items() if name.isupper() and isinstance(value, int)}
-    assert max(kinds) < min(network.NARROW, network.WINOGRAD, network.POOLED_NORM)
+    assert max(kinds) < min(layer.NARROW, layer.WINOGRAD, layer.POOLED_NORM)
 
 
 def test_an_instruction_that_nobody_knows_does_nothing(monkeypatch):
@@ -289,12 +289,13 @@ def test_an_instruction_that_nobody_knows_does_nothing(monkeypatch):
 
     def with_unknown(request):
         found = written(request)
-        more = found.code[found.code[:, instruction.OP] == instruction.NORM_BACKWARD][:1].repeat(4, axis=0)
-        more[:, instruction.OP], more[:, instruction.SPLIT] = 1000, range(4)
-        row, count = found.schedule[-2:-1].copy(), len(found.code)  # before the gradient is stored
-        row[0, [instruction.BEGIN, instruction.END]] = count, count + 4
-        schedule = np.concatenate([found.schedule[:-1], row, found.schedule[-1:]])
-        return found._replace(code=np.concatenate([found.code, more]), schedule=schedule)
+        known, count = found.code.view(instruction.ANY), len(found.code)
+        more = known[known["op"] == instruction.NORM_BACKWARD][:1].repeat(4).reshape(4, 1)
+        more["op"], more["split"] = 1000, np.arange(4).reshape(4, 1)
+        step = found.schedule[-2:-1].copy()  # before the gradient is stored
+        step.view(instruction.STEP)["begin"], step.view(instruction.STEP)["end"] = count, count + 4
+        schedule = np.concatenate([found.schedule[:-1], step, found.schedule[-1:]])
+        return found._replace(code=np.concatenate([found.code, more.view(np.int64)]), schedule=schedule)
 
     monkeypatch.setattr(call, "program", with_unknown)
     call._local.__dict__.clear()
