@@ -12,7 +12,9 @@ import numba
 import numpy as np
 import pytest
 
-from fastmeta.networks import network as networks
+from fastmeta.networks.architectures import Conv4
+from fastmeta.networks.layers import BatchNorm, Linear, ReLU
+from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import InnerLoop, TaskSet
@@ -74,7 +76,7 @@ def test_product_of_every_tile_and_tail(dtype):
 
 
 def conv_batch(tasks: int, queries: int, dtype: str = "float64"):
-    net = networks.Conv4(image=(28, 28, 1), channels=8, outputs=5)
+    net = Conv4(image=(28, 28, 1), channels=8, outputs=5)
     rng = np.random.default_rng(1)
     sets = [
         TaskSet(rng.random((tasks, n, 28, 28, 1)).astype(dtype), rng.integers(0, 5, (tasks, n)).astype(np.int64))
@@ -105,7 +107,7 @@ def test_a_task_that_diverged_leaves_nothing_behind(case):
     """Neither to the next task of its thread nor to the next call: no NaN stays in a pad lane."""
     theta, batch = case.make()
     ranges = [(0, theta.size)]
-    if isinstance(case.network.layers[-1], networks.Linear):
+    if isinstance(case.network.layers[-1], Linear):
         ranges.append(case.network.head)
     x, y = (np.concatenate([part[:1]] * 4) for part in (batch.x_support, batch.y_support))
     data = TaskSet(x, y)
@@ -131,7 +133,7 @@ def test_a_task_that_diverged_leaves_nothing_behind(case):
 
 @pytest.mark.parametrize("backend", [cpu, reference])
 def test_batch_norm_of_a_constant_is_its_shift_and_of_an_overflow_nan(backend):
-    net = networks.Network([networks.BatchNorm(), networks.ReLU(), networks.Linear(1)], (3,))
+    net = Network([BatchNorm(), ReLU(), Linear(1)], (3,))
     theta = net.init(0, "float32")
     net.views(theta)["linear1.bias"][...] = 7
     constant = np.full((1, 7, 3), 0.1, np.float32)
