@@ -123,19 +123,22 @@ def prototype_loss(
     d_support, d_query = np.empty_like(support), np.empty_like(query)
     threads = usable()
     by_blocks = tasks < threads
-    fields = plan.fields.copy()
-    fields[[prototype_layout.TASKS, prototype_layout.BY_BLOCKS, prototype_layout.EXTERNAL]] = tasks, by_blocks, 1
-    held = support, query, d_support, d_query, y_support, y_query, plan.scale, losses, logits
-    fields[prototype_layout.SUPPORT : prototype_layout.LOGITS + 1] = [job.address(array) for array in held]
-    used = min(threads, int(fields[prototype_layout.BLOCKS]) if by_blocks else tasks)
+    one = plan.head.copy()
+    one["tasks"], one["by_blocks"], one["external"] = tasks, by_blocks, True
+    held = {"support": support, "query": query, "d_support": d_support, "d_query": d_query}
+    held |= {"y_support": y_support, "y_query": y_query, "scale": plan.scale, "losses": losses, "logits": logits}
+    for name, array in held.items():
+        one[name] = job.address(array)
+    heads = np.frombuffer(one.tobytes(), np.int64).reshape(1, -1)
+    used = min(threads, int(one["blocks"]) if by_blocks else tasks)
     workspaces = job.workspace(
         (head, n, m, d, dtype, used, by_blocks), 1 if by_blocks else used, plan.size, dtype, "prototypes"
     )
     compile_for(dtype, "phase")
     if used == 1:
-        run_heads_alone(workspaces, fields.reshape(1, -1))
+        run_heads_alone(workspaces, heads)
     else:
-        in_threads(used, run_heads, workspaces, fields.reshape(1, -1))
+        in_threads(used, run_heads, workspaces, heads)
     return PrototypeLoss(losses, logits, d_support, d_query)
 
 

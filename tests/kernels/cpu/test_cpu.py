@@ -12,13 +12,15 @@ import numba
 import numpy as np
 import pytest
 
-from fastmeta.networks import network as networks
+from fastmeta.networks.architectures import Conv4
+from fastmeta.networks.layers import BatchNorm, Linear, ReLU
+from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import InnerLoop, TaskSet
 from fastmeta_kernels.cpu.execution import call, threads
 from fastmeta_kernels.cpu.execution.batch import run
-from fastmeta_kernels.cpu.layout import instruction, network
+from fastmeta_kernels.cpu.layout import instruction, layer
 from fastmeta_kernels.cpu.machine import jit
 from fastmeta_kernels.cpu.machine.product import compile_product, masked_product
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
@@ -74,7 +76,7 @@ def test_product_of_every_tile_and_tail(dtype):
 
 
 def conv_batch(tasks: int, queries: int, dtype: str = "float64"):
-    net = networks.Conv4(image=(28, 28, 1), channels=8, outputs=5)
+    net = Conv4(image=(28, 28, 1), channels=8, outputs=5)
     rng = np.random.default_rng(1)
     sets = [
         TaskSet(rng.random((tasks, n, 28, 28, 1)).astype(dtype), rng.integers(0, 5, (tasks, n)).astype(np.int64))
@@ -105,7 +107,7 @@ def test_a_task_that_diverged_leaves_nothing_behind(case):
     """Neither to the next task of its thread nor to the next call: no NaN stays in a pad lane."""
     theta, batch = case.make()
     ranges = [(0, theta.size)]
-    if isinstance(case.network.layers[-1], networks.Linear):
+    if isinstance(case.network.layers[-1], Linear):
         ranges.append(case.network.head)
     x, y = (np.concatenate([part[:1]] * 4) for part in (batch.x_support, batch.y_support))
     data = TaskSet(x, y)
@@ -131,7 +133,7 @@ def test_a_task_that_diverged_leaves_nothing_behind(case):
 
 @pytest.mark.parametrize("backend", [cpu, reference])
 def test_batch_norm_of_a_constant_is_its_shift_and_of_an_overflow_nan(backend):
-    net = networks.Network([networks.BatchNorm(), networks.ReLU(), networks.Linear(1)], (3,))
+    net = Network([BatchNorm(), ReLU(), Linear(1)], (3,))
     theta = net.init(0, "float32")
     net.views(theta)["linear1.bias"][...] = 7
     constant = np.full((1, 7, 3), 0.1, np.float32)
@@ -277,7 +279,7 @@ def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
 
 def test_kinds_of_this_backend_are_none_of_the_layer_table():
     kinds = {value for name, value in vars(lt).items() if name.isupper() and isinstance(value, int)}
-    assert max(kinds) < min(network.NARROW, network.WINOGRAD, network.POOLED_NORM)
+    assert max(kinds) < min(layer.NARROW, layer.WINOGRAD, layer.POOLED_NORM)
 
 
 def test_an_instruction_that_nobody_knows_does_nothing(monkeypatch):
@@ -289,12 +291,13 @@ def test_an_instruction_that_nobody_knows_does_nothing(monkeypatch):
 
     def with_unknown(request):
         found = written(request)
-        more = found.code[found.code[:, instruction.OP] == instruction.NORM_BACKWARD][:1].repeat(4, axis=0)
-        more[:, instruction.OP], more[:, instruction.SPLIT] = 1000, range(4)
-        row, count = found.schedule[-2:-1].copy(), len(found.code)  # before the gradient is stored
-        row[0, [instruction.BEGIN, instruction.END]] = count, count + 4
-        schedule = np.concatenate([found.schedule[:-1], row, found.schedule[-1:]])
-        return found._replace(code=np.concatenate([found.code, more]), schedule=schedule)
+        known, count = found.code.view(instruction.ANY), len(found.code)
+        more = known[known["op"] == instruction.NORM_BACKWARD][:1].repeat(4).reshape(4, 1)
+        more["op"], more["split"] = 1000, np.arange(4).reshape(4, 1)
+        step = found.schedule[-2:-1].copy()  # before the gradient is stored
+        step.view(instruction.STEP)["begin"], step.view(instruction.STEP)["end"] = count, count + 4
+        schedule = np.concatenate([found.schedule[:-1], step, found.schedule[-1:]])
+        return found._replace(code=np.concatenate([found.code, more.view(np.int64)]), schedule=schedule)
 
     monkeypatch.setattr(call, "program", with_unknown)
     call._local.__dict__.clear()

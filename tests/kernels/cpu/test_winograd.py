@@ -15,7 +15,8 @@ from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, GlobalMeanPool,
 from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
-from fastmeta_kernels.cpu.layout.network import KIND, WINOGRAD, plan
+from fastmeta_kernels.cpu.layout.layer import WINOGRAD
+from fastmeta_kernels.cpu.layout.network import plan
 from fastmeta_kernels.cpu.layout.winograd import takes_tiles
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,7 +63,8 @@ def results(backend, net: Network, dtype: str, samples: int) -> dict[str, np.nda
 def test_tiles_are_the_reference_in_float64(name, samples, monkeypatch):
     net = NETWORKS[name]
     monkeypatch.setattr(cpu, "WINOGRAD", "1")
-    assert WINOGRAD in plan(net.table.tobytes(), samples, 8, "1").rows[:, KIND]
+    layers = plan(net.table.tobytes(), samples, 8, "1").layers
+    assert WINOGRAD in [layer.kind for layer in layers]
     exact = results(reference, net, "float64", samples)
     for what, ours in results(cpu, net, "float64", samples).items():
         assert relative(ours, exact[what]) <= 1e-11, what

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numba
 
 from fastmeta_kernels.cpu.execution.execute import instruct
-from fastmeta_kernels.cpu.layout.instruction import BEGIN, END, SERIAL, SPLIT
-from fastmeta_kernels.cpu.layout.job import CHUNKS, TASKS, WORKSPACE_SIZE, code_of, rows_of, schedule_of
+from fastmeta_kernels.cpu.layout.instruction import SERIAL, any_one, step_of
+from fastmeta_kernels.cpu.layout.job import code_of, job_of, rows_of, schedule_of
 from fastmeta_kernels.cpu.machine.atomic import fetch_add, give_way, pause, read, replace
 from fastmeta_kernels.cpu.machine.jit import entry, kernel, linked
 
@@ -22,8 +22,8 @@ LOOKS = 2000  # until it lets other programs have the core for once
 @linked
 def run_chunk(ws, jobs, chunk, unused, parts):
     """The tasks of a chunk, one after the other; sums go to those of the chunk."""
-    tasks, chunks = jobs[0, TASKS], jobs[0, CHUNKS]
-    for t in range(chunk * tasks // chunks, (chunk + 1) * tasks // chunks):
+    job = job_of(jobs, 0)
+    for t in range(chunk * job.tasks // job.chunks, (chunk + 1) * job.tasks // job.chunks):
         instruct(ws, jobs, -1, -1, t, 0, parts)
 
 
@@ -46,13 +46,15 @@ def run_part(ws, jobs, part, parts, board):
 
     The board counts parts that are done, then for each part the turns that were taken.
     """
-    schedule, code = schedule_of(jobs[0]), code_of(jobs[0])
+    job = job_of(jobs, 0)
+    schedule, code = schedule_of(job), code_of(job)
     turn, patience = 0, PATIENCE
-    for t in range(jobs[0, TASKS]):
-        first, last = rows_of(jobs[0], t)
+    for t in range(job.tasks):
+        first, last = rows_of(job, t)
         for r in range(first, last):
-            for l in range(schedule[r, BEGIN], schedule[r, END]):
-                serial = code[l, SPLIT] == SERIAL
+            now = step_of(schedule, r)
+            for l in range(now.begin, now.end):
+                serial = any_one(code, l).split == SERIAL
                 _take(ws, jobs, r, l, t, part, parts, serial, board, turn)
                 looks, waited = 0, patience
                 patience = PATIENCE
@@ -71,9 +73,11 @@ def run_part(ws, jobs, part, parts, board):
 @entry(parallel=True)
 def run(workspaces, jobs):
     """Run the job (1, FIELDS), a chunk of tasks a thread, each thread in its own part of `workspaces`."""
-    for chunk in numba.prange(jobs[0, CHUNKS]):
-        start = numba.get_thread_id() * jobs[0, WORKSPACE_SIZE]
-        run_chunk(workspaces[start : start + jobs[0, WORKSPACE_SIZE]], jobs, chunk, 0, 1)
+    job = job_of(jobs, 0)
+    size = job.workspace_size
+    for chunk in numba.prange(job.chunks):
+        start = numba.get_thread_id() * size
+        run_chunk(workspaces[start : start + size], jobs, chunk, 0, 1)
 
 
 @entry(parallel=True)
@@ -86,5 +90,6 @@ def run_shared(workspaces, jobs, board, parts):
 @entry(parallel=False)
 def run_alone(workspaces, jobs):
     """`run` in the calling thread, to the same bits."""
-    for chunk in range(jobs[0, CHUNKS]):
-        run_chunk(workspaces[: jobs[0, WORKSPACE_SIZE]], jobs, chunk, 0, 1)
+    job = job_of(jobs, 0)
+    for chunk in range(job.chunks):
+        run_chunk(workspaces[: job.workspace_size], jobs, chunk, 0, 1)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from fastmeta_kernels.contract import Array, InnerLoop, PrototypeHead, TaskSet
 from fastmeta_kernels.cpu.execution.threads import launch
 from fastmeta_kernels.cpu.layout import job
-from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
-from fastmeta_kernels.cpu.layout.network import CACHE_LINE, O
+from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.program.program import program
 from fastmeta_kernels.cpu.request import ADAPT, LOSS, META, PREDICT, Request
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 SMALL = 1 << 14  # bytes; a smaller array is copied to where the job points: that takes less than asking for its address
+OUTPUTS = [job.QUERY_LOSSES, job.SUPPORT_LOSSES, job.RESULTS]  # streams behind each other in one array of results
 KEPT = 4  # calls of different kinds that each Python thread remembers
 _local = threading.local()
 
@@ -80,15 +80,16 @@ class _Call:
         self.request, self.tasks, self.dtype, self.program = request, tasks, dtype, program(request)
         kind, (rows, count), of = request.kind, request.rates, self.program
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
-        self.fields = self.jobs[0]
+        one = self.jobs.view(job.JOB)[0, 0]
+        self.streams = one["streams"]
         chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
         by_task = inputs[0].by_task
-        self.fields[: job.STREAMS] = (
-            *(tasks, chunks, of.workspace, job.address(of.code), len(of.code)),
-            *(job.address(of.schedule), len(of.schedule)),
-            1 if by_task else of.first_rows,  # the first row clears a sum, the others load theta
-            of.last_rows,
-        )
+        sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
+        sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
+        sizes |= {"schedule": job.address(of.schedule), "schedule_rows": len(of.schedule)}
+        sizes["first_rows"] = 1 if by_task else of.first_rows  # the first clears a sum, the others load theta
+        for name, value in (sizes | {"last_rows": of.last_rows}).items():
+            one[name] = value
         self.views: list[Array | None] = []  # where inputs are copied to; None where the job points at them
         for stream, values, own in inputs:
             view = np.empty(values.shape, _lanes(values, dtype)) if values.nbytes <= SMALL else None
@@ -110,31 +111,27 @@ class _Call:
             at += count * dtype.itemsize
 
         width = 0 if kind in (LOSS, META) else size
-        width = request.query * int(of.query.rows[0, O]) if kind == PREDICT else width
+        width = request.query * of.query.o if kind == PREDICT else width
         self.outputs = (tasks, len(request.losses) or 1), (tasks, request.steps), (tasks, width)
         self.ends = np.cumsum([0, *(prod(shape) for shape in self.outputs)]).tolist()
         self.places = np.array(self.ends[:3]) * dtype.itemsize
-        self.pointers = np.array(
-            [
-                self._point(stream, 0, shape[1] * dtype.itemsize)
-                for stream, shape in zip((job.QUERY_LOSSES, job.SUPPORT_LOSSES, job.RESULTS), self.outputs, strict=True)
-            ]
-        )
+        for stream, shape in zip(OUTPUTS, self.outputs, strict=True):
+            self._point(stream, 0, shape[1] * dtype.itemsize)
 
     def run(self, inputs: list[Input], head: tuple[Array, ...]) -> Results:
         """The results for these inputs."""
-        fields, dtype, held = self.fields, self.dtype, [*head]  # what is pointed at lives until the job is done
+        dtype, held = self.dtype, [*head]  # what is pointed at lives until the job is done
         for (stream, values, _), view in zip(inputs, self.views, strict=True):
             if view is not None:
                 view[...] = values
             else:
                 held.append(np.ascontiguousarray(values, _lanes(values, dtype)))
-                fields[job.STREAMS + 3 * stream] = job.address(held[-1])
+                self.streams[stream, 0] = job.address(held[-1])
         if head:
             self._point(job.HEAD, job.address(head[0]))
         results = np.empty(self.ends[3], dtype)
         results[: self.ends[1]] = 0  # of a step without a query loss
-        fields[self.pointers] = self.places + job.address(results)
+        self.streams[OUTPUTS, 0] = self.places + job.address(results)
         size, *_ = self.sizes
         self.sums[:, size:] = 0
         launch(self.request, self.program, self.jobs, dtype)
@@ -152,10 +149,8 @@ class _Call:
             start += count
         return Results(query_losses, support_losses, parameters, means[:size], *parts)
 
-    def _point(self, stream: int, address: int, by_task: int = 0, by_chunk: int = 0) -> int:
-        at = job.STREAMS + 3 * stream
-        self.fields[at : at + 3] = address, by_task, by_chunk
-        return at
+    def _point(self, stream: int, address: int, by_task: int = 0, by_chunk: int = 0) -> None:
+        self.streams[stream] = address, by_task, by_chunk
 
 
 def _lanes(values: Array, dtype: Any) -> Any:
@@ -175,12 +170,13 @@ def _data(data: TaskSet, first: int) -> list[Input]:
 
 
 def _head(
-    template: NDArray[np.int64] | None, head: tuple[int, PrototypeHead] | None, y: Array, dtype: Any
+    template: NDArray[np.void] | None, head: tuple[int, PrototypeHead] | None, y: Array, dtype: Any
 ) -> tuple[Array, ...]:
     """The fields of a prototype head, and what they point at."""
     if template is None or head is None:
         return ()
     labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, : head[0]], y[:, head[0] :])]
-    fields, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
-    fields[prototype_layout.Y_SUPPORT : prototype_layout.SCALE + 1] = [job.address(array) for array in held]
-    return fields, *held
+    one, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
+    for name, array in zip(("y_support", "y_query", "scale"), held, strict=True):
+        one[name] = job.address(array)
+    return one, *held

@@ -42,11 +42,12 @@ def thread_count() -> int:
 def launch(request: Request, plan: Program, jobs: NDArray[np.int64], dtype: Any) -> None:
     """Tasks over threads, little work in the calling one; threads share a task's instructions where they are more."""
     compile_for(dtype)
-    threads, tasks = usable(), int(jobs[0, job.TASKS])
+    one, threads = jobs.view(job.JOB)[0, 0], usable()
+    tasks, chunks = int(one["tasks"]), int(one["chunks"])
     if tasks * plan.work < ALONE_WORK:
         threads = 1
     shared = tasks < threads and plan.work >= SHARED_WORK
-    used = threads if shared else min(threads, int(jobs[0, job.CHUNKS]))
+    used = threads if shared else min(threads, chunks)
     copies, panels = (1, used - 1) if shared else (used, 0)
     workspaces = job.workspace((request, copies, panels), copies, plan.workspace + panels * plan.panel, dtype)
     if used == 1:

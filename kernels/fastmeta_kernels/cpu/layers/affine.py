@@ -2,42 +2,81 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fastmeta_kernels.cpu.layout.instruction import AFFINE, AFFINE_GRADIENT, ARGUMENTS, CHANNELS, Code
-from fastmeta_kernels.cpu.layout.network import CP, X_N, X_R, Y_N, Y_R, H, W
-from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.layout.instruction import AFFINE, AFFINE_GRADIENT, CHANNELS, NONE, Code, Operand, one, place
+from fastmeta_kernels.cpu.layout.layer import Layer
+from fastmeta_kernels.cpu.layout.places import Into, Places
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
+RECTIFIES, MASKS_INPUTS = False, False
 
-def emit(
-    code: Code, row: NDArray[np.int64], a: int, w: int, b: int, u: int, shift: int, out: int, second: bool, back: bool
+
+def forward(code: Code, layer: Layer, at: Places) -> None:
+    """y = scale x + shift."""
+    code.add(AFFINE, CHANNELS, layer, a=at.x, gain=at.weight, b=at.x, slope=at.weight, shift=at.bias, out=at.y)
+
+
+def forward_tangent(code: Code, layer: Layer, at: Places) -> None:
+    """y_dot = scale x_dot + scale_dot x + shift_dot."""
+    factors = {"a": at.x, "gain": at.weight_dot, "b": at.x_dot, "slope": at.weight}
+    code.add(AFFINE, CHANNELS, layer, **factors, shift=at.bias_dot, out=at.y_dot, second=at.inner)
+
+
+def backward(code: Code, layer: Layer, at: Places, into: Into | None, transpose: bool) -> None:
+    """dscale = sum dy x, dshift = sum dy, dx = scale dy."""
+    if into:
+        _gradient(code, layer, (at.x, at.dy), (at.x, at.dy), into, second=False)
+    if at.inner:
+        factors = {"a": at.dy, "gain": at.weight, "b": at.dy, "slope": at.weight}
+        code.add(AFFINE, CHANNELS, layer, **factors, shift=NONE, out=at.dx, back=True)
+
+
+def backward_tangent(code: Code, layer: Layer, at: Places, into: Into) -> None:
+    """dscale_dot = sum (dy_dot x + dy x_dot), dshift_dot = sum dy_dot, dx_dot = scale_dot dy + scale dy_dot."""
+    _gradient(code, layer, (at.x, at.dy_dot), (at.x_dot, at.dy), into, second=at.inner)
+    if at.inner:
+        factors = {"a": at.dy, "gain": at.weight_dot, "b": at.dy_dot, "slope": at.weight}
+        code.add(AFFINE, CHANNELS, layer, **factors, shift=NONE, out=at.dx_dot, second=True, back=True)
+
+
+def _gradient(
+    code: Code, layer: Layer, pair: tuple[Operand, Operand], other: tuple[Operand, Operand], into: Into, second: bool
 ) -> None:
-    """Emit out = w a + u b + shift, without u b where there is no second; back: from outputs' to inputs' places."""
-    code.add(AFFINE, CHANNELS, a, w, b, u, shift, out, second, back, row=row)
+    factors = {"x": pair[0], "d": pair[1], "x_dot": other[0], "dy": other[1]}
+    code.add(
+        AFFINE_GRADIENT, CHANNELS, layer, **factors, scale=into.weight, shift=into.bias, second=second, add=into.adds
+    )
 
 
-def emit_gradient(
-    code: Code, row: NDArray[np.int64], x: int, d: int, x_dot: int, dy: int, w: int, shift: int, second: bool, add: bool
-) -> None:
-    """Emit w = sum (d x + dy x_dot), without dy x_dot where there is no second, and shift = sum d; or += sign * ..."""
-    code.add(AFFINE_GRADIENT, CHANNELS, x, d, x_dot, dy, w, shift, second, add, row=row)
+@inlined
+def run_map(ws, code, l, now, first, last):
+    """AFFINE, out = gain a + slope b + shift, of channels first .. last."""
+    it = one(AFFINE, code, l)
+    a, b, shift, out = place(now, it.a), place(now, it.b), place(now, it.shift), place(now, it.out)
+    _map(ws, it, it.n, first, last, a, place(now, it.gain), b, place(now, it.slope), shift, out)
+
+
+@inlined
+def run_gradient(ws, code, l, now, first, last):
+    """AFFINE_GRADIENT, scale = sum (d x + dy x_dot) and shift = sum d, of channels first .. last."""
+    it = one(AFFINE_GRADIENT, code, l)
+    x, d, x_dot, dy = place(now, it.x), place(now, it.d), place(now, it.x_dot), place(now, it.dy)
+    scale, shift = place(now, it.scale), place(now, it.shift)
+    _sums(ws, it, it.n, first, last, x, d, x_dot, dy, scale, shift, ws.dtype.type(now.sign))
 
 
 @kernel
-def run(ws, code, l, n, first, last, a, w, b, u, shift, out):
-    """AFFINE, for channels first .. last, whole vectors of them."""
-    cp, width = code[l, CP], VECTOR_BYTES // ws.itemsize
-    second, back = code[l, ARGUMENTS + 6] != 0, code[l, ARGUMENTS + 7] != 0
-    from_n, from_r = (code[l, Y_N], code[l, Y_R]) if back else (code[l, X_N], code[l, X_R])
-    to_n, to_r = (code[l, X_N], code[l, X_R]) if back else (code[l, Y_N], code[l, Y_R])
+def _map(ws, it, n, first, last, a, w, b, u, shift, out):
+    cp, width = it.cp, VECTOR_BYTES // ws.itemsize
+    second, back = it.second != 0, it.back != 0
+    from_n, from_r = (it.y_n, it.y_r) if back else (it.x_n, it.x_r)
+    to_n, to_r = (it.x_n, it.x_r) if back else (it.y_n, it.y_r)
     for j in range(first, last, width):
         gain, level, slope = load(ws, w + j), load(ws, shift + j), load(ws, u + j)
         for i in range(n):
-            for r in range(code[l, H]):
+            for r in range(it.h):
                 at, to = i * from_n + r * from_r + j, out + i * to_n + r * to_r + j
-                for q in range(0, code[l, W] * cp, cp):
+                for q in range(0, it.w * cp, cp):
                     value = gain * load(ws, a + at + q) + level
                     if second:
                         value = value + slope * load(ws, b + at + q)
@@ -45,18 +84,17 @@ def run(ws, code, l, n, first, last, a, w, b, u, shift, out):
 
 
 @kernel
-def run_gradient(ws, code, l, n, first, last, x, d, x_dot, dy, w, shift, sign):
-    """AFFINE_GRADIENT, for channels first .. last, whole vectors of them."""
-    cp, width = code[l, CP], VECTOR_BYTES // ws.itemsize
-    second, add, signs = code[l, ARGUMENTS + 6] != 0, code[l, ARGUMENTS + 7] != 0, splat(sign)
+def _sums(ws, it, n, first, last, x, d, x_dot, dy, w, shift, sign):
+    cp, width = it.cp, VECTOR_BYTES // ws.itemsize
+    second, add, signs = it.second != 0, it.add != 0, splat(sign)
     zero = splat(ws.dtype.type(0.0))
     for j in range(first, last, width):
         dscale, dshift = zero, zero
         for i in range(n):
-            for r in range(code[l, H]):
-                at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+            for r in range(it.h):
+                at, to = i * it.x_n + r * it.x_r + j, i * it.y_n + r * it.y_r + j
                 part, other = zero, zero
-                for q in range(0, code[l, W] * cp, cp):
+                for q in range(0, it.w * cp, cp):
                     e = load(ws, d + to + q)
                     part, other = part + e * load(ws, x + at + q), other + e
                     if second:

@@ -9,109 +9,125 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastmeta_kernels.cpu.layers.linear import Row, backward_bias
-from fastmeta_kernels.cpu.layers.products import ADD, BY_ROWS, SIGNED, SUM, SUM_J, multiply
-from fastmeta_kernels.cpu.layout.instruction import OWN, TRANSPOSE, Code
-from fastmeta_kernels.cpu.layout.network import CP, KERNEL, OCP, OH, OW, PADDING, STRIDE, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.layers.products import BY_ROWS, SUM, SUM_J, multiply, transposed
+from fastmeta_kernels.cpu.layout.instruction import BIAS, CHANNELS, NONE, Code, Operand
+from fastmeta_kernels.cpu.layout.layer import Layer
+from fastmeta_kernels.cpu.layout.places import ADD, SIGNED, Into, Places
 
+RECTIFIES, MASKS_INPUTS = False, False
 LONG = 7  # pixels: a row of so many fills a tile; shorter rows go by samples where there are more of them
 MANY = 64  # pixels: an image of so many is summed before the next is looked at
 
-__all__ = [
-    "backward",
-    "backward_bias",
-    "backward_tangent",
-    "backward_weight",
-    "backward_weight_tangent",
-    "forward",
-    "forward_tangent",
-    "transpose_weight",
-]
+
+def forward(code: Code, layer: Layer, at: Places) -> None:
+    """y = x * W + b."""
+    _convolve(code, layer, at.x, at.weight, at.bias, at.y, layer.relu)
 
 
-def forward(code: Code, row: Row, x: int, w: int, bias: int, y: int, relu: bool = False, add: bool = False) -> None:
+def forward_tangent(code: Code, layer: Layer, at: Places) -> None:
+    """y_dot = x * W_dot + x_dot * W + b_dot."""
+    _convolve(code, layer, at.x, at.weight_dot, at.bias_dot, at.y_dot)
+    if at.inner:
+        _convolve(code, layer, at.x_dot, at.weight, NONE, at.y_dot, add=True)
+
+
+def transpose_weight(code: Code, layer: Layer, w: Operand, t: Operand) -> None:
+    """Taps of each residue class in falling order, each (CP, OCP) block transposed."""
+    k, s, cp, o = layer.kernel, layer.stride, layer.cp, layer.ocp
+    for ky0, kx0, taps_y, taps_x in _classes(layer):
+        for ky in range(taps_y - 1, -1, -1):
+            for kx in range(taps_x - 1, -1, -1):
+                tap = (ky0 + ky * s) * k + kx0 + kx * s
+                transposed(code, w.behind(tap * cp * o), o, t, cp, cp, o)
+                t = t.behind(cp * o)
+
+
+def backward(code: Code, layer: Layer, at: Places, into: Into | None, transpose: bool) -> None:
+    """dW and db, and dx[q] = sum of dy[(q + p - k) / s] W[k]^T over the taps k that divide."""
+    if into:
+        _weight_gradient(code, layer, at.x, at.dy, into)
+        bias_gradient(code, layer, at.dy, into)
+    if not at.inner:
+        return
+    if transpose:
+        transpose_weight(code, layer, at.weight, at.transposed)
+    _adjoint(code, layer, at.dy, at.transposed, at.dx)
+
+
+def backward_tangent(code: Code, layer: Layer, at: Places, into: Into) -> None:
+    """dW_dot from x and dy_dot and from x_dot and dy; dx_dot = the adjoints of W_dot of dy and of W of dy_dot."""
+    _weight_gradient(code, layer, at.x, at.dy_dot, into)
+    if at.inner:
+        _weight_gradient(code, layer, at.x_dot, at.dy, into, more=True)
+    bias_gradient(code, layer, at.dy_dot, into)
+    if at.inner:
+        transpose_weight(code, layer, at.weight_dot, at.transposed_dot)
+        _adjoint(code, layer, at.dy, at.transposed_dot, at.dx_dot)
+        _adjoint(code, layer, at.dy_dot, at.transposed, at.dx_dot, add=True)
+
+
+def bias_gradient(code: Code, layer: Layer, dy: Operand, into: Into) -> None:
+    """db = sum over samples and pixels of dy, or db += sign * (...), where there is a bias."""
+    if into.bias:
+        code.add(BIAS, CHANNELS, layer, dy=dy, out=into.bias, add=into.adds)
+
+
+def _convolve(
+    code: Code, layer: Layer, x: Operand, w: Operand, bias: Operand, y: Operand, relu: bool = False, add: bool = False
+) -> None:
     """y = x * W + bias, or y += x * W."""
-    n, k, s, cp, o = row[N], row[KERNEL], row[STRIDE], row[CP], row[OCP]
-    xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
-    x0, b, flags = x - 8 * row[PADDING] * (xr + cp), (w, o, k * cp * o), ADD if add else 0
-    if row[OW] >= min(n, LONG):
-        a, i, j = (x0, s * cp, 1, xr), (row[OH], s * xr, 0, yr), (n, xn, 0, yn)
-        multiply(code, (row[OW], o, k, k * cp), a, b, (y, o), bias, relu, flags, i, j)
+    n, k, s, cp, o = layer.n, layer.kernel, layer.stride, layer.cp, layer.ocp
+    xr, xn, yr, yn = layer.x_r, layer.x_n, layer.y_r, layer.y_n
+    x0 = x.behind(-layer.padding * (xr + cp))
+    b, flags = (w, o, k * cp * o), ADD if add else 0
+    if layer.ow >= min(n, LONG):
+        a, i, j = (x0, s * cp, 1, xr), (layer.oh, s * xr, 0, yr), (n, xn, 0, yn)
+        multiply(code, (layer.ow, o, k, k * cp), a, b, (y, o), bias, relu, flags, i, j)
     else:
-        a, i, j = (x0, xn, 1, xr), (row[OW], s * cp, 0, o), (row[OH], s * xr, 0, yr)
+        a, i, j = (x0, xn, 1, xr), (layer.ow, s * cp, 0, o), (layer.oh, s * xr, 0, yr)
         multiply(code, (n, o, k, k * cp), a, b, (y, yn), bias, relu, flags, i, j)
 
 
-def forward_tangent(code: Code, row: Row, x: int, x_dot: int, w: int, w_dot: int, bias_dot: int, y_dot: int) -> None:
-    """y_dot = x * W_dot + x_dot * W + bias_dot."""
-    forward(code, row, x, w_dot, bias_dot, y_dot)
-    forward(code, row, x_dot, w, 0, y_dot, add=True)
-
-
-def _classes(row: Row) -> Iterator[tuple[int, int, int, int]]:
+def _classes(layer: Layer) -> Iterator[tuple[int, int, int, int]]:
     """(ky0, kx0, taps_y, taps_x) of each residue class of taps."""
-    k, s = int(row[KERNEL]), int(row[STRIDE])
+    k, s = layer.kernel, layer.stride
     count = [-(-(k - first) // s) if first < k else 0 for first in range(s)]
     yield from ((ky, kx, count[ky], count[kx]) for ky in range(s) for kx in range(s))
 
 
-def transpose_weight(code: Code, row: Row, w: int, t: int) -> None:
-    """Taps of each residue class in falling order, each (CP, OCP) block transposed."""
-    k, s, cp, o = row[KERNEL], row[STRIDE], row[CP], row[OCP]
-    for ky0, kx0, taps_y, taps_x in _classes(row):
-        for ky in range(taps_y - 1, -1, -1):
-            for kx in range(taps_x - 1, -1, -1):
-                tap = (ky0 + ky * s) * k + kx0 + kx * s
-                code.add(TRANSPOSE, OWN, w + 8 * tap * cp * o, o, t, cp, cp, o)
-                t += 8 * cp * o
-
-
-def backward(code: Code, row: Row, dy: int, t: int, dx: int, add: bool = False) -> None:
-    """dx[q] = sum of dy[(q + p - k) / s] W[k]^T over the taps k that divide (or +=), t from transpose_weight."""
-    n, s, p, cp, o = row[N], row[STRIDE], row[PADDING], row[CP], row[OCP]
-    xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
+def _adjoint(code: Code, layer: Layer, dy: Operand, t: Operand, dx: Operand, add: bool = False) -> None:
+    """dx = the adjoint of W of dy (or +=), t from transpose_weight."""
+    n, s, p, cp, o = layer.n, layer.stride, layer.padding, layer.cp, layer.ocp
+    xr, xn, yr, yn = layer.x_r, layer.x_n, layer.y_r, layer.y_n
     flags = ADD if add else 0
-    for ky0, kx0, taps_y, taps_x in _classes(row):
+    for ky0, kx0, taps_y, taps_x in _classes(layer):
         depth, iy, ix = taps_x * o, (ky0 - p) % s, (kx0 - p) % s
-        lines, pixels = -(-(row[H] - iy) // s), -(-(row[W] - ix) // s)
+        lines, pixels = -(-(layer.h - iy) // s), -(-(layer.w - ix) // s)
         oy = (iy + p - ky0) // s - max(taps_y - 1, 0)
         ox = (ix + p - kx0) // s - max(taps_x - 1, 0)
-        a0, c0, b = dy + 8 * (oy * yr + ox * o), dx + 8 * (iy * xr + ix * cp), (t, cp, depth * cp)
+        a0, c0, b = dy.behind(oy * yr + ox * o), dx.behind(iy * xr + ix * cp), (t, cp, depth * cp)
         if lines > 0 and pixels >= min(n, LONG):
             i, j = (lines, yr, 0, s * xr), (n, yn, 0, xn)
-            multiply(code, (pixels, cp, taps_y, depth), (a0, o, 1, yr), b, (c0, s * cp), 0, False, flags, i, j)
+            multiply(code, (pixels, cp, taps_y, depth), (a0, o, 1, yr), b, (c0, s * cp), flags=flags, i=i, j=j)
         elif lines > 0 and pixels > 0:
             i, j = (pixels, o, 0, s * cp), (lines, yr, 0, s * xr)
-            multiply(code, (n, cp, taps_y, depth), (a0, yn, 1, yr), b, (c0, xn), 0, False, flags, i, j)
-        t += 8 * taps_y * depth * cp
+            multiply(code, (n, cp, taps_y, depth), (a0, yn, 1, yr), b, (c0, xn), flags=flags, i=i, j=j)
+        t = t.behind(taps_y * depth * cp)
 
 
-def backward_tangent(code: Code, row: Row, dy: int, dy_dot: int, t: int, t_dot: int, dx_dot: int) -> None:
-    """dx_dot = the adjoints of W_dot of dy and of W of dy_dot."""
-    backward(code, row, dy, t_dot, dx_dot)
-    backward(code, row, dy_dot, t, dx_dot, add=True)
-
-
-def backward_weight(code: Code, row: Row, x: int, dy: int, out: int, add: bool = False) -> None:
-    """out[ky, kx, c, o] = sum of x[s y + ky - p, s x + kx - p, c] dy[y, x, o], or out += sign * (...)."""
-    n, k, s, cp, o = row[N], row[KERNEL], row[STRIDE], row[CP], row[OCP]
-    xr, xn, yr, yn = row[X_R], row[X_N], row[Y_R], row[Y_N]
-    x0, flags = x - 8 * row[PADDING] * (xr + cp), BY_ROWS | ((ADD | SIGNED) if add else 0)
+def _weight_gradient(code: Code, layer: Layer, x: Operand, dy: Operand, into: Into, more: bool = False) -> None:
+    """dW[ky, kx, c, o] = sum of x[s y + ky - p, s x + kx - p, c] dy[y, x, o], or += sign * (...); more: += (...)."""
+    n, k, s, cp, o = layer.n, layer.kernel, layer.stride, layer.cp, layer.ocp
+    xr, xn, yr, yn = layer.x_r, layer.x_n, layer.y_r, layer.y_n
+    x0 = x.behind(-layer.padding * (xr + cp))
+    flags = BY_ROWS | ((ADD | SIGNED) if into.adds or more else 0)
     taps = (k, xr, 0, k * cp * o)
-    if n > row[OH] and row[OH] * row[OW] < MANY:
-        i, K1, a1, b1 = (row[OH], s * xr, yr, 0), n, xn, yn
+    if n > layer.oh and layer.oh * layer.ow < MANY:
+        i, k1, a1, b1 = (layer.oh, s * xr, yr, 0), n, xn, yn
     else:
-        i, K1, a1, b1 = (n, xn, yn, 0), row[OH], s * xr, yr
-    shape, a, b = (k * cp, o, K1, row[OW]), (x0, 1, s * cp, a1), (dy, o, b1)
-    if row[OH] * row[OW] > k * k * cp:  # an image is more to read than the sums: all its taps before the next
-        multiply(code, shape, a, b, (out, o), 0, False, flags | SUM_J, taps, i)
+        i, k1, a1, b1 = (n, xn, yn, 0), layer.oh, s * xr, yr
+    shape, a, b = (k * cp, o, k1, layer.ow), (x0, 1, s * cp, a1), (dy, o, b1)
+    if layer.oh * layer.ow > k * k * cp:  # an image is more to read than the sums: all its taps before the next
+        multiply(code, shape, a, b, (into.weight, o), flags=flags | SUM_J, i=taps, j=i)
     else:
-        multiply(code, shape, a, b, (out, o), 0, False, flags | SUM, i, taps)
-
-
-def backward_weight_tangent(
-    code: Code, row: Row, x: int, x_dot: int, dy: int, dy_dot: int, out: int, add: bool
-) -> None:
-    """out = the gradient of W from x and dy_dot and from x_dot and dy, or out += sign * (...)."""
-    backward_weight(code, row, x, dy_dot, out, add)
-    backward_weight(code, row, x_dot, dy, out, add=True)
+        multiply(code, shape, a, b, (into.weight, o), flags=flags | SUM, i=i, j=taps)

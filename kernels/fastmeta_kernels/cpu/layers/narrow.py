@@ -1,86 +1,111 @@
 """The last linear layer where it has few outputs: y = x W + b with W kept transposed, (O, H, W, CP), and y dense.
 
 Its outputs are dot products of whole vectors, its other products run along the inputs: nothing is padded to a vector of
-outputs and nothing is transposed. The names and arguments are those of `linear`.
+outputs and nothing is transposed. A last layer has no ReLU.
 """
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu.layers.linear import Row, at_row
-from fastmeta_kernels.cpu.layers.products import BY_ROWS, PAIR, SUMS_OF_A, Into, multiply
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, DOTS, SAMPLES, Code
-from fastmeta_kernels.cpu.layout.network import CP, OC, X_N, X_R, H, N, W
-from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.layers.linear import at_row
+from fastmeta_kernels.cpu.layers.products import BY_ROWS, PAIR, SUMS_OF_A, multiply
+from fastmeta_kernels.cpu.layout.instruction import DOTS, NONE, SAMPLES, Code, Operand, one, place
+from fastmeta_kernels.cpu.layout.layer import Layer
+from fastmeta_kernels.cpu.layout.places import Into, Places
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, total
 
+RECTIFIES, MASKS_INPUTS = False, True
 GROUP = 4  # samples that share what is read of W
 
 
-def forward(
-    code: Code, row: Row, x: int, w: int, bias: int, y: int, relu: bool = False, add: bool = False, mask: int = 0
-) -> None:
-    """y = x W + bias; a last layer has no ReLU."""
-    code.add(DOTS, SAMPLES, x, w, bias, y, 0, 0, row=row)
+def forward(code: Code, layer: Layer, at: Places) -> None:
+    """y = x W + b."""
+    code.add(DOTS, SAMPLES, layer, x=at.x, weight=at.weight, bias=at.bias, y=at.y)
 
 
-def forward_tangent(
-    code: Code, row: Row, x: int, x_dot: int, w: int, w_dot: int, bias_dot: int, y_dot: int, mask: int = 0
-) -> None:
-    """y_dot = x W_dot + x_dot W + bias_dot."""
-    code.add(DOTS, SAMPLES, x, w_dot, bias_dot, y_dot, x_dot, w, row=row)
+def forward_tangent(code: Code, layer: Layer, at: Places) -> None:
+    """y_dot = x W_dot + x_dot W + b_dot."""
+    x_dot, weight = (at.x_dot, at.weight) if at.inner else (NONE, NONE)
+    fields = {"x": at.x, "weight": at.weight_dot, "bias": at.bias_dot, "y": at.y_dot}
+    code.add(DOTS, SAMPLES, layer, **fields, x_dot=x_dot, weight_dot=weight)
 
 
-def transpose_weight(code: Code, row: Row, w: int, t: int) -> None:
+def transpose_weight(code: Code, layer: Layer, w: Operand, t: Operand) -> None:
     """W is kept so."""
 
 
-def backward(code: Code, row: Row, dy: int, w: int, dx: int, mask: int = 0) -> None:
-    """dx = dy W^T; 0 but where the mask is positive."""
-    line, o = row[W] * row[CP], row[OC]
-    for h in range(row[H]):
-        b, c = (w + 8 * h * line, row[H] * line, 0), (dx + 8 * h * row[X_R], row[X_N])
-        multiply(code, (row[N], line, 1, o), (dy, o, 1, 0), b, c, flags=BY_ROWS, mask=at_row(mask, row, h))
+def backward(code: Code, layer: Layer, at: Places, into: Into | None, transpose: bool) -> None:
+    """dW = dy^T x, db = sum over samples of dy, dx = dy W^T; 0 but where the mask is positive."""
+    if into:
+        weight_gradient(code, layer, at, into)
+    line, o = layer.w * layer.cp, layer.oc
+    for h in range(layer.h if at.inner else 0):
+        b, c = (at.weight.behind(h * line), layer.h * line, 0), (at.dx.behind(h * layer.x_r), layer.x_n)
+        a, mask = (at.dy, o, 1, 0), at_row(at.mask, layer, h)
+        multiply(code, (layer.n, line, 1, o), a, b, c, flags=BY_ROWS, mask=mask)
 
 
-def backward_tangent(
-    code: Code, row: Row, dy: int, dy_dot: int, w: int, w_dot: int, dx_dot: int, flags: int = 0, mask: int = 0
-) -> None:
-    """dx_dot = dy W_dot^T + dy_dot W^T; with flags times the sign, or added; 0 but where the mask is positive."""
-    line, o = row[W] * row[CP], row[OC]
-    for h in range(row[H]):
-        shift, here = 8 * h * line, at_row(mask, row, h)
-        b, c = (w_dot + shift, row[H] * line, w + shift), (dx_dot + 8 * h * row[X_R], row[X_N])
-        multiply(code, (row[N], line, 2, o), (dy, o, 1, dy_dot), b, c, flags=flags | BY_ROWS | PAIR, mask=here)
+def backward_tangent(code: Code, layer: Layer, at: Places, into: Into) -> None:
+    """dx_dot = dy W_dot^T + dy_dot W^T, and then dW_dot = dy_dot^T x + dy^T x_dot, db_dot = sum of dy_dot."""
+    if at.inner:
+        input_tangent(code, layer, at, at.dx_dot)
+    for h in range(layer.h):
+        shift = h * layer.x_r
+        a, b = (at.dy_dot, 1, layer.oc, 0), (at.x.behind(shift), layer.x_n, 0)
+        if at.inner:
+            a, b = (*a[:3], at.dy), (*b[:2], at.x_dot.behind(shift))
+        _gradient(code, layer, a, b, into, h, PAIR if at.inner else 0)
 
 
-def backward_weight(code: Code, row: Row, x: int, dy: int, into: Into) -> None:
+def input_tangent(code: Code, layer: Layer, at: Places, to: Operand, flags: int = 0) -> None:
+    """to = dy W_dot^T + dy_dot W^T; with flags times the sign, or added; 0 but where the mask is positive."""
+    line, o = layer.w * layer.cp, layer.oc
+    for h in range(layer.h):
+        b = at.weight_dot.behind(h * line), layer.h * line, at.weight.behind(h * line)
+        a, c = (at.dy, o, 1, at.dy_dot), (to.behind(h * layer.x_r), layer.x_n)
+        mask = at_row(at.mask, layer, h)
+        multiply(code, (layer.n, line, 2, o), a, b, c, flags=flags | BY_ROWS | PAIR, mask=mask)
+
+
+def weight_gradient(code: Code, layer: Layer, at: Places, into: Into) -> None:
     """dW = dy^T x and db = sum over samples of dy."""
-    for h in range(row[H]):
-        _gradient(code, row, (dy, 1, row[OC], 0), (x + 8 * h * row[X_R], row[X_N], 0), into, h)
-
-
-def backward_weight_tangent(code: Code, row: Row, x: int, x_dot: int, dy: int, dy_dot: int, into: Into) -> None:
-    """dW_dot = dy_dot^T x + dy^T x_dot and db_dot = sum over samples of dy_dot."""
-    for h in range(row[H]):
-        shift = 8 * h * row[X_R]
-        _gradient(code, row, (dy_dot, 1, row[OC], dy), (x + shift, row[X_N], x_dot + shift), into, h, PAIR)
+    for h in range(layer.h):
+        b = at.x.behind(h * layer.x_r), layer.x_n, 0
+        _gradient(code, layer, (at.dy, 1, layer.oc, 0), b, into, h, 0)
 
 
 def _gradient(
-    code: Code, row: Row, a: tuple[int, int, int, int], b: tuple[int, int, int], into: Into, h: int, flags: int = 0
+    code: Code,
+    layer: Layer,
+    a: tuple[Operand, int, int, int],
+    b: tuple[Operand, int, int],
+    into: Into,
+    h: int,
+    flags: int,
 ) -> None:
     """Image row h of the weight's gradient, and with the first the bias's."""
-    line, o = int(row[W] * row[CP]), row[OC]
-    c, d = (into.weight + 8 * h * line, row[H] * line), into.base + 8 * h * line if into.base else 0
-    bias, pair = into.bias if h == 0 else 0, 2 if flags & PAIR else 1
-    multiply(code, (o, line, pair, row[N]), a, b, c, d, flags=flags | into.flags | SUMS_OF_A, sums=bias)
+    line, o = layer.w * layer.cp, layer.oc
+    c = into.weight.behind(h * line), layer.h * line
+    d = into.base.behind(h * line) if into.base else NONE
+    bias, pair = into.bias if h == 0 else NONE, 2 if flags & PAIR else 1
+    multiply(code, (o, line, pair, layer.n), a, b, c, d, flags=flags | into.flags | SUMS_OF_A, sums=bias)
+
+
+@inlined
+def run_dots(ws, code, l, now, first, last):
+    """DOTS, of samples first .. last."""
+    it = one(DOTS, code, l)
+    x, x_dot, y = place(now, it.x), place(now, it.x_dot), place(now, it.y)
+    shift, pair = first * it.x_n, it.x_dot > 0
+    weight, bias, weight_dot = place(now, it.weight), place(now, it.bias), place(now, it.weight_dot)
+    _dots(ws, it, last - first, x + shift, weight, bias, y + first * it.y_n, x_dot + shift, weight_dot, pair)
 
 
 @kernel
-def dots(ws, code, l, n, x, w, bias, y, x_dot, w_dot):
-    """y = x W + bias, and + x_dot W_dot where there is one, of n samples."""
-    width, line, pair = VECTOR_BYTES // ws.itemsize, code[l, W] * code[l, CP], code[l, ARGUMENTS + 4] > 0
-    o, size, xn, xr = code[l, OC], code[l, H] * line, code[l, X_N], code[l, X_R]
+def _dots(ws, it, n, x, w, bias, y, x_dot, w_dot, pair):
+    """y = x W + bias, and + x_dot W_dot where there is a pair, of n samples."""
+    width, line = VECTOR_BYTES // ws.itemsize, it.w * it.cp
+    o, size, xn, xr = it.oc, it.h * line, it.x_n, it.x_r
     zero = splat(ws.dtype.type(0.0))
     i = 0
     while i < n:
@@ -88,7 +113,7 @@ def dots(ws, code, l, n, x, w, bias, y, x_dot, w_dot):
         for j in range(o):
             s0, s1, s2, s3 = zero, zero, zero, zero
             for second in range(2 if pair else 1):
-                for h in range(code[l, H]):
+                for h in range(it.h):
                     p, row = i * xn + h * xr, j * size + h * line
                     p, row = (x_dot + p, w_dot + row) if second else (x + p, w + row)
                     if wide:

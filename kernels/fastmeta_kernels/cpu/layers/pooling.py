@@ -5,46 +5,181 @@ The tangent of each is the map itself, so forward_tangent moves x_dot like x and
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu.layout.network import CP, KERNEL, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
-from fastmeta_kernels.cpu.machine.jit import kernel
+from dataclasses import dataclass
+
+from fastmeta_kernels.cpu.layout.instruction import (
+    FLATTEN_BACKWARD,
+    FLATTEN_FORWARD,
+    MAX_BACKWARD,
+    MAX_FORWARD,
+    MAX_SELECT,
+    MEAN_BACKWARD,
+    MEAN_FORWARD,
+    SAMPLES,
+    Code,
+    one,
+    place,
+)
+from fastmeta_kernels.cpu.layout.layer import Layer
+from fastmeta_kernels.cpu.layout.places import Into, Places
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_equal
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store
 
 
+@dataclass(frozen=True)
+class LinearMap:
+    """A layer that is linear, by the instructions of its map and of the map's adjoint."""
+
+    along: int
+    back: int
+    RECTIFIES, MASKS_INPUTS = False, False
+
+    def forward(self, code: Code, layer: Layer, at: Places) -> None:
+        """y = A x."""
+        code.add(self.along, SAMPLES, layer, x=at.x, y=at.y)
+
+    def forward_tangent(self, code: Code, layer: Layer, at: Places) -> None:
+        """y_dot = A x_dot."""
+        code.add(self.along, SAMPLES, layer, x=at.x_dot, y=at.y_dot)
+
+    def backward(self, code: Code, layer: Layer, at: Places, into: Into | None, transpose: bool) -> None:
+        """dx = A^T dy."""
+        code.add(self.back, SAMPLES, layer, dy=at.dy, dx=at.dx)
+
+    def backward_tangent(self, code: Code, layer: Layer, at: Places, into: Into) -> None:
+        """dx_dot = A^T dy_dot."""
+        code.add(self.back, SAMPLES, layer, dy=at.dy_dot, dx=at.dx_dot)
+
+
+class MaxPool:
+    """The maximum of each window: linear in x_dot, dy and dy_dot where the maxima are known."""
+
+    RECTIFIES, MASKS_INPUTS = False, False
+
+    def forward(self, code: Code, layer: Layer, at: Places) -> None:
+        """y = max x."""
+        code.add(MAX_FORWARD, SAMPLES, layer, x=at.x, y=at.y)
+
+    def forward_tangent(self, code: Code, layer: Layer, at: Places) -> None:
+        """y_dot = x_dot at the maximum."""
+        code.add(MAX_SELECT, SAMPLES, layer, x=at.x, y=at.y, x_dot=at.x_dot, y_dot=at.y_dot)
+
+    def backward(self, code: Code, layer: Layer, at: Places, into: Into | None, transpose: bool) -> None:
+        """dx = dy at the maximum."""
+        code.add(MAX_BACKWARD, SAMPLES, layer, x=at.x, y=at.y, dy=at.dy, dx=at.dx)
+
+    def backward_tangent(self, code: Code, layer: Layer, at: Places, into: Into) -> None:
+        """dx_dot = dy_dot at the maximum."""
+        code.add(MAX_BACKWARD, SAMPLES, layer, x=at.x, y=at.y, dy=at.dy_dot, dx=at.dx_dot)
+
+
+MAX = MaxPool()
+MEAN = LinearMap(MEAN_FORWARD, MEAN_BACKWARD)
+FLATTEN = LinearMap(FLATTEN_FORWARD, FLATTEN_BACKWARD)
+
+
+@inlined
+def run_max_forward(ws, code, l, now, first, last):
+    """MAX_FORWARD, of samples first .. last."""
+    it = one(MAX_FORWARD, code, l)
+    x = place(now, it.x) + first * it.x_n
+    y = place(now, it.y) + first * it.y_n
+    _max_forward(ws, it, last - first, x, y)
+
+
+@inlined
+def run_max_select(ws, code, l, now, first, last):
+    """MAX_SELECT, of samples first .. last."""
+    it = one(MAX_SELECT, code, l)
+    x = place(now, it.x) + first * it.x_n
+    y = place(now, it.y) + first * it.y_n
+    x_dot = place(now, it.x_dot) + first * it.x_n
+    y_dot = place(now, it.y_dot) + first * it.y_n
+    _max_select(ws, it, last - first, x, y, x_dot, y_dot)
+
+
+@inlined
+def run_max_backward(ws, code, l, now, first, last):
+    """MAX_BACKWARD, of samples first .. last."""
+    it = one(MAX_BACKWARD, code, l)
+    x = place(now, it.x) + first * it.x_n
+    y = place(now, it.y) + first * it.y_n
+    dy = place(now, it.dy) + first * it.y_n
+    dx = place(now, it.dx) + first * it.x_n
+    _max_backward(ws, it, last - first, x, y, dy, dx)
+
+
+@inlined
+def run_mean_forward(ws, code, l, now, first, last):
+    """MEAN_FORWARD, of samples first .. last."""
+    it = one(MEAN_FORWARD, code, l)
+    x = place(now, it.x) + first * it.x_n
+    y = place(now, it.y) + first * it.y_n
+    _mean_forward(ws, it, last - first, x, y)
+
+
+@inlined
+def run_mean_backward(ws, code, l, now, first, last):
+    """MEAN_BACKWARD, of samples first .. last."""
+    it = one(MEAN_BACKWARD, code, l)
+    dy = place(now, it.dy) + first * it.y_n
+    dx = place(now, it.dx) + first * it.x_n
+    _mean_backward(ws, it, last - first, dy, dx)
+
+
+@inlined
+def run_flatten_forward(ws, code, l, now, first, last):
+    """FLATTEN_FORWARD, of samples first .. last."""
+    it = one(FLATTEN_FORWARD, code, l)
+    x = place(now, it.x) + first * it.x_n
+    y = place(now, it.y) + first * it.y_n
+    _flatten_forward(ws, it, last - first, x, y)
+
+
+@inlined
+def run_flatten_backward(ws, code, l, now, first, last):
+    """FLATTEN_BACKWARD, of samples first .. last."""
+    it = one(FLATTEN_BACKWARD, code, l)
+    dy = place(now, it.dy) + first * it.y_n
+    dx = place(now, it.dx) + first * it.x_n
+    _flatten_backward(ws, it, last - first, dy, dx)
+
+
 @kernel
-def max_forward(ws, code, l, n, x, y):
+def _max_forward(ws, it, n, x, y):
     """y = maximum of each size x size window."""
-    width, size = VECTOR_BYTES // ws.itemsize, code[l, KERNEL]
-    cp, ocp = code[l, CP], code[l, OCP]
+    width, size = VECTOR_BYTES // ws.itemsize, it.kernel
+    cp, ocp = it.cp, it.ocp
     for i in range(n):
-        for r in range(code[l, OH]):
-            for q in range(code[l, OW]):
-                at = x + i * code[l, X_N] + r * size * code[l, X_R] + q * size * cp
-                to = y + i * code[l, Y_N] + r * code[l, Y_R] + q * ocp
+        for r in range(it.oh):
+            for q in range(it.ow):
+                at = x + i * it.x_n + r * size * it.x_r + q * size * cp
+                to = y + i * it.y_n + r * it.y_r + q * ocp
                 for j in range(0, cp, width):
                     top = load(ws, at + j)
                     for dr in range(size):
                         for dq in range(size):
-                            top = maximum(load(ws, at + dr * code[l, X_R] + dq * cp + j), top)
+                            top = maximum(load(ws, at + dr * it.x_r + dq * cp + j), top)
                     store(ws, to + j, top)
 
 
 @kernel
-def max_select(ws, code, l, n, x, y, x_dot, y_dot):
+def _max_select(ws, it, n, x, y, x_dot, y_dot):
     """y_dot = x_dot at the first maximum of each window in row order."""
-    width, size = VECTOR_BYTES // ws.itemsize, code[l, KERNEL]
-    cp, ocp = code[l, CP], code[l, OCP]
+    width, size = VECTOR_BYTES // ws.itemsize, it.kernel
+    cp, ocp = it.cp, it.ocp
     zero, one = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0))
     for i in range(n):
-        for r in range(code[l, OH]):
-            for q in range(code[l, OW]):
-                at = i * code[l, X_N] + r * size * code[l, X_R] + q * size * cp
-                to = i * code[l, Y_N] + r * code[l, Y_R] + q * ocp
+        for r in range(it.oh):
+            for q in range(it.ow):
+                at = i * it.x_n + r * size * it.x_r + q * size * cp
+                to = i * it.y_n + r * it.y_r + q * ocp
                 for j in range(0, cp, width):
                     top, chosen, free = load(ws, y + to + j), zero, one
                     for dr in range(size):
                         for dq in range(size):
-                            p = at + dr * code[l, X_R] + dq * cp + j
+                            p = at + dr * it.x_r + dq * cp + j
                             first = where_equal(load(ws, x + p), top, free, zero)
                             chosen = where_equal(first, one, load(ws, x_dot + p), chosen)
                             free = free - first
@@ -52,78 +187,78 @@ def max_select(ws, code, l, n, x, y, x_dot, y_dot):
 
 
 @kernel
-def max_backward(ws, code, l, n, x, y, dy, dx):
+def _max_backward(ws, it, n, x, y, dy, dx):
     """dx = dy at the first maximum of each window, 0 elsewhere; what no window covers stays 0."""
-    width, size = VECTOR_BYTES // ws.itemsize, code[l, KERNEL]
-    cp, ocp = code[l, CP], code[l, OCP]
+    width, size = VECTOR_BYTES // ws.itemsize, it.kernel
+    cp, ocp = it.cp, it.ocp
     zero = splat(ws.dtype.type(0.0))
     for i in range(n):
-        for r in range(code[l, OH]):
-            for q in range(code[l, OW]):
-                at = i * code[l, X_N] + r * size * code[l, X_R] + q * size * cp
-                to = i * code[l, Y_N] + r * code[l, Y_R] + q * ocp
+        for r in range(it.oh):
+            for q in range(it.ow):
+                at = i * it.x_n + r * size * it.x_r + q * size * cp
+                to = i * it.y_n + r * it.y_r + q * ocp
                 for j in range(0, cp, width):
                     top, left = load(ws, y + to + j), load(ws, dy + to + j)
                     for dr in range(size):
                         for dq in range(size):
-                            p = at + dr * code[l, X_R] + dq * cp + j
+                            p = at + dr * it.x_r + dq * cp + j
                             value = load(ws, x + p)
                             store(ws, dx + p, where_equal(value, top, left, zero))
                             left = where_equal(value, top, zero, left)
 
 
 @kernel
-def mean_forward(ws, code, l, n, x, y):
+def _mean_forward(ws, it, n, x, y):
     """y[c] = mean of x[h, w, c]."""
-    width, cp = VECTOR_BYTES // ws.itemsize, code[l, CP]
-    share = splat(ws.dtype.type(1.0 / (code[l, H] * code[l, W])))
+    width, cp = VECTOR_BYTES // ws.itemsize, it.cp
+    share = splat(ws.dtype.type(1.0 / (it.h * it.w)))
     for i in range(n):
         for j in range(0, cp, width):
             s = splat(ws.dtype.type(0.0))
-            for r in range(code[l, H]):
-                at = x + i * code[l, X_N] + r * code[l, X_R] + j
-                for q in range(at, at + code[l, W] * cp, cp):
+            for r in range(it.h):
+                at = x + i * it.x_n + r * it.x_r + j
+                for q in range(at, at + it.w * cp, cp):
                     s = s + load(ws, q)
-            store(ws, y + i * code[l, Y_N] + j, s * share)
+            store(ws, y + i * it.y_n + j, s * share)
 
 
 @kernel
-def mean_backward(ws, code, l, n, dy, dx):
+def _mean_backward(ws, it, n, dy, dx):
     """dx[h, w, c] = dy[c] / (H W)."""
-    width, cp = VECTOR_BYTES // ws.itemsize, code[l, CP]
-    share = splat(ws.dtype.type(1.0 / (code[l, H] * code[l, W])))
+    width, cp = VECTOR_BYTES // ws.itemsize, it.cp
+    share = splat(ws.dtype.type(1.0 / (it.h * it.w)))
     for i in range(n):
         for j in range(0, cp, width):
-            d = load(ws, dy + i * code[l, Y_N] + j) * share
-            for r in range(code[l, H]):
-                at = dx + i * code[l, X_N] + r * code[l, X_R] + j
-                for q in range(at, at + code[l, W] * cp, cp):
+            d = load(ws, dy + i * it.y_n + j) * share
+            for r in range(it.h):
+                at = dx + i * it.x_n + r * it.x_r + j
+                for q in range(at, at + it.w * cp, cp):
                     store(ws, q, d)
 
 
 @kernel
-def flatten_forward(ws, code, l, n, x, y):
+def _flatten_forward(ws, it, n, x, y):
     """y[(h w c)] = x[h, w, c]."""
-    c = code[l, C]
+    c = it.c
     for i in range(n):
-        to = y + i * code[l, Y_N]
-        for r in range(code[l, H]):
-            for q in range(code[l, W]):
-                at = x + i * code[l, X_N] + r * code[l, X_R] + q * code[l, CP]
+        to = y + i * it.y_n
+        for r in range(it.h):
+            for q in range(it.w):
+                at = x + i * it.x_n + r * it.x_r + q * it.cp
                 for j in range(c):
                     ws[to + j] = ws[at + j]
                 to += c
 
 
 @kernel
-def flatten_backward(ws, code, l, n, dy, dx):
+def _flatten_backward(ws, it, n, dy, dx):
     """dx[h, w, c] = dy[(h w c)]."""
-    c = code[l, C]
+    c = it.c
     for i in range(n):
-        at = dy + i * code[l, Y_N]
-        for r in range(code[l, H]):
-            for q in range(code[l, W]):
-                to = dx + i * code[l, X_N] + r * code[l, X_R] + q * code[l, CP]
+        at = dy + i * it.y_n
+        for r in range(it.h):
+            for q in range(it.w):
+                to = dx + i * it.x_n + r * it.x_r + q * it.cp
                 for j in range(c):
                     ws[to + j] = ws[at + j]
                 at += c

@@ -5,57 +5,61 @@ Every linear and convolution layer, forward, backward and tangent, is one or two
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from fastmeta_kernels.cpu.layout.instruction import OWN, PRODUCT, RATE_ROW, SIGN, Code, place, share
-from fastmeta_kernels.cpu.layout.job import RATES, STREAMS, array_at
+from fastmeta_kernels.cpu.layout.instruction import NONE, OWN, PRODUCT, TRANSPOSE, Code, Operand, one, place, share
+from fastmeta_kernels.cpu.layout.job import RATES, array_at
+from fastmeta_kernels.cpu.layout.places import ADD, MATRIX, RATED, SIGNED
 from fastmeta_kernels.cpu.machine.jit import inlined
 from fastmeta_kernels.cpu.machine.product import masked_product
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, transpose
 
-# Columns behind OP and SPLIT: C (m, n) = D + A B as in `product`, then the grid's counts and distances, the mask, and
-# where sums over K go: those of B, a bias beside the weight C.
-(
-    M, COLUMNS, K1, K, A, ARS, ACS, A1, B, LDB, B1, C, LDC, D, RELU, FLAGS,
-    I, A_I, B_I, C_I, J, A_J, B_J, C_J, MASK, SUMS,
-) = range(2, 28)  # fmt: skip
-
-# D = C; times the schedule's sign; a sum over I; K1 steps from A, B to the operands A1, B1; threads share rows;
-# times the rate of the schedule's row; D has the row stride of C; sums over K are those of A; a sum over J.
-ADD, SIGNED, SUM, PAIR, BY_ROWS, RATED, MATRIX, SUMS_OF_A, SUM_J = 1, 2, 4, 8, 16, 32, 64, 128, 256
-ADDED = ADD | SIGNED  # C += sign * A B
-STEP = MATRIX | SIGNED | RATED  # C = D + sign * rate * A B
-
-
-class Into(NamedTuple):
-    """Where the gradient of a weight and its bias (0: none) goes, how, and to what it is added with MATRIX."""
-
-    weight: int
-    bias: int = 0
-    flags: int = 0
-    base: int = 0
+# Flags beside those of `places`: a sum over I; K1 steps from A, B to the operands A1, B1; threads share rows; sums over
+# K are those of A, not B; a sum over J. With MATRIX D has the row stride of C.
+SUM, PAIR, BY_ROWS, SUMS_OF_A, SUM_J = 4, 8, 16, 128, 256
 
 
 def multiply(
     code: Code,
     shape: tuple[int, int, int, int],
-    a: tuple[int, int, int, int],
-    b: tuple[int, int, int],
-    c: tuple[int, int],
-    d: int = 0,
+    a: tuple[Operand, int, int, int],
+    b: tuple[Operand, int, int],
+    c: tuple[Operand, int],
+    d: Operand = NONE,
     relu: bool = False,
     flags: int = 0,
     i: tuple[int, int, int, int] = (1, 0, 0, 0),
     j: tuple[int, int, int, int] = (1, 0, 0, 0),
-    mask: int = 0,
-    sums: int = 0,
+    mask: Operand = NONE,
+    sums: Operand = NONE,
 ) -> None:
     """Emit a product of `shape` (m, n, K1, K): a = (A, ars, acs, a1), b = (B, ldb, b1), c = (C, ldc), D a row to add.
 
-    i, j: count, and the distances in A, B and C. mask, sums: operands, or 0.
+    i, j: count, and the distances in A, B and C. sums: where sums over K go.
     """
-    code.add(PRODUCT, OWN)
-    code.rows[-1][2:28] = *shape, *a, *b, *c, d, relu, flags, *i, *j, mask, sums
+    code.add(
+        PRODUCT, OWN, d=d, relu=relu, flags=flags, mask=mask, sums=sums,
+        **dict(zip(("m", "columns", "k1", "k"), shape, strict=True)),
+        **dict(zip(("a", "ars", "acs", "a1"), a, strict=True)),
+        **dict(zip(("b", "ldb", "b1"), b, strict=True)),
+        **dict(zip(("c", "ldc"), c, strict=True)),
+        **dict(zip(("i", "a_i", "b_i", "c_i"), i, strict=True)),
+        **dict(zip(("j", "a_j", "b_j", "c_j"), j, strict=True)),
+    )  # fmt: skip
+
+
+def transposed(code: Code, source: Operand, ld: int, target: Operand, ldt: int, rows: int, columns: int) -> None:
+    """Emit target = source^T, of a matrix (rows, columns) in whole vectors."""
+    code.add(TRANSPOSE, OWN, source=source, ld=ld, target=target, ldt=ldt, rows=rows, columns=columns)
+
+
+@inlined
+def run_transpose(ws, code, l, now, part, parts):
+    """One part of TRANSPOSE, by vectors of rows."""
+    it, width = one(TRANSPOSE, code, l), VECTOR_BYTES // ws.itemsize
+    source, target = place(now, it.source), place(now, it.target)
+    first, last = share(it.rows // width, part, parts)
+    for i in range(first * width, last * width, width):
+        for j in range(0, it.columns, width):
+            transpose(ws, source + i * it.ld + j, it.ld, target + j * it.ldt + i, it.ldt)
 
 
 @inlined
@@ -80,44 +84,45 @@ def row_sums(ws, a, ars, acs, count, rows, to, d, alpha):
 
 
 @inlined
-def run_product(ws, job, code, l, schedule, r, part, parts):
-    """One part of an instruction PRODUCT."""
-    flags = code[l, FLAGS]
-    a, b, c = place(schedule, r, code[l, A]), place(schedule, r, code[l, B]), place(schedule, r, code[l, C])
-    a1, b1, first_d, relu = code[l, A1], code[l, B1], place(schedule, r, code[l, D]), code[l, RELU] != 0
+def run_product(ws, job, code, l, now, part, parts):
+    """One part of PRODUCT."""
+    it = one(PRODUCT, code, l)
+    flags, masked = it.flags, it.mask > 0
+    a, b, c = place(now, it.a), place(now, it.b), place(now, it.c)
+    a1, b1, first_d = it.a1, it.b1, place(now, it.d)
     if flags & PAIR:
-        a1, b1 = place(schedule, r, a1) - a, place(schedule, r, b1) - b
-    add, alpha = flags & ADD != 0, ws.dtype.type(schedule[r, SIGN] if flags & SIGNED else 1)
+        a1, b1 = place(now, a1) - a, place(now, b1) - b
+    add, alpha = flags & ADD != 0, ws.dtype.type(now.sign if flags & SIGNED else 1)
     if flags & RATED:
-        alpha *= array_at(ws, job[STREAMS + 3 * RATES], schedule[r, RATE_ROW], 1)[0]
-    mask = place(schedule, r, code[l, MASK]) - c if code[l, MASK] > 0 else 0
-    if code[l, SUMS] > 0:
-        to = place(schedule, r, code[l, SUMS])
+        streams = job.streams
+        alpha *= array_at(ws, streams[RATES, 0], now.rate_row, 1)[0]
+    mask = place(now, it.mask) - c if masked else 0
+    if it.sums > 0:
+        to = place(now, it.sums)
         d = to if add else first_d - c + to if flags & MATRIX else -1
         if flags & SUMS_OF_A == 0:
-            first, last = share(code[l, COLUMNS] * ws.itemsize // VECTOR_BYTES, part, parts)
-            column_sums(ws, b, code[l, LDB], code[l, K], first, last, to, d, alpha)
+            first, last = share(it.columns * ws.itemsize // VECTOR_BYTES, part, parts)
+            column_sums(ws, b, it.ldb, it.k, first, last, to, d, alpha)
         elif part == 0:
-            row_sums(ws, a, code[l, ARS], code[l, ACS], code[l, K], code[l, M], to, d, alpha)
-    m, n, ars, ldc, inner, outer = code[l, M], code[l, COLUMNS], code[l, ARS], code[l, LDC], code[l, I], code[l, J]
-    begin, end = 0, inner * outer
+            row_sums(ws, a, it.ars, it.acs, it.k, it.m, to, d, alpha)
+    m, begin, end = it.m, 0, it.i * it.j
     if flags & BY_ROWS:
         low, high = share(m, part, parts)
-        m, a, c = high - low, a + low * ars, c + low * ldc
-        first_d += low * ldc if flags & MATRIX else 0
+        m, a, c = high - low, a + low * it.ars, c + low * it.ldc
+        first_d += low * it.ldc if flags & MATRIX else 0
     else:
         begin, end = share(end, part, parts)
-    x, y = (begin % inner, begin // inner) if begin > 0 else (0, 0)
+    x, y = (begin % it.i, begin // it.i) if begin > 0 else (0, 0)
     for _ in range(begin, end):
-        to = c + x * code[l, C_I] + y * code[l, C_J]
+        to = c + x * it.c_i + y * it.c_j
         more = add or (flags & SUM != 0 and x > 0) or (flags & SUM_J != 0 and y > 0)
-        step = ldc if more or flags & MATRIX else 0
+        step = it.ldc if more or flags & MATRIX else 0
         masked_product(
-            ws, m, n, code[l, K1], code[l, K],
-            a + x * code[l, A_I] + y * code[l, A_J], ars, code[l, ACS], a1,
-            b + x * code[l, B_I] + y * code[l, B_J], code[l, LDB], b1,
-            to, ldc, to if more else first_d, step, alpha, relu, to + mask if code[l, MASK] > 0 else -1,
+            ws, m, it.columns, it.k1, it.k,
+            a + x * it.a_i + y * it.a_j, it.ars, it.acs, a1,
+            b + x * it.b_i + y * it.b_j, it.ldb, b1,
+            to, it.ldc, to if more else first_d, step, alpha, it.relu != 0, to + mask if masked else -1,
         )  # fmt: skip
         x += 1
-        if x == inner:
+        if x == it.i:
             x, y = 0, y + 1

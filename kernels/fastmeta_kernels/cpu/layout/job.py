@@ -1,6 +1,7 @@
-"""A job: one int64 array that says what to do with a batch of tasks, where the data are and how big a workspace is.
+"""A job: one record that says what to do with a batch of tasks, where the data are and how big a workspace is.
 
-Entry points take this array and a workspace only: nothing to type, unbox or recompile for another layout of inputs.
+Entry points take it as int64 (1, FIELDS) and a workspace only: nothing to type, unbox or recompile for another layout
+of inputs.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout import instruction
-from fastmeta_kernels.cpu.layout.network import CACHE_LINE
+from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
+from fastmeta_kernels.cpu.layout.record import row_as
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.memory import require
 
-TASKS, CHUNKS, WORKSPACE_SIZE, A_CODE, CODE_ROWS, A_SCHEDULE, SCHEDULE_ROWS, FIRST_ROWS, LAST_ROWS = range(9)
-STREAMS = 9  # behind it, of each stream: address, bytes from task to task, bytes from chunk to chunk
-
-# Arrays outside the workspace.
+# Streams: arrays outside the workspace.
 (
     THETA, DIRECTION, SUPPORT_X, SUPPORT_Y, SUPPORT_W, QUERY_X, QUERY_Y, QUERY_W, RATES, EDGES,
     SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, STEP_VALUES, STEP_GRADIENTS, HEAD,
 ) = range(18)  # fmt: skip
-FIELDS = STREAMS + 3 * 18
+_SIZES = "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows".split()  # noqa: SIM905
+# `streams` has of each its address, the bytes from task to task and the bytes from chunk to chunk.
+JOB = np.dtype([*((name, np.int64) for name in _SIZES), ("streams", np.int64, (18, 3))], align=True)
+FIELDS = JOB.itemsize // 8
 
 _local = threading.local()
 
@@ -42,6 +44,20 @@ def _address(context: Any, like: Any, address: Any) -> Any:
     return pointer(like, types.int64), emit
 
 
+job_of = row_as(JOB)  # of an int64 (1, FIELDS)
+
+
+@intrinsic
+def _integers(context: Any, address: Any) -> Any:
+    """The integer `address` as a pointer to int64."""
+    pointer = types.CPointer(types.int64)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return pointer(types.int64), emit
+
+
 @kernel
 def array_at(like, address, offset, size):
     """`size` scalars of the dtype of `like`, `offset` scalars behind an address."""
@@ -49,38 +65,55 @@ def array_at(like, address, offset, size):
 
 
 @kernel
+def integers_at(address, offset, size):
+    """`size` int64, `offset` of them behind an address."""
+    return carray(_integers(address + offset * 8), size)
+
+
+@kernel
 def chunk_of(job, t):
     """The chunk that has task t."""
-    return ((t + 1) * job[CHUNKS] - 1) // job[TASKS]
+    return ((t + 1) * job.chunks - 1) // job.tasks
 
 
 @kernel
 def rows_of(job, t):
-    """First and last of the schedule's rows for task t: what a chunk needs once is for its first and last task."""
+    """First and last of the schedule's steps for task t: what a chunk needs once is for its first and last task."""
     own = chunk_of(job, t)
-    first = 0 if t == 0 or chunk_of(job, t - 1) != own else job[FIRST_ROWS]
-    last = 0 if t == job[TASKS] - 1 or chunk_of(job, t + 1) != own else job[LAST_ROWS]
-    return first, job[SCHEDULE_ROWS] - last
+    first = 0 if t == 0 or chunk_of(job, t - 1) != own else job.first_rows
+    last = 0 if t == job.tasks - 1 or chunk_of(job, t + 1) != own else job.last_rows
+    return first, job.schedule_rows - last
+
+
+@kernel
+def _start(job, which, t):
+    """The address of what a stream has for task t."""
+    streams = job.streams
+    return streams[which, 0] + t * streams[which, 1] + chunk_of(job, t) * streams[which, 2]
 
 
 @kernel
 def stream(like, job, which, t, size):
     """The first `size` scalars, of the dtype of `like`, that a stream has for task t."""
-    chunk = chunk_of(job, t)
-    at = STREAMS + 3 * which
-    return carray(_address(like, job[at] + t * job[at + 1] + chunk * job[at + 2]), size)
+    return carray(_address(like, _start(job, which, t)), size)
+
+
+@kernel
+def integers(job, which, t, size):
+    """The first `size` int64 that a stream has for task t."""
+    return carray(_integers(_start(job, which, t)), size)
 
 
 @kernel
 def code_of(job):
     """The instructions (I, FIELDS) of a job."""
-    return carray(_address(job, job[A_CODE]), (job[CODE_ROWS], instruction.FIELDS))
+    return carray(_integers(job.code), (job.code_rows, instruction.FIELDS))
 
 
 @kernel
 def schedule_of(job):
-    """The schedule (steps, SCHEDULE_FIELDS) of a job."""
-    return carray(_address(job, job[A_SCHEDULE]), (job[SCHEDULE_ROWS], instruction.SCHEDULE_FIELDS))
+    """The schedule (steps, 13) of a job."""
+    return carray(_integers(job.schedule), (job.schedule_rows, instruction.STEP_FIELDS))
 
 
 def address(array: NDArray[Any]) -> int:

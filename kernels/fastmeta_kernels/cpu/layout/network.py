@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,56 +19,33 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cpu.layout import winograd as winograd_layout
+from fastmeta_kernels.cpu.layout.layer import CACHE_LINE, NARROW, POOLED_NORM, POOLED_SIZE, WINOGRAD, Layer, Room, up
+from fastmeta_kernels.cpu.layout.packing import Block, Packing, weight
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 
-# Fields of a plan row. First its geometry, which instructions copy (behind two columns of their own): N samples, the
-# strides X_N, X_R, Y_N, Y_R of a sample and of an image row of input and output. X and Y are the input's and output's
-# value, DX and DY their deltas, in a set; WEIGHT and BIAS are offsets into the packed parameters. The same in every
-# row: FIRST, the first row with parameters, and where a set keeps dense outputs (N, O), their deltas and softmax;
-# PANEL, a thread's room for tiles, and SUMS, where PARTS partial sums of gradients over tiles lie in a workspace.
-N, KIND, H, W, C, CP, OH, OW, OC, OCP, KERNEL, X_N, X_R, Y_N, Y_R = range(2, 17)
-GEOMETRY = 17
-(
-    RELU, STRIDE, PADDING, WEIGHT, BIAS, X, DX, Y, DY, STATS, TRANSPOSED, FIRST,
-    OUTPUTS, OUTPUT_DELTAS, PROBABILITIES, O, PANEL, SUMS, PARTS,
-) = range(GEOMETRY, GEOMETRY + 19)  # fmt: skip
-IMAGE = GEOMETRY + 19  # what INPUT makes patches of: H, W, C, kernel, stride, padding; 0 where it copies
-FIELDS = IMAGE + 6
-# Kinds that there are only here, behind any that layer_table may number: a last linear layer of few outputs, a
-# convolution by tiles, batch norm and the max-pool behind it, where its windows are POOLED_SIZE x POOLED_SIZE.
-NARROW, WINOGRAD, POOLED_NORM = range(100, 103)
-POOLED_SIZE = 2
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
-CACHE_LINE = 64
 FEW_VALUES = 16  # of a patch: a first convolution of so few reads patches that the input was copied to
-
-
-class Block(NamedTuple):
-    """A parameter array of theta: (pixels, C, O) from `start` on, and where its values lie among the packed ones."""
-
-    start: int
-    packed_start: int
-    shape: tuple[int, int, int]
-    strides: tuple[int, int, int]  # among the packed ones
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Plan:
     """A network for sets of `samples` samples in one dtype."""
 
-    rows: NDArray[np.int64]  # (L, FIELDS)
+    layers: tuple[Layer, ...]
+    first: int  # the first layer with parameters
     samples: int
     set_size: int  # scalars of a set: values, deltas, outputs, statistics, transposed weights
+    o: int  # outputs of a sample
+    outputs: int  # where a set keeps them dense, (N, O), their deltas and their softmax
+    output_deltas: int
+    probabilities: int
+    image: tuple[int, ...]  # what INPUT makes patches of: H, W, C, kernel, stride, padding; 0 where it copies
     blocks: tuple[Block, ...]  # the parameter arrays, in the order of theta
     packed: int  # length of the packed parameters
     edges: NDArray[np.int64]  # (V + 1,) boundaries of the parameter arrays among the packed ones
     zeros: int  # scalars at the start of a workspace that stay 0: "no bias", and what is outside an image
     sums: int  # scalars behind them, of partial sums
+    panel: int  # scalars of which each of the threads that share an instruction has its own
 
 
 @lru_cache(maxsize=256)
@@ -87,85 +63,88 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
     for i, row in enumerate(kept):
         if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_tiles(row, samples, itemsize, winograd):
             row[lt.KIND] = WINOGRAD
-    rows = np.zeros((len(kept), FIELDS), np.int64)
-    rows[:, IMAGE:] = image
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
     geometry = _geometry(kept, width)
+    room = Room(line)
+    positions = [_position(of, samples, room) for of in geometry]
+    packing = Packing(line)
+    layers = []
+    for i, row in enumerate(kept):
+        here, behind = positions[i : i + 2]
+        layer = Layer(
+            n=samples, kind=int(row[lt.KIND]), **_sizes(geometry[i], geometry[i + 1]), kernel=int(row[lt.KERNEL]),
+            stride=int(row[lt.STRIDE]), padding=int(row[lt.PADDING]), relu=bool(relu[i]), weight=-1, bias=-1,
+            x=here.value, dx=here.delta, x_n=here.sample, x_r=here.line,
+            y=behind.value, dy=behind.delta, y_n=behind.sample, y_r=behind.line,
+        )  # fmt: skip
+        layer = packing.put(layer, row[lt.WEIGHT] >= 0, row[lt.BIAS] >= 0)
+        layers.append(_with_room(layer, room, i > first))
 
-    size = 0
-
-    def allocate(count: int) -> int:
-        nonlocal size
-        start, size = size, size + _up(count, line)
-        return start
-
-    strides = [((w + 2 * b) * cp, (h + 2 * b) * (w + 2 * b) * cp, b) for h, w, _, cp, b in geometry]
-    places = []
-    for (_, _, _, cp, b), (row_stride, sample_stride, _) in zip(geometry, strides, strict=True):
-        corner = b * row_stride + b * cp
-        places.append([allocate(samples * sample_stride) + corner for _ in ("value", "delta")])
-
-    blocks: list[Block] = []
-    edges, packed, parameters = [0], 0, 0
-    for i, (row, source) in enumerate(zip(rows, kept, strict=True)):
-        h, w, c, cp, _ = geometry[i]
-        oh, ow, oc, ocp, _ = geometry[i + 1]
-        row[[N, KIND, RELU, FIRST]] = samples, source[lt.KIND], relu[i], first
-        row[[KERNEL, STRIDE]] = source[[lt.KERNEL, lt.STRIDE]]
-        row[[PADDING, H, W, C, CP, OH, OW, OC, OCP]] = source[lt.PADDING], h, w, c, cp, oh, ow, oc, ocp
-        row[[X, DX, X_R, X_N]] = *places[i], *strides[i][:2]
-        row[[Y, DY, Y_R, Y_N]] = *places[i + 1], *strides[i + 1][:2]
-        row[WEIGHT] = row[BIAS] = -1
-        for field in (WEIGHT, BIAS):
-            if source[lt.WEIGHT if field == WEIGHT else lt.BIAS] >= 0:
-                shape, within, room = _weight(row) if field == WEIGHT else _vector(row)
-                blocks.append(Block(parameters, packed, shape, within))
-                row[field] = packed
-                parameters += prod(shape)
-                packed += _up(room, line)
-                edges.append(packed)
-        if source[lt.KIND] in (lt.BATCH_NORM, POOLED_NORM):
-            row[STATS] = allocate(6 * cp)
-        if source[lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) and i > first:
-            row[TRANSPOSED] = allocate(_weight(row)[2])
-        if source[lt.KIND] == WINOGRAD:
-            count = samples * winograd_layout.tiles(oh, ow)
-            row[PARTS] = winograd_layout.parts(count)
-            row[TRANSPOSED] = allocate(_weight(row)[2] + 2 * winograd_layout.FREQUENCIES * cp * ocp)
-
-    zeros = _up(max(int(max(row[OCP], row[W] * row[CP])) for row in rows), line)
-    by_tiles = rows[rows[:, KIND] == WINOGRAD]
-    panels = [winograd_layout.panel(int(row[CP]), int(row[OCP]), line) for row in by_tiles]
-    sums = [int(row[PARTS] * row[CP] * row[OCP]) * winograd_layout.FREQUENCIES for row in by_tiles]
-    rows[:, PANEL], rows[:, SUMS] = _up(max(panels, default=0), line), zeros
+    zeros = up(max(max(layer.ocp, layer.w * layer.cp) for layer in layers), line)
+    by_tiles = [layer for layer in layers if layer.kind == WINOGRAD]
+    panel = up(max((winograd_layout.panel(layer.cp, layer.ocp, line) for layer in by_tiles), default=0), line)
+    sums = max((layer.parts * layer.cp * layer.ocp * winograd_layout.FREQUENCIES for layer in by_tiles), default=0)
+    layers = [replace(layer, panel=panel, sums=zeros) for layer in layers]
 
     o = lt.output_count(logical)
-    h, w, c, cp, border = geometry[-1]
+    _, _, c, cp, border = geometry[-1]
     dense = cp == c and border == 0
-    rows[:, [OUTPUTS, OUTPUT_DELTAS]] = places[-1] if dense else [allocate(samples * o), allocate(samples * o)]
-    rows[:, PROBABILITIES] = allocate(samples * o)
-    rows[:, O] = o
-    return Plan(rows, samples, size, tuple(blocks), packed, np.array(edges, np.int64), zeros, max(sums, default=0))
+    outputs, deltas = positions[-1][:2] if dense else (room.take(samples * o), room.take(samples * o))
+    return Plan(
+        tuple(layers), first, samples, outputs=outputs, output_deltas=deltas, probabilities=room.take(samples * o),
+        o=o, set_size=room.size, image=image, blocks=tuple(packing.blocks), packed=packing.size,
+        edges=np.array(packing.edges, np.int64), zeros=zeros, sums=sums, panel=panel,
+    )  # fmt: skip
 
 
 def head_of(of: Plan, line: int) -> Plan:
-    """The last row alone: a set of its outputs only, which reads its inputs in a set of the whole network."""
-    rows, size = of.rows[-1:].copy(), 0
-    row = rows[0]
-    dense = row[OUTPUTS] == row[Y]
-    row[FIRST] = 0
-    counts = {Y: row[N] * row[Y_N], DY: row[N] * row[Y_N], PROBABILITIES: row[N] * row[O]}
-    counts |= {TRANSPOSED: row[W] * row[CP] * row[OCP] * row[H]} if row[KIND] == lt.LINEAR else {}
-    counts |= {} if dense else {OUTPUTS: row[N] * row[O], OUTPUT_DELTAS: row[N] * row[O]}
-    for field, count in counts.items():
-        row[field], size = size, size + _up(int(count), line)
-    if dense:
-        row[OUTPUTS], row[OUTPUT_DELTAS] = row[Y], row[DY]
-    return replace(of, rows=rows, set_size=size)
+    """The last layer alone: a set of its outputs only, which reads its inputs in a set of the whole network."""
+    layer, room = of.layers[-1], Room(line)
+    y, dy = room.take(layer.n * layer.y_n), room.take(layer.n * layer.y_n)
+    probabilities = room.take(layer.n * of.o)
+    transposed = room.take(weight(layer)[2]) if layer.kind == lt.LINEAR else 0
+    dense = of.outputs == layer.y
+    outputs, deltas = (y, dy) if dense else (room.take(layer.n * of.o), room.take(layer.n * of.o))
+    alone = replace(layer, y=y, dy=dy, transposed=transposed)
+    return replace(
+        of, layers=(alone,), first=0, set_size=room.size, outputs=outputs, output_deltas=deltas,
+        probabilities=probabilities,
+    )  # fmt: skip
 
 
-def _up(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
+class _Position(NamedTuple):
+    """Where a position's value and delta begin in a set, and the strides of both."""
+
+    value: int
+    delta: int
+    line: int
+    sample: int
+
+
+def _position(of: tuple[int, int, int, int, int], samples: int, room: Room) -> _Position:
+    h, w, _, cp, b = of
+    line = (w + 2 * b) * cp
+    sample = (h + 2 * b) * line
+    corner = b * line + b * cp
+    return _Position(*(room.take(samples * sample) + corner for _ in ("value", "delta")), line, sample)
+
+
+def _sizes(x: tuple[int, int, int, int, int], y: tuple[int, int, int, int, int]) -> dict[str, int]:
+    names = "h", "w", "c", "cp", "oh", "ow", "oc", "ocp"
+    return dict(zip(names, (*x[:4], *y[:4]), strict=True))
+
+
+def _with_room(layer: Layer, room: Room, inner: bool) -> Layer:
+    """The layer with room in a set for what it keeps there."""
+    if layer.kind in (lt.BATCH_NORM, POOLED_NORM):
+        return replace(layer, stats=room.take(6 * layer.cp))
+    if layer.kind in (lt.LINEAR, lt.CONVOLUTION) and inner:
+        return replace(layer, transposed=room.take(weight(layer)[2]))
+    if layer.kind == WINOGRAD:
+        transforms = 2 * winograd_layout.FREQUENCIES * layer.cp * layer.ocp
+        parts = winograd_layout.parts(layer.n * winograd_layout.tiles(layer.oh, layer.ow))
+        return replace(layer, parts=parts, transposed=room.take(weight(layer)[2] + transforms))
+    return layer
 
 
 def _fuse(logical: lt.Table) -> tuple[list[Any], list[int]]:
@@ -230,21 +209,5 @@ def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int
     # The raw input is only read one scalar at a time where a linear or convolution layer comes first.
     dense = {0} if kept[0][lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) else set()
     dense |= {len(kept)} if kept[-1][lt.KIND] == NARROW else set()
-    padded = [_up(shape[2], 1 if i in dense else width) for i, shape in enumerate(shapes)]
+    padded = [up(shape[2], 1 if i in dense else width) for i, shape in enumerate(shapes)]
     return [(h, w, c, cp, b) for (h, w, c), cp, b in zip(shapes, padded, border, strict=True)]
-
-
-def _weight(row: NDArray[np.int64]) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
-    """Shape (pixels, C, O) of a row's weight, its strides when packed, and its packed size."""
-    kind, c, cp, oc, ocp = (int(n) for n in row[[KIND, C, CP, OC, OCP]])
-    if kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW, WINOGRAD):
-        return _vector(row)
-    pixels = int(row[KERNEL]) ** 2 if kind in (lt.CONVOLUTION, WINOGRAD) else int(row[H] * row[W])
-    if kind == NARROW:
-        return (pixels, c, oc), (cp, 1, pixels * cp), pixels * cp * oc
-    return (pixels, c, oc), (cp * ocp, ocp, 1), pixels * cp * ocp
-
-
-def _vector(row: NDArray[np.int64]) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
-    """The same for a bias, a scale or a shift."""
-    return (1, 1, int(row[OC])), (0, 0, 1), int(row[OCP])

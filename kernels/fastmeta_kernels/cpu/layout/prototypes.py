@@ -1,4 +1,4 @@
-"""How the prototype head lies in memory: one int64 array of sizes, places of the data and offsets of what it keeps."""
+"""How the prototype head lies in memory: one record of sizes, places of the data and offsets of what it keeps."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import PrototypeHead
-from fastmeta_kernels.cpu.layout.network import CACHE_LINE
+from fastmeta_kernels.cpu.layout.layer import CACHE_LINE, Room
+from fastmeta_kernels.cpu.layout.record import record_of, row_as
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 
-# Fields of a head (1, FIELDS). Sizes, with KP and DP the next whole vectors; where the data are: addresses if EXTERNAL,
-# else offsets into the workspace (labels and the scale are always addresses; no logits are written where LOGITS is 0);
-# offsets of what the head keeps.
-(
-    TASKS, N, M, K, D, KP, DP, BLOCKS, BY_BLOCKS, COSINE, EXTERNAL, SIZE,
-    SUPPORT, QUERY, D_SUPPORT, D_QUERY, Y_SUPPORT, Y_QUERY, SCALE, LOSSES, LOGITS,
-    ZEROS, MEAN, C, CT, F, B, WEIGHT, SHARE, X, A, NORMS, DC, SUMS, LOSS, QP, DQP,
-) = range(37)  # fmt: skip
-FIELDS = 37
+# Sizes, with kp and dp the next whole vectors; where the data are: addresses if external, else offsets into the
+# workspace (labels and the scale are always addresses; no logits are written where `logits` is 0); offsets of what the
+# head keeps.
+HEAD = record_of(
+    "tasks n m k d kp dp blocks by_blocks cosine external size support query d_support d_query y_support y_query scale "
+    "losses logits zeros mean c ct f b weight share x a norms dc sums loss qp dqp"
+)
+FIELDS = HEAD.itemsize // 8
 ROWS_OF_A_BLOCK = 84
 
 
-class Layout(NamedTuple):
-    """A head's fields but for the data's, and the scalars of its workspace."""
+head_of = row_as(HEAD)  # of an int64 (1, FIELDS)
 
-    fields: NDArray[np.int64]
+
+class Layout(NamedTuple):
+    """A head but for the data's fields, and the scalars of its workspace."""
+
+    head: NDArray[np.void]  # ()
     size: int
     scale: NDArray[Any]
 
@@ -39,23 +42,26 @@ def layout(head: PrototypeHead, support: int, query: int, width: int, dtype: Any
     kp, dp = (-(-n // lanes) * lanes for n in (head.ways, width))
     blocks = -(-query // ROWS_OF_A_BLOCK)
     padded = query * dp if dp != width else 0
-    fields = np.zeros(FIELDS, np.int64)
-    fields[[N, M, K, D, KP, DP, BLOCKS]] = support, query, head.ways, width, kp, dp, blocks
-    fields[COSINE] = head.metric == "cosine"
-    size = start
-    for field, count in (
-        (ZEROS, max(kp, dp)), (MEAN, dp), (C, kp * dp), (CT, dp * kp), (F, kp), (B, kp), (WEIGHT, kp), (SHARE, kp),
-        (X, query * kp), (A, query * kp), (NORMS, query), (DC, blocks * kp * dp), (SUMS, blocks * kp),
-        (LOSS, blocks + 1), (QP, padded), (DQP, padded),
+    one = np.zeros((), HEAD)
+    sizes = {"n": support, "m": query, "k": head.ways, "d": width, "kp": kp, "dp": dp, "blocks": blocks}
+    for name, value in (sizes | {"cosine": head.metric == "cosine"}).items():
+        one[name] = value
+    room = Room(line)
+    room.size = start
+    for name, count in (
+        ("zeros", max(kp, dp)), ("mean", dp), ("c", kp * dp), ("ct", dp * kp), ("f", kp), ("b", kp), ("weight", kp),
+        ("share", kp), ("x", query * kp), ("a", query * kp), ("norms", query), ("dc", blocks * kp * dp),
+        ("sums", blocks * kp), ("loss", blocks + 1), ("qp", padded), ("dqp", padded),
     ):  # fmt: skip
-        fields[field] = size
-        size += -(-count // line) * line
-    fields[SIZE] = size
-    return Layout(fields, size, np.array([head.scale], dtype))
+        one[name] = room.take(count)
+    one["size"] = room.size
+    return Layout(one, room.size, np.array([head.scale], dtype))
 
 
-def place_over(fields: NDArray[np.int64], outputs: int, deltas: int) -> NDArray[np.int64]:
+def place_over(one: NDArray[np.void], outputs: int, deltas: int) -> NDArray[np.void]:
     """A head over the outputs of a network, support before query, in a workspace; deltas: where gradients go."""
-    fields, support = fields.copy(), fields[N] * fields[D]
-    fields[[SUPPORT, QUERY, D_SUPPORT, D_QUERY]] = outputs, outputs + support, deltas, deltas + support
-    return fields
+    one, support = one.copy(), one["n"] * one["d"]
+    places = {"support": outputs, "query": outputs + support, "d_support": deltas, "d_query": deltas + support}
+    for name, value in places.items():
+        one[name] = value
+    return one

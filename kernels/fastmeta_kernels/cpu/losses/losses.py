@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout import job
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, RATE_ROW, SERIAL, STEP, Code, at, place
-from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, stream
-from fastmeta_kernels.cpu.layout.network import OUTPUT_DELTAS, OUTPUTS, PROBABILITIES, N, O, Plan
+from fastmeta_kernels.cpu.layout.instruction import LOSS, LOSS_TANGENT, SERIAL, Code, R, S, at, one, place
+from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, integers, stream
+from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.request import Request
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, LINEAR_LOSS
@@ -19,26 +18,24 @@ from fastmeta_kernels.layer_table import CROSS_ENTROPY, LINEAR_LOSS
 
 def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, rated: bool) -> None:
     """The loss of the support or query set, or the tangents of its outputs' deltas; rated: and the rate's gradient."""
-    row, register, which = of.rows[0], op.R if tangent else op.S, op.LOSS_TANGENT if tangent else op.LOSS
-    streams = (job.SUPPORT_Y, job.SUPPORT_W) if support else (job.QUERY_Y, job.QUERY_W)
-    weighted = request.support_weighted if support else request.query_weighted
-    loss = request.support_loss if support else request.query_loss
-    out = job.SUPPORT_LOSSES if support else job.QUERY_LOSSES
-    places = at(register, row[OUTPUTS]), at(register, row[OUTPUT_DELTAS]), at(op.S, row[PROBABILITIES])
+    register, loss = R if tangent else S, request.support_loss if support else request.query_loss
     by_step = of.samples if request.losses and not support else 0
-    by_step = int(rated) if tangent else by_step
     code.add(
-        which,
+        LOSS_TANGENT if tangent else LOSS,
         SERIAL,
-        *streams,
-        *places,
-        out,
-        loss.kind,
-        int(row[O]),
-        weighted,
-        by_step,
-        at(op.S, row[OUTPUT_DELTAS]),
-        row=row,
+        of.layers[0],
+        targets=job.SUPPORT_Y if support else job.QUERY_Y,
+        weights=job.SUPPORT_W if support else job.QUERY_W,
+        losses=job.SUPPORT_LOSSES if support else job.QUERY_LOSSES,
+        z=at(register, of.outputs),
+        dz=at(register, of.output_deltas),
+        probabilities=at(S, of.probabilities),
+        loss=loss.kind,
+        constant=loss.constants[0] if loss.constants else 0.0,
+        outputs=of.o,
+        weighted=request.support_weighted if support else request.query_weighted,
+        by_step=rated if tangent else by_step,
+        last_dz=at(S, of.output_deltas),
     )
 
 
@@ -116,44 +113,35 @@ def cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p):
 
 
 @kernel
-def run(ws, job, code, l, schedule, r, t):
+def run(ws, job, code, l, now, t):
     """LOSS: the loss of a set to its stream, and the deltas of the outputs."""
-    a, n = ARGUMENTS, code[l, N]
-    z, dz, p = (
-        place(schedule, r, code[l, a + 2]),
-        place(schedule, r, code[l, a + 3]),
-        place(schedule, r, code[l, a + 4]),
-    )
-    kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
-    k = schedule[r, STEP]
-    begin = k * code[l, a + 9]  # where a step's own weights begin
-    weights = stream(ws, job, code[l, a + 1], t, begin + n * weighted)[begin:]
-    out = stream(ws, job, code[l, a + 5], t, k + 1)
-    if kind == LINEAR_LOSS:
-        out[k] = linear(ws, n, o, z, stream(ws, job, code[l, a], t, n * o), dz)
-    elif kind == CROSS_ENTROPY:
-        out[k] = cross_entropy(ws, n, o, z, stream(job, job, code[l, a], t, n), weights, dz, p)
+    it = one(LOSS, code, l)
+    n, o, k = it.n, it.outputs, now.inner_step
+    z, dz, p = place(now, it.z), place(now, it.dz), place(now, it.probabilities)
+    begin = k * it.by_step  # where a step's own weights begin
+    weights = stream(ws, job, it.weights, t, begin + n * it.weighted)[begin:]
+    out = stream(ws, job, it.losses, t, k + 1)
+    if it.loss == LINEAR_LOSS:
+        out[k] = linear(ws, n, o, z, stream(ws, job, it.targets, t, n * o), dz)
+    elif it.loss == CROSS_ENTROPY:
+        out[k] = cross_entropy(ws, n, o, z, integers(job, it.targets, t, n), weights, dz, p)
     else:
-        out[k] = squared_error(ws, n, o, z, stream(ws, job, code[l, a], t, n * o), weights, dz)
+        out[k] = squared_error(ws, n, o, z, stream(ws, job, it.targets, t, n * o), weights, dz)
 
 
 @kernel
-def run_tangent(ws, job, code, l, schedule, r, t):
+def run_tangent(ws, job, code, l, now, t):
     """LOSS_TANGENT: tangents of the deltas of the outputs, after the outputs' own."""
-    a, n = ARGUMENTS, code[l, N]
-    z_dot, dz_dot, p = (
-        place(schedule, r, code[l, a + 2]),
-        place(schedule, r, code[l, a + 3]),
-        place(schedule, r, code[l, a + 4]),
-    )
-    kind, o, weighted = code[l, a + 6], code[l, a + 7], code[l, a + 8]
-    weights = stream(ws, job, code[l, a + 1], t, n * weighted)
-    if code[l, a + 9] > 0:  # d L / d alpha -= the derivative of the loss along v
-        dz, row, slope = place(schedule, r, code[l, a + 10]), schedule[r, RATE_ROW], 0.0
+    it = one(LOSS_TANGENT, code, l)
+    n, o = it.n, it.outputs
+    z_dot, dz_dot, p = place(now, it.z), place(now, it.dz), place(now, it.probabilities)
+    weights = stream(ws, job, it.weights, t, n * it.weighted)
+    if it.by_step > 0:  # d L / d alpha -= the derivative of the loss along v
+        dz, row, slope = place(now, it.last_dz), now.rate_row, 0.0
         for j in range(n * o):
             slope += ws[dz + j] * ws[z_dot + j]
         stream(ws, job, RATES_GRADIENTS, t, row + 1)[row] -= slope
-    if kind == CROSS_ENTROPY:
+    if it.loss == CROSS_ENTROPY:
         cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p)
     else:
         squared_error_tangent(ws, n, o, z_dot, weights, dz_dot)

@@ -4,35 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu.layout.job import array_at
-from fastmeta_kernels.cpu.layout.prototypes import (  # fmt: skip
-    BLOCKS,
-    COSINE,
-    CT,
-    D_QUERY,
-    DC,
-    DP,
-    DQP,
-    EXTERNAL,
-    KP,
-    LOGITS,
-    LOSS,
-    MEAN,
-    NORMS,
-    QP,
-    QUERY,
-    SUMS,
-    Y_QUERY,
-    ZEROS,
-    A,
-    B,
-    C,
-    D,
-    F,
-    K,
-    M,
-    X,
-)
+from fastmeta_kernels.cpu.layout.job import array_at, integers_at
 from fastmeta_kernels.cpu.machine.exponential import exp, largest
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.machine.product import product
@@ -42,20 +14,20 @@ ROWS_AT_ONCE = 28
 
 
 @kernel
-def embeddings(ws, head, field, t, count):
+def embeddings(ws, head, start, t, count):
     """The (count * D,) embeddings of task t, or the place of their gradient."""
-    size = count * head[0, D]
-    if head[0, EXTERNAL]:
-        return array_at(ws, head[0, field], t * size, size)
-    return ws[head[0, field] : head[0, field] + size]
+    size = count * head.d
+    if head.external:
+        return array_at(ws, start, t * size, size)
+    return ws[start : start + size]
 
 
 @kernel
-def _offset(ws, head, field, t, count):
+def _offset(ws, head, start, t, count):
     """Where `embeddings` begin, in scalars from the beginning of the workspace: may be outside of it."""
-    if head[0, EXTERNAL]:
-        return (head[0, field] - np.int64(ws.ctypes.data)) // ws.itemsize + t * count * head[0, D]
-    return head[0, field]
+    if head.external:
+        return (start - np.int64(ws.ctypes.data)) // ws.itemsize + t * count * head.d
+    return start
 
 
 @kernel
@@ -68,18 +40,18 @@ def inverse_root(ws, square):
 @kernel
 def queries(ws, head, t, block):
     """Logits, losses and both gradients of one block of queries; the gradient of the prototypes is the block's own."""
-    m, d, k, kp, dp = head[0, M], head[0, D], head[0, K], head[0, KP], head[0, DP]
-    first, last = block * m // head[0, BLOCKS], (block + 1) * m // head[0, BLOCKS]
+    m, d, k, kp, dp = head.m, head.d, head.k, head.kp, head.dp
+    first, last = block * m // head.blocks, (block + 1) * m // head.blocks
     rows, width, padded = last - first, VECTOR_BYTES // ws.itemsize, d != dp
-    given = embeddings(ws, head, QUERY, t, m)
+    given = embeddings(ws, head, head.query, t, m)
     if padded:
         for i in range(first, last):
             for j in range(d):
-                ws[head[0, QP] + i * dp + j] = given[i * d + j]
-    q = (head[0, QP] if padded else _offset(ws, head, QUERY, t, m)) + first * dp
-    dq = (head[0, DQP] if padded else _offset(ws, head, D_QUERY, t, m)) + first * dp
-    x, a, norms = head[0, X] + first * kp, head[0, A] + first * kp, head[0, NORMS] + first
-    dc, sums = head[0, DC] + block * kp * dp, head[0, SUMS] + block * kp
+                ws[head.qp + i * dp + j] = given[i * d + j]
+    q = (head.qp if padded else _offset(ws, head, head.query, t, m)) + first * dp
+    dq = (head.dqp if padded else _offset(ws, head, head.d_query, t, m)) + first * dp
+    x, a, norms = head.x + first * kp, head.a + first * kp, head.norms + first
+    dc, sums = head.dc + block * kp * dp, head.sums + block * kp
     zero, loss = splat(ws.dtype.type(0.0)), 0.0
     for i in range(0, k * dp, width):
         store(ws, dc + i, zero)
@@ -100,9 +72,9 @@ def queries(ws, head, t, block):
             dc,
             sums,
         )
-    ws[head[0, LOSS] + 1 + block] = loss
+    ws[head.loss + 1 + block] = loss
     if padded:
-        gradient = embeddings(ws, head, D_QUERY, t, m)
+        gradient = embeddings(ws, head, head.d_query, t, m)
         for i in range(rows):
             for j in range(d):
                 gradient[(first + i) * d + j] = ws[dq + i * dp + j]
@@ -111,24 +83,24 @@ def queries(ws, head, t, block):
 @kernel
 def _rows(ws, head, t, first, rows, q, dq, x, a, norms, dc, sums):
     """The loss of a few rows of queries, and what they add to the gradients: all of it stays in cache."""
-    d, k, kp, dp, zeros = head[0, D], head[0, K], head[0, KP], head[0, DP], head[0, ZEROS]
+    d, k, kp, dp, zeros = head.d, head.k, head.kp, head.dp, head.zeros
     width = VECTOR_BYTES // ws.itemsize
     for i in range(rows):
         s = splat(ws.dtype.type(0.0))
         for j in range(0, dp, width):
-            e = load(ws, q + i * dp + j) - load(ws, head[0, MEAN] + j)
+            e = load(ws, q + i * dp + j) - load(ws, head.mean + j)
             s = s + e * e
         ws[norms + i] = total(s)
-    product(ws, rows, kp, 1, d, q, dp, 1, 0, head[0, CT], kp, 0, x, kp, zeros, 0, 1.0, False)
+    product(ws, rows, kp, 1, d, q, dp, 1, 0, head.ct, kp, 0, x, kp, zeros, 0, 1.0, False)
     loss = _softmax(ws, head, t, first, rows, x, a, norms, sums)
-    if head[0, COSINE]:
+    if head.cosine:
         for i in range(rows):
             s = splat(ws[norms + i])
             for j in range(0, dp, width):
                 store(ws, dq + i * dp + j, s * load(ws, q + i * dp + j))
-        product(ws, rows, dp, 1, k, a, kp, 1, 0, head[0, C], dp, 0, dq, dp, dq, dp, 1.0, False)
+        product(ws, rows, dp, 1, k, a, kp, 1, 0, head.c, dp, 0, dq, dp, dq, dp, 1.0, False)
     else:
-        product(ws, rows, dp, 1, k, a, kp, 1, 0, head[0, C], dp, 0, dq, dp, zeros, 0, 1.0, False)
+        product(ws, rows, dp, 1, k, a, kp, 1, 0, head.c, dp, 0, dq, dp, zeros, 0, 1.0, False)
     product(ws, k, dp, 1, rows, a, 1, kp, 0, q, dp, 0, dc, dp, dc, dp, 1.0, False)
     return loss
 
@@ -136,12 +108,12 @@ def _rows(ws, head, t, first, rows, q, dq, x, a, norms, dc, sums):
 @kernel
 def _softmax(ws, head, t, first, rows, x, a, norms, sums):
     """z, the loss, a = (p - e) h f / M from the products x; `norms` become the multiples of q in dq (cosine)."""
-    m, k, kp, width = head[0, M], head[0, K], head[0, KP], VECTOR_BYTES // ws.itemsize
-    f, b, cosine = head[0, F], head[0, B], head[0, COSINE] == 1
+    m, k, kp, width = head.m, head.k, head.kp, VECTOR_BYTES // ws.itemsize
+    f, b, cosine = head.f, head.b, head.cosine == 1
     one = ws.dtype.type(1.0)
     share = one / ws.dtype.type(m)
-    labels = array_at(head, head[0, Y_QUERY], t * m, m)
-    logits = array_at(ws, head[0, LOGITS], t * m * k, m * k if head[0, LOGITS] else 0)
+    labels = integers_at(head.y_query, t * m, m)
+    logits = array_at(ws, head.logits, t * m * k, m * k if head.logits else 0)
     loss = 0.0
     for i in range(rows):
         row, out, label = x + i * kp, a + i * kp, labels[first + i]

@@ -11,39 +11,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, HEAD, HEAD_BLOCKS, OWN, SERIAL, Code, share
+from fastmeta_kernels.cpu.layout.instruction import HEAD, HEAD_BLOCKS, OWN, SERIAL, Code, one, share
 from fastmeta_kernels.cpu.layout.job import HEAD as HEAD_STREAM
-from fastmeta_kernels.cpu.layout.job import QUERY_LOSSES, array_at, stream
-from fastmeta_kernels.cpu.layout.prototypes import (  # fmt: skip
-    BLOCKS,
-    BY_BLOCKS,
-    COSINE,
-    CT,
-    D_SUPPORT,
-    DC,
-    DP,
-    EXTERNAL,
-    FIELDS,
-    KP,
-    LOSS,
-    LOSSES,
-    MEAN,
-    SCALE,
-    SHARE,
-    SIZE,
-    SUMS,
-    SUPPORT,
-    TASKS,
-    WEIGHT,
-    Y_SUPPORT,
-    B,
-    C,
-    D,
-    F,
-    K,
-    M,
-    N,
-)
+from fastmeta_kernels.cpu.layout.job import QUERY_LOSSES, array_at, integers, integers_at, stream
+from fastmeta_kernels.cpu.layout.prototypes import FIELDS, head_of
 from fastmeta_kernels.cpu.losses.prototype_queries import embeddings, inverse_root, queries
 from fastmeta_kernels.cpu.machine.jit import entry, kernel, linked
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, transpose
@@ -54,12 +25,12 @@ PREPARE, BLOCK, FINISH, ALL = range(4)
 @kernel
 def _prepare(ws, head, t):
     """Prototypes, centred, also transposed, with their norms: all that the queries need of the support set."""
-    n, k, d, kp, dp = head[0, N], head[0, K], head[0, D], head[0, KP], head[0, DP]
-    c, mean, share, width = head[0, C], head[0, MEAN], head[0, SHARE], VECTOR_BYTES // ws.itemsize
+    n, k, d, kp, dp = head.n, head.k, head.d, head.kp, head.dp
+    c, mean, share, width = head.c, head.mean, head.share, VECTOR_BYTES // ws.itemsize
     one, zero = ws.dtype.type(1.0), ws.dtype.type(0.0)
     whole = d - d % width
-    support = embeddings(ws, head, SUPPORT, t, n)
-    labels = array_at(head, head[0, Y_SUPPORT], t * n, n)
+    support = embeddings(ws, head, head.support, t, n)
+    labels = integers_at(head.y_support, t * n, n)
     for i in range(0, k * dp, width):
         store(ws, c + i, splat(zero))
     for i in range(k):
@@ -75,7 +46,7 @@ def _prepare(ws, head, t):
         ws[share + i] = one / ws[share + i]
         for j in range(0, dp, width):
             store(ws, c + i * dp + j, load(ws, c + i * dp + j) * splat(ws[share + i]))
-    if not head[0, COSINE]:
+    if not head.cosine:
         part = splat(one / ws.dtype.type(k))
         for j in range(0, dp, width):
             s = splat(zero)
@@ -87,22 +58,22 @@ def _prepare(ws, head, t):
                 store(ws, c + i * dp + j, load(ws, c + i * dp + j) - s)
     for i in range(0, kp, width):
         for j in range(0, dp, width):
-            transpose(ws, c + i * dp + j, dp, head[0, CT] + j * kp + i, kp)
+            transpose(ws, c + i * dp + j, dp, head.ct + j * kp + i, kp)
     _scale_prototypes(ws, head)
 
 
 @kernel
 def _scale_prototypes(ws, head):
     """f, b and the weight of c in dc; padding classes have a logit that no softmax sees."""
-    k, kp, dp, width = head[0, K], head[0, KP], head[0, DP], VECTOR_BYTES // ws.itemsize
-    f, b, weight, cosine = head[0, F], head[0, B], head[0, WEIGHT], head[0, COSINE] == 1
-    scale = array_at(ws, head[0, SCALE], 0, 1)[0]
+    k, kp, dp, width = head.k, head.kp, head.dp, VECTOR_BYTES // ws.itemsize
+    f, b, weight, cosine = head.f, head.b, head.weight, head.cosine == 1
+    scale = array_at(ws, head.scale, 0, 1)[0]
     two = splat(ws.dtype.type(2.0))
     for i in range(k):
         s = splat(ws.dtype.type(0.0))
         for j in range(0, dp, width):
-            x = load(ws, head[0, C] + i * dp + j)
-            s = s + x * (x + two * load(ws, head[0, MEAN] + j))
+            x = load(ws, head.c + i * dp + j)
+            s = s + x * (x + two * load(ws, head.mean + j))
         square = total(s)
         inverse = inverse_root(ws, square) if cosine else ws.dtype.type(1.0)
         ws[f + i] = scale * inverse if cosine else ws.dtype.type(2.0)
@@ -115,27 +86,27 @@ def _scale_prototypes(ws, head):
 @kernel
 def _finish(ws, head, t):
     """The loss, and the gradients of the prototypes from those of the blocks, dealt out to the support set."""
-    n, k, d, kp, dp = head[0, N], head[0, K], head[0, D], head[0, KP], head[0, DP]
-    dc, sums, width = head[0, DC], head[0, SUMS], VECTOR_BYTES // ws.itemsize
+    n, k, d, kp, dp = head.n, head.k, head.d, head.kp, head.dp
+    dc, sums, width = head.dc, head.sums, VECTOR_BYTES // ws.itemsize
     whole = d - d % width
     loss = 0.0
-    for block in range(head[0, BLOCKS]):
-        loss += ws[head[0, LOSS] + 1 + block]
-    ws[head[0, LOSS]] = loss / head[0, M]
-    if head[0, EXTERNAL]:
-        array_at(ws, head[0, LOSSES], t, 1)[0] = ws[head[0, LOSS]]
+    for block in range(head.blocks):
+        loss += ws[head.loss + 1 + block]
+    ws[head.loss] = loss / head.m
+    if head.external:
+        array_at(ws, head.losses, t, 1)[0] = ws[head.loss]
     for i in range(k):
         weight = ws.dtype.type(0.0)
-        for block in range(head[0, BLOCKS]):
+        for block in range(head.blocks):
             weight -= ws[sums + block * kp + i]
-        multiple, share = splat(weight * ws[head[0, WEIGHT] + i]), splat(ws[head[0, SHARE] + i])
+        multiple, share = splat(weight * ws[head.weight + i]), splat(ws[head.share + i])
         for j in range(0, dp, width):
-            s = multiple * (load(ws, head[0, C] + i * dp + j) + load(ws, head[0, MEAN] + j))
-            for block in range(head[0, BLOCKS]):
+            s = multiple * (load(ws, head.c + i * dp + j) + load(ws, head.mean + j))
+            for block in range(head.blocks):
                 s = s + load(ws, dc + (block * kp + i) * dp + j)
             store(ws, dc + i * dp + j, share * s)
-    gradient = embeddings(ws, head, D_SUPPORT, t, n)
-    labels = array_at(head, head[0, Y_SUPPORT], t * n, n)
+    gradient = embeddings(ws, head, head.d_support, t, n)
+    labels = integers_at(head.y_support, t * n, n)
     for i in range(n):
         row = dc + labels[i] * dp
         for j in range(0, whole, width):
@@ -145,64 +116,70 @@ def _finish(ws, head, t):
 
 
 @linked
-def phase(ws, head, t, which, block):
+def phase(ws, heads, t, which, block):
     """One phase of the head of task t: before, within or behind the blocks of queries; or ALL of it."""
+    head = head_of(heads, 0)
     if which == PREPARE or which == ALL:
         _prepare(ws, head, t)
     if which == BLOCK:
         queries(ws, head, t, block)
     elif which == ALL:
-        for i in range(head[0, BLOCKS]):
+        for i in range(head.blocks):
             queries(ws, head, t, i)
     if which == FINISH or which == ALL:
         _finish(ws, head, t)
 
 
 @entry(parallel=True)
-def run_heads(workspaces, head):
-    """Every task, one a thread; or, BY_BLOCKS, one after the other with their blocks over the threads."""
-    tasks, blocks, size = head[0, TASKS], head[0, BLOCKS], head[0, SIZE]
-    if head[0, BY_BLOCKS]:
+def run_heads(workspaces, heads):
+    """Every task, one a thread; or, by_blocks, one after the other with their blocks over the threads."""
+    head = head_of(heads, 0)
+    tasks, blocks, size = head.tasks, head.blocks, head.size
+    if head.by_blocks:
         for t in range(tasks):
-            phase(workspaces, head, t, PREPARE, 0)
+            phase(workspaces, heads, t, PREPARE, 0)
             for block in numba.prange(blocks):
-                phase(workspaces, head, t, BLOCK, block)
-            phase(workspaces, head, t, FINISH, 0)
+                phase(workspaces, heads, t, BLOCK, block)
+            phase(workspaces, heads, t, FINISH, 0)
         return
     for t in numba.prange(tasks):
         start = numba.get_thread_id() * size
-        phase(workspaces[start : start + size], head, t, ALL, 0)
+        phase(workspaces[start : start + size], heads, t, ALL, 0)
 
 
 @entry(parallel=False)
-def run_heads_alone(workspaces, head):
+def run_heads_alone(workspaces, heads):
     """`run_heads` in the calling thread, to the same bits."""
-    for t in range(head[0, TASKS]):
-        phase(workspaces, head, t, ALL, 0)
+    for t in range(head_of(heads, 0).tasks):
+        phase(workspaces, heads, t, ALL, 0)
 
 
 def emit(code: Code) -> None:
     """The head as instructions, over outputs in a workspace; its fields lie in a stream of their own."""
-    code.add(HEAD, SERIAL, PREPARE)
+    code.add(HEAD, SERIAL, phase=PREPARE)
     code.add(HEAD_BLOCKS, OWN)
-    code.add(HEAD, SERIAL, FINISH)
+    code.add(HEAD, SERIAL, phase=FINISH)
+
+
+@kernel
+def _heads(job, t):
+    return integers(job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
 
 
 @kernel
 def run_blocks(ws, job, t, part, parts):
     """One part of HEAD_BLOCKS."""
-    head = stream(job, job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
-    first, last = share(head[0, BLOCKS], part, parts)
+    heads = _heads(job, t)
+    first, last = share(head_of(heads, 0).blocks, part, parts)
     for block in range(first, last):
-        phase(ws, head, t, BLOCK, block)
+        phase(ws, heads, t, BLOCK, block)
 
 
 @kernel
 def run_phase(ws, job, code, l, t):
     """HEAD: before or behind the blocks; then the loss goes to its stream."""
-    head = stream(job, job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
-    which = code[l, ARGUMENTS]
-    phase(ws, head, t, which, 0)
+    heads, which = _heads(job, t), one(HEAD, code, l).phase
+    phase(ws, heads, t, which, 0)
     if which == FINISH:
         out = stream(ws, job, QUERY_LOSSES, t, 1)
-        out[0] = ws[head[0, LOSS]]
+        out[0] = ws[head_of(heads, 0).loss]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from fastmeta_kernels.cpu.layout.instruction import (  # fmt: skip
-    ARGUMENTS,
     DESCEND,
     MULTIPLY,
+    NONE,
     OWN,
     PARAMETERS,
-    RATE_ROW,
     SERIAL,
-    SIGN,
     Code,
+    Operand,
+    one,
     place,
     share,
 )
 from fastmeta_kernels.cpu.layout.instruction import RATES as RATES_OP
-from fastmeta_kernels.cpu.layout.job import EDGES, RATES, RATES_GRADIENTS, stream
+from fastmeta_kernels.cpu.layout.job import EDGES, RATES, RATES_GRADIENTS, integers, stream
 from fastmeta_kernels.cpu.layout.network import Plan
+from fastmeta_kernels.cpu.layout.packing import Block
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.machine.vector import (
     VECTOR_BYTES,
@@ -35,59 +36,76 @@ LOAD, STORE, ADD = range(3)
 BLOCK = 4096  # scalars summed in one vector before the parts are added: keeps float32 dot products accurate
 
 
-def move(code: Code, plan: Plan, which: int, operand: int, direction: int, a_step: int = 0) -> None:
+def move(code: Code, blocks: tuple[Block, ...], stream: int, to: Operand, direction: int, by_row: int = 0) -> None:
     """Emit the way of theta-like values between a stream and their packed place; ADD adds them, times the sign.
 
-    a_step: distance in the stream from one row of rates to the next.
+    by_row: distance in the stream from one row of rates to the next.
     """
-    for block in plan.blocks:
-        target, (pixels, c, o), (t0, t1, t2) = operand + 8 * block.packed_start, block.shape, block.strides
+    for block in blocks:
+        pixels, c, o = block.shape
+        by_pixel, by_input, by_output = block.strides
         if o == 1:  # a column is as good as a row
-            c, o, t2 = o, c, t1
-        arguments = which, block.start, target, pixels, c, o, t0, t1, t2, direction, a_step
-        code.add(PARAMETERS, OWN, *arguments)
+            c, o, by_output = o, c, by_input
+        code.add(
+            PARAMETERS, OWN, stream=stream, start=block.start, packed=to.behind(block.packed_start), pixels=pixels,
+            inputs=c, outputs=o, by_pixel=by_pixel, by_input=by_input, by_output=by_output, direction=direction,
+            by_row=by_row,
+        )  # fmt: skip
 
 
-def clear(code: Code, plan: Plan, target: int) -> None:
+def clear(code: Code, plan: Plan, target: Operand) -> None:
     """Emit target = 0 with its padding, where 0 times an infinity of the task before may have left a NaN."""
-    descend(code, plan, 1, (0, 0), -1, 0, target, -1)
+    descend(code, plan, 1, (0, 0), NONE, NONE, target, NONE)
 
 
-def add(code: Code, plan: Plan, target: int, source: int) -> None:
+def add(code: Code, plan: Plan, target: Operand, source: Operand) -> None:
     """Emit target += sign * source."""
-    descend(code, plan, 0, (0, plan.packed), target, source, target, -1)
+    descend(code, plan, 0, (0, plan.packed), target, source, target, NONE)
 
 
 def descend(
-    code: Code, plan: Plan, rates: int, adapted: tuple[int, int], base: int, source: int, target: int, packed_rates: int
+    code: Code,
+    plan: Plan,
+    rates: int,
+    adapted: tuple[int, int],
+    base: Operand,
+    source: Operand,
+    target: Operand,
+    packed_rates: Operand,
 ) -> None:
-    """Emit target = base + sign * m * alpha * source; base -1 stands for zeros.
+    """Emit target = base + sign * m * alpha * source; no base stands for zeros.
 
-    rates: how many alphas, 0 for 1; packed_rates: where one for each parameter lies, or -1.
+    rates: how many alphas, 0 for 1; packed_rates: where one for each parameter lies, if there are so many.
     """
-    code.add(DESCEND, OWN, base, source, target, *adapted, plan.packed, rates, packed_rates, len(plan.edges))
+    code.add(
+        DESCEND, OWN, base=base, source=source, target=target, adapted_from=adapted[0], adapted_to=adapted[1],
+        size=plan.packed, rates=rates, packed_rates=packed_rates, arrays=len(plan.edges),
+    )  # fmt: skip
 
 
-def rates_gradient(code: Code, plan: Plan, rates: int, adapted: tuple[int, int], g: int, v: int) -> None:
+def rates_gradient(code: Code, plan: Plan, rates: int, adapted: tuple[int, int], g: Operand, v: Operand) -> None:
     """Emit d L / d alpha -= m * g * v, summed over whatever shares a rate."""
-    code.add(RATES_OP, SERIAL, g, v, *adapted, plan.packed, rates, len(plan.edges))
+    code.add(
+        RATES_OP, SERIAL, g=g, v=v, adapted_from=adapted[0], adapted_to=adapted[1], size=plan.packed, rates=rates,
+        arrays=len(plan.edges),
+    )  # fmt: skip
 
 
-def multiply(code: Code, plan: Plan, adapted: tuple[int, int], g: int, v: int, target: int) -> None:
+def multiply(code: Code, plan: Plan, adapted: tuple[int, int], g: Operand, v: Operand, target: Operand) -> None:
     """Emit target = m * g * v."""
-    code.add(MULTIPLY, SERIAL, g, v, target, *adapted, plan.packed)
+    moved = {"adapted_from": adapted[0], "adapted_to": adapted[1]}
+    code.add(MULTIPLY, SERIAL, g=g, v=v, target=target, **moved, size=plan.packed)
 
 
 @kernel
-def run_move(ws, job, code, l, schedule, r, t, part, parts):
+def run_move(ws, job, code, l, now, t, part, parts):
     """One part of PARAMETERS."""
-    width = VECTOR_BYTES // ws.itemsize
-    a = ARGUMENTS
-    pixels, c, o = code[l, a + 3], code[l, a + 4], code[l, a + 5]
-    t0, t1, t2, direction = code[l, a + 6], code[l, a + 7], code[l, a + 8], code[l, a + 9]
-    start = code[l, a + 1] + schedule[r, RATE_ROW] * code[l, a + 10]
-    values = stream(ws, job, code[l, a], t, start + pixels * c * o)
-    base, sign = place(schedule, r, code[l, a + 2]), ws.dtype.type(schedule[r, SIGN])
+    it, width = one(PARAMETERS, code, l), VECTOR_BYTES // ws.itemsize
+    pixels, c, o, direction = it.pixels, it.inputs, it.outputs, it.direction
+    t0, t1, t2 = it.by_pixel, it.by_input, it.by_output
+    start = it.start + now.rate_row * it.by_row
+    values = stream(ws, job, it.stream, t, start + pixels * c * o)
+    base, sign = place(now, it.packed), ws.dtype.type(now.sign)
     signs = splat(sign)
     low, high = share(pixels * c, part, parts)
     for row in range(low, high):
@@ -113,29 +131,27 @@ def run_move(ws, job, code, l, schedule, r, t, part, parts):
 
 
 @kernel
-def run_descend(ws, job, code, l, schedule, r, t, part, parts):
+def run_descend(ws, job, code, l, now, t, part, parts):
     """One part of DESCEND; whatever is not adapted is copied, or zero without a base."""
-    width = VECTOR_BYTES // ws.itemsize
-    a = ARGUMENTS
-    base, source, target = code[l, a], place(schedule, r, code[l, a + 1]), place(schedule, r, code[l, a + 2])
-    adapted_from, adapted_to, size, count = code[l, a + 3], code[l, a + 4], code[l, a + 5], code[l, a + 6]
-    packed_rates, arrays = code[l, a + 7], code[l, a + 8]
-    sign, zero, has_base = ws.dtype.type(schedule[r, SIGN]), splat(ws.dtype.type(0.0)), base >= 0
-    base = place(schedule, r, base) if has_base else 0
+    it, width = one(DESCEND, code, l), VECTOR_BYTES // ws.itemsize
+    source, target = place(now, it.source), place(now, it.target)
+    adapted_from, adapted_to, size, count = it.adapted_from, it.adapted_to, it.size, it.rates
+    sign, zero, has_base = ws.dtype.type(now.sign), splat(ws.dtype.type(0.0)), it.base != 0
+    base = place(now, it.base)
     first, last = share(size // width, part, parts)
     first, last = first * width, last * width
     if adapted_from > 0 or adapted_to < size:
         for i in range(first, last, width):
             if not adapted_from <= i < adapted_to:
                 store(ws, target + i, load(ws, base + i) if has_base else zero)
-    if packed_rates >= 0:
-        rates_at, signs = place(schedule, r, packed_rates), splat(sign)
+    if it.packed_rates != 0:
+        rates_at, signs = place(now, it.packed_rates), splat(sign)
         for i in range(max(first, adapted_from), min(last, adapted_to), width):
             step = signs * load(ws, rates_at + i) * load(ws, source + i)
             store(ws, target + i, load(ws, base + i) + step if has_base else step)
         return
-    edges = stream(job, job, EDGES, t, arrays)
-    row = schedule[r, RATE_ROW] * count
+    edges = integers(job, EDGES, t, it.arrays)
+    row = now.rate_row * count
     rates = stream(ws, job, RATES, t, row + count)
     for p in range(max(count, 1)):
         low, high = (0, size) if count <= 1 else (edges[p], edges[p + 1])
@@ -154,14 +170,13 @@ def run_descend(ws, job, code, l, schedule, r, t, part, parts):
 
 
 @kernel
-def run_rates_gradient(ws, job, code, l, schedule, r, t):
+def run_rates_gradient(ws, job, code, l, now, t):
     """RATES."""
-    width = VECTOR_BYTES // ws.itemsize
-    a = ARGUMENTS
-    g, v = place(schedule, r, code[l, a]), place(schedule, r, code[l, a + 1])
-    start, stop, size, count = code[l, a + 2], code[l, a + 3], code[l, a + 4], code[l, a + 5]
-    edges = stream(job, job, EDGES, t, code[l, a + 6])
-    row = schedule[r, RATE_ROW] * count
+    it, width = one(RATES_OP, code, l), VECTOR_BYTES // ws.itemsize
+    g, v = place(now, it.g), place(now, it.v)
+    start, stop, size, count = it.adapted_from, it.adapted_to, it.size, it.rates
+    edges = integers(job, EDGES, t, it.arrays)
+    row = now.rate_row * count
     out = stream(ws, job, RATES_GRADIENTS, t, row + count)
     for p in range(count):
         low, high = (0, size) if count == 1 else (edges[p], edges[p + 1])
@@ -176,16 +191,11 @@ def run_rates_gradient(ws, job, code, l, schedule, r, t):
 
 
 @kernel
-def run_multiply(ws, code, l, schedule, r):
+def run_multiply(ws, code, l, now):
     """MULTIPLY."""
-    width = VECTOR_BYTES // ws.itemsize
-    a = ARGUMENTS
-    g, v, target = (
-        place(schedule, r, code[l, a]),
-        place(schedule, r, code[l, a + 1]),
-        place(schedule, r, code[l, a + 2]),
-    )
+    it, width = one(MULTIPLY, code, l), VECTOR_BYTES // ws.itemsize
+    g, v, target = place(now, it.g), place(now, it.v), place(now, it.target)
     zero = splat(ws.dtype.type(0.0))
-    for i in range(0, code[l, a + 5], width):
-        inside = code[l, a + 3] <= i < code[l, a + 4]
+    for i in range(0, it.size, width):
+        inside = it.adapted_from <= i < it.adapted_to
         store(ws, target + i, load(ws, g + i) * load(ws, v + i) if inside else zero)

@@ -5,18 +5,16 @@ The schedule is the control flow of engine and paper: inner steps, query, and th
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu.layers.products import ADDED
 from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout import job
-from fastmeta_kernels.cpu.layout.instruction import SERIAL, G, at
-from fastmeta_kernels.cpu.layout.network import DX, FIRST, KIND, NARROW, OUTPUTS, PANEL, WEIGHT, O, head_of, plan
+from fastmeta_kernels.cpu.layout.instruction import NONE, SERIAL, G, at
+from fastmeta_kernels.cpu.layout.network import head_of, plan
+from fastmeta_kernels.cpu.layout.places import ADDED
 from fastmeta_kernels.cpu.program import parameters
 from fastmeta_kernels.cpu.program.passes import MATRICES, Passes
 from fastmeta_kernels.cpu.program.schedule import Program
@@ -43,35 +41,35 @@ class _Writer(Writer):
         self.size = self.query.zeros + self.up(max(self.support.sums, self.query.sums))
         places = {b.start: b.packed_start for b in self.query.blocks}
         start, stop = request.adapted
-        self.prototypes: NDArray[np.int64] | None = None
+        self.prototypes: NDArray[np.void] | None = None
         self.first_rows = self.last_rows = 0
         self.adapted = places.get(start, self.query.packed), places.get(stop, self.query.packed)
         self.per_parameter = request.rates[1] > len(self.query.blocks) or request.rates[1] == self.parameters > 1
-        row = self.query.rows[-1]
-        linear = row[KIND] in (lt.LINEAR, NARROW) and len(self.query.rows) > 1 + row[FIRST]
-        self.head_only = bool(linear and self.adapted == (int(row[WEIGHT]), self.query.packed) and request.steps > 0)
+        last = self.query.layers[-1]
+        linear = last.kind in MATRICES and len(self.query.layers) > 1 + self.query.first
+        self.head_only = linear and self.adapted == (last.weight, self.query.packed) and request.steps > 0
         self.head_only = self.head_only and not request.stepwise
         # One rate for all parameters of an MLP: products move the parameters, and the sweep needs no gradient again.
-        linear_only = all(row[KIND] in MATRICES for row in self.query.rows if row[WEIGHT] >= 0)
+        linear_only = all(layer.kind in MATRICES for layer in self.query.layers if layer.weight >= 0)
         one_rate = request.rates[1] == 1 and self.adapted == (0, self.query.packed) and not self.per_parameter
-        self.direct = bool(one_rate and linear_only) and request.order == 2 and not (self.head_only or request.stepwise)
+        self.direct = one_rate and linear_only and request.order == 2 and not (self.head_only or request.stepwise)
         starts = np.cumsum([0, *(self.query.blocks[i].size for i in request.stepwise)]).tolist()
         self.own_size = starts[-1]
         own = (self.query.blocks[i]._replace(start=start) for i, start in zip(request.stepwise, starts, strict=False))
-        self.own = replace(self.query, blocks=tuple(own))
+        self.own = tuple(own)
 
     def write(self) -> Program:
         """Code and schedule of the request's kind."""
         kind, query = self.request.kind, self.query
         self.theta, total = self.room(query.packed * (self._kept + 1)), self.room(query.packed if kind == META else 0)
         self.segment("zeros", lambda: parameters.clear(self.code, query, at(op.P)))
-        self.segment("theta", lambda: parameters.move(self.code, query, job.THETA, at(op.P), parameters.LOAD))
+        self.segment("theta", lambda: parameters.move(self.code, query.blocks, job.THETA, at(op.P), parameters.LOAD))
         for zeros in (total, self.theta) if kind == META else (self.theta,):
-            self.run("zeros", P=zeros)
-        self.run("theta", P=self.theta)
+            self.run("zeros", p=zeros)
+        self.run("theta", p=self.theta)
         self.first_rows = len(self.rows)
         self.segment("own", lambda: self._move_own(job.STEP_VALUES, at(op.P), parameters.LOAD))
-        self.run("own", P=self.theta)
+        self.run("own", p=self.theta)
         if kind in (ADAPT, META):
             self._inner_loop()
         phi = self._phi(self.request.steps)
@@ -81,24 +79,26 @@ class _Writer(Writer):
         s, v = self.room(query.set_size), self.room(query.packed)
         passes, self.prototypes = Passes(self.code, query), self._prototypes(s)
         self.segment("query", lambda: self._input(query, job.QUERY_X))
-        self.run("query", S=s)
+        self.run("query", s=s)
         if kind == PREDICT:
-            size = self.request.query * int(query.rows[0, O])
-            outputs = op.OUTPUT, SERIAL, job.RESULTS, at(op.S, query.rows[0, OUTPUTS]), size
-            self.segment("outputs", passes.forward, lambda: self.code.add(*outputs))
-            self.run("outputs", P=phi, S=s)
+            outputs, size = at(op.S, query.outputs), self.request.query * query.o
+            write = lambda: self.code.add(op.OUTPUT, SERIAL, stream=job.RESULTS, outputs=outputs, size=size)  # noqa: E731
+            self.segment("outputs", passes.forward, write)
+            self.run("outputs", p=phi, s=s)
             return self._done()
         self.segment("query loss", passes.forward, lambda: self._loss(query, False))
-        self.run("query loss", P=phi, S=s, STEP=self.request.steps if self.request.losses else 0)
+        self.run("query loss", p=phi, s=s, inner_step=self.request.steps if self.request.losses else 0)
         if kind != LOSS:
             self.segment("query gradient", lambda: passes.backward(None if kind == HVP else 0))
-            self.run("query gradient", P=phi, S=s, G=v)
+            self.run("query gradient", p=phi, s=s, g=v)
         if kind == HVP:
             u, r = self.room(query.packed), self.room(query.set_size)
-            self.segment("direction", lambda: parameters.move(self.code, query, job.DIRECTION, at(op.U), 0))
-            self.run("direction", U=u)
+            self.segment(
+                "direction", lambda: parameters.move(self.code, query.blocks, job.DIRECTION, at(op.U), parameters.LOAD)
+            )
+            self.run("direction", u=u)
             self.segment("query tangents", lambda: self._tangents(passes, query, False))
-            self.run("query tangents", P=phi, S=s, U=u, R=r, G=v)
+            self.run("query tangents", p=phi, s=s, u=u, r=r, g=v)
         if kind == META:
             self.segment("own gradient", lambda: self._move_own(job.STEP_GRADIENTS, at(G), parameters.ADD))
             self.segment("own zeros", lambda: self._move_own(job.STEP_VALUES, at(G), parameters.LOAD))
@@ -106,7 +106,7 @@ class _Writer(Writer):
             self._take_own(v, self.request.steps)
             self._sweep(v, s)
             self.segment("sum", lambda: parameters.add(self.code, query, at(op.P), at(G)))
-            self.run("sum", P=total, G=v)
+            self.run("sum", p=total, g=v)
             self.last_rows = -len(self.rows)
             self._store(total, job.GRADIENTS)
             self.last_rows += len(self.rows)
@@ -138,7 +138,7 @@ class _Writer(Writer):
             (self.query.packed if keep_g else 0),
             self.room(self.query.packed * (max(request.steps, 1) if keep_g else 1)),
         )
-        self.packed_rates = self.room(self.query.packed) if self.per_parameter else -1
+        self.packed_rates = at(op.ZERO, self.room(self.query.packed)) if self.per_parameter else NONE
         self.segment("support", lambda: self._input(support, job.SUPPORT_X))
         if self.head_only:
             self._body()
@@ -159,39 +159,39 @@ class _Writer(Writer):
         self.segment("step", lambda: self.passes.step(op.NEXT))
         once = self.direct and self._kept > 0 and (self.set_step > 0 or request.steps == 1)
         if once:  # theta serves all tasks of a chunk, and so does its transpose in the first set
-            self.run("transposes", P=self.theta, S=self._set(0))
+            self.run("transposes", p=self.theta, s=self._set(0))
             self.first_rows = len(self.rows)
         self.segment("rates", self._load_rates)
         self.segment("descend", lambda: self._descend(at(op.P), at(G), at(op.NEXT)))
         for k in range(request.steps):
             if not self.head_only and (k == 0 or self.set_step):
-                self.run("support", S=self._set(k))
+                self.run("support", s=self._set(k))
             if self.direct:
                 if k > 0 or not once:
                     self.run("transposes", **self._at_step(k))
                 self.run("gradient", **self._at_step(k))
-                self.run("step", SIGN=-1, NEXT=self._phi(k + 1), **self._at_step(k))
+                self.run("step", sign=-1, next=self._phi(k + 1), **self._at_step(k))
                 continue
             self.run("gradient", **self._at_step(k))
             self.run("rates", **self._at_step(k))
-            self.run("descend", SIGN=-1, NEXT=self._phi(k + 1), **self._at_step(k))
-            self.run("own", P=self._phi(k + 1), RATE_ROW=k + 1)
+            self.run("descend", sign=-1, next=self._phi(k + 1), **self._at_step(k))
+            self.run("own", p=self._phi(k + 1), rate_row=k + 1)
 
     def _body(self) -> None:
         """Only the head adapts: the body's features are computed once, each step's set is the head's."""
-        last = len(self.support.rows) - 1
+        last = len(self.support.layers) - 1
         self.features = self.room(self.support.set_size)
         self.body = Passes(self.code, self.support, 0, last)
         self.set_plan = head_of(self.support, self.line)
         self.passes = Passes(self.code, self.set_plan, features=op.X)
         self.segment("body", self.body.forward)
-        self.run("support", S=self.features)
-        self.run("body", P=self.theta, S=self.features)
+        self.run("support", s=self.features)
+        self.run("body", p=self.theta, s=self.features)
 
     def _take_own(self, v: int, k: int) -> None:
         """What v_k says of the parameters that are step k's own is their gradient and goes no further."""
-        self.run("own gradient", G=v, RATE_ROW=k)
-        self.run("own zeros", G=v, RATE_ROW=self.request.steps + 1)  # the row behind the last holds zeros
+        self.run("own gradient", g=v, rate_row=k)
+        self.run("own zeros", g=v, rate_row=self.request.steps + 1)  # the row behind the last holds zeros
 
     def _sweep(self, v: int, query_set: int) -> None:
         """v_k = v_{k+1} - H_k m alpha_k v_{k+1} + w_k grad Q(phi_k) down to v_0, and the gradient of the rates.
@@ -205,19 +205,22 @@ class _Writer(Writer):
         u = self.room(query.packed)
         r = self.room(self.set_plan.set_size)
         if self.per_parameter:
-            self.segment("products", lambda: parameters.multiply(code, query, self.adapted, at(G), at(0, v), at(0, u)))
+            self.segment(
+                "products",
+                lambda: parameters.multiply(code, query, self.adapted, at(G), at(op.ZERO, v), at(op.ZERO, u)),
+            )
             self.segment("rates gradient", lambda: parameters.move(
-                code, query, job.RATES_GRADIENTS, at(0, u), parameters.ADD, self.parameters))  # fmt: skip
+                code, query.blocks, job.RATES_GRADIENTS, at(op.ZERO, u), parameters.ADD, self.parameters))  # fmt: skip
         else:
             count = request.rates[1]
             self.segment("products", lambda: None)
             self.segment("rates gradient", lambda: parameters.rates_gradient(
-                code, query, count, self.adapted, at(G), at(0, v)))  # fmt: skip
-        self.segment("scale", lambda: self._descend(-1, at(0, v), at(op.U)))
+                code, query, count, self.adapted, at(G), at(op.ZERO, v)))  # fmt: skip
+        self.segment("scale", lambda: self._descend(NONE, at(op.ZERO, v), at(op.U)))
         if request.order == 2:
             self.segment("tangents", lambda: self._tangents(self.passes, self.set_plan, True))
             if self.head_only:
-                to = at(op.X, int(self.support.rows[-1, DX]))
+                to = at(op.X, self.support.layers[-1].dx)
                 self.segment("first features", lambda: self.passes.features_tangent(to, False))
                 self.segment("features", lambda: self.passes.features_tangent(to, True))
         for k in range(request.steps - 1, -1, -1):
@@ -227,24 +230,24 @@ class _Writer(Writer):
                     self.run("transposes", **here)
                 self.run("gradient", **here)
             if self.direct:
-                self.run("tangents", SIGN=-1, U=v, R=r, **(here | {"G": v}))
+                self.run("tangents", sign=-1, u=v, r=r, **(here | {"g": v}))
             else:
                 self.run("products", **here)
-                self.run("rates gradient", SIGN=-1, **here)
+                self.run("rates gradient", sign=-1, **here)
             if request.order == 2 and not self.direct:
                 self.run("rates", **here)
-                self.run("scale", U=u, **here)
-                self.run("tangents", SIGN=-1, U=u, R=r, **(here | {"G": v}))
+                self.run("scale", u=u, **here)
+                self.run("tangents", sign=-1, u=u, r=r, **(here | {"g": v}))
                 if self.head_only:
                     name = "first features" if k == request.steps - 1 else "features"
-                    self.run(name, SIGN=-1, U=u, R=r, **here)
+                    self.run(name, sign=-1, u=u, r=r, **here)
             if request.losses and request.losses[k]:
-                self.run("query loss", P=here["P"], S=query_set, STEP=k)
-                self.run("added", P=here["P"], S=query_set, G=v)
+                self.run("query loss", p=here["p"], s=query_set, inner_step=k)
+                self.run("added", p=here["p"], s=query_set, g=v)
             self._take_own(v, k)
         if request.order == 2 and self.head_only:
             self.segment("body gradient", lambda: self.body.backward(ADDED))
-            self.run("body gradient", P=self.theta, S=self.features, G=v)
+            self.run("body gradient", p=self.theta, s=self.features, g=v)
 
     def _set(self, k: int) -> int:
         return self.sets + k * self.set_step
@@ -252,11 +255,11 @@ class _Writer(Writer):
     def _at_step(self, k: int) -> dict[str, int]:
         p, g = self._phi(k), self.g + k * self.g_step
         row = k if self.request.rates[0] > 1 else 0
-        return {"P": p, "S": self._set(k), "G": g, "X": self.features, "STEP": k, "RATE_ROW": row}
+        return {"p": p, "s": self._set(k), "g": g, "x": self.features, "inner_step": k, "rate_row": row}
 
     def _done(self) -> Program:
-        schedule = np.array(self.rows, np.int64)
+        schedule = np.array([np.frombuffer(step.tobytes(), np.int64) for step in self.rows])
         work = self.query.packed * self.request.query
-        panel = max(int(of.rows[0, PANEL]) for of in (self.support, self.query))
+        panel = max(of.panel for of in (self.support, self.query))
         rows = self.first_rows, self.last_rows
         return Program(self.code.array(), schedule, *rows, self.size + panel, panel, self.query, work, self.prototypes)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS
+from fastmeta_kernels.cpu.layout.instruction import INPUT, MOVE, OUTPUT, one, place
 from fastmeta_kernels.cpu.layout.job import stream
-from fastmeta_kernels.cpu.layout.network import CP, OC, OCP, OH, OW, X_N, X_R, Y_N, Y_R, C, H, W
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, load_first, splat, store, store_first
 
 
 @kernel
-def _read_patches(ws, job, code, l, t, first, last, target):
+def _read_patches(ws, job, it, t, first, last, target):
     """Copy what lies under each pixel of a convolution's output, 0 outside the image, instead of the image."""
-    a = ARGUMENTS + 2
-    h, w, c = code[l, a], code[l, a + 1], code[l, a + 2]
-    kernel, stride, padding = code[l, a + 3], code[l, a + 4], code[l, a + 5]
-    x, width = stream(ws, job, code[l, ARGUMENTS], t, last * h * w * c), VECTOR_BYTES // ws.itemsize
+    h, w, c = it.image_h, it.image_w, it.image_c
+    kernel, stride, padding = it.taps, it.stride, it.padding
+    x, width = stream(ws, job, it.stream, t, last * h * w * c), VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
     for i in range(first, last):
-        for y in range(code[l, H]):
-            at = target + i * code[l, X_N] + y * code[l, X_R]
-            for q in range(-padding, code[l, W] * stride - padding, stride):
+        for y in range(it.h):
+            at = target + i * it.x_n + y * it.x_r
+            for q in range(-padding, it.w * stride - padding, stride):
                 begin, end = max(q, 0), min(q + kernel, w)
                 for r in range(y * stride - padding, y * stride - padding + kernel):
                     count = (end - begin) * c if 0 <= r < h else 0
@@ -34,22 +32,24 @@ def _read_patches(ws, job, code, l, t, first, last, target):
 
 
 @kernel
-def read(ws, job, code, l, t, first, last, target):
-    """Copy samples first .. last of a stream (N, H, W, C) into the first position of a set."""
-    if code[l, ARGUMENTS + 5] > 0:
-        _read_patches(ws, job, code, l, t, first, last, target)
+def run_input(ws, job, code, l, now, t, first, last):
+    """INPUT: copy samples first .. last of a stream (N, H, W, C) into the first position of a set."""
+    it = one(INPUT, code, l)
+    target = place(now, it.x)
+    if it.taps > 0:
+        _read_patches(ws, job, it, t, first, last, target)
         return
     width = VECTOR_BYTES // ws.itemsize
-    cp, c, line = code[l, CP], code[l, C], code[l, W] * code[l, C]
-    source = first * code[l, H] * line
-    rows = code[l, H]
-    x = stream(ws, job, code[l, ARGUMENTS], t, last * code[l, H] * line)
-    if code[l, X_N] == rows * line and last > first:  # dense altogether: one run
-        target += first * code[l, X_N]
+    cp, c, line = it.cp, it.c, it.w * it.c
+    source = first * it.h * line
+    rows = it.h
+    x = stream(ws, job, it.stream, t, last * it.h * line)
+    if it.x_n == rows * line and last > first:  # dense altogether: one run
+        target += first * it.x_n
         line, rows, first, last = (last - first) * rows * line, 1, 0, 1
     for i in range(first, last):
         for r in range(rows):
-            at = target + i * code[l, X_N] + r * code[l, X_R]
+            at = target + i * it.x_n + r * it.x_r
             if c == cp:  # a row of pixels lies dense
                 done = line - line % width
                 for j in range(0, done, width):
@@ -58,20 +58,21 @@ def read(ws, job, code, l, t, first, last, target):
                     ws[at + j] = x[source + j]
                 source += line
                 continue
-            for q in range(at, at + code[l, W] * cp, cp):
+            for q in range(at, at + it.w * cp, cp):
                 for j in range(c):
                     ws[q + j] = x[source]
                     source += 1
 
 
 @kernel
-def move(ws, code, l, n, position, dense):
-    """Between the last position (padded) and dense outputs (N, O)."""
-    c, to_dense = code[l, OC], code[l, ARGUMENTS + 2]
-    for i in range(n):
-        for r in range(code[l, OH]):
-            for q in range(code[l, OW]):
-                at = position + i * code[l, Y_N] + r * code[l, Y_R] + q * code[l, OCP]
+def run_move(ws, code, l, now):
+    """MOVE: between the last position (padded) and dense outputs (N, O)."""
+    it = one(MOVE, code, l)
+    position, dense, c, to_dense = place(now, it.position), place(now, it.dense), it.oc, it.to_dense
+    for i in range(it.n):
+        for r in range(it.oh):
+            for q in range(it.ow):
+                at = position + i * it.y_n + r * it.y_r + q * it.ocp
                 for j in range(c):
                     if to_dense:
                         ws[dense + j] = ws[at + j]
@@ -81,9 +82,9 @@ def move(ws, code, l, n, position, dense):
 
 
 @kernel
-def write(ws, job, code, l, t, outputs):
-    """Copy dense outputs to a stream."""
-    size = code[l, ARGUMENTS + 2]
-    to = stream(ws, job, code[l, ARGUMENTS], t, size)
-    for i in range(size):
+def run_output(ws, job, code, l, now, t):
+    """OUTPUT: copy dense outputs to a stream."""
+    it = one(OUTPUT, code, l)
+    outputs, to = place(now, it.outputs), stream(ws, job, it.stream, t, it.size)
+    for i in range(it.size):
         to[i] = ws[outputs + i]

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout.instruction import Code
-from fastmeta_kernels.cpu.layout.network import CACHE_LINE, Plan
+from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
+from fastmeta_kernels.cpu.layout.network import Plan
 
 
 class Program(NamedTuple):
-    """Instructions (I, FIELDS), the schedule (rows, SCHEDULE_FIELDS) and the workspace that one thread needs."""
+    """Instructions (I, FIELDS), the schedule (steps, STEP_FIELDS) and the workspace that one thread needs."""
 
     code: NDArray[np.int64]
     schedule: NDArray[np.int64]
@@ -24,7 +25,7 @@ class Program(NamedTuple):
     panel: int  # scalars of which each of the threads that share an instruction has its own
     query: Plan
     work: int  # multiply-adds of a task, about
-    head: NDArray[np.int64] | None  # fields of a prototype head, but for the data's
+    head: NDArray[np.void] | None  # a prototype head, but for the data's fields
 
 
 class Schedule:
@@ -32,7 +33,7 @@ class Schedule:
 
     def __init__(self, itemsize: int) -> None:
         self.code = Code()
-        self.rows: list[list[int]] = []
+        self.rows: list[NDArray[np.void]] = []
         self.segments: dict[str, tuple[int, int]] = {}
         self.line, self.size = CACHE_LINE // itemsize, 0
 
@@ -52,11 +53,11 @@ class Schedule:
             part()
         self.segments[name] = begin, len(self.code)
 
-    def run(self, name: str, **columns: int) -> None:
-        """Run a segment with registers and columns set; nothing where it is empty."""
+    def run(self, name: str, **fields: int) -> None:
+        """Run a segment with registers and fields of the step set; nothing where it is empty."""
         begin, end = self.segments[name]
         if begin < end:
-            row = [0] * op.SCHEDULE_FIELDS
-            for column, value in ({"SIGN": 1, "BEGIN": begin, "END": end} | columns).items():
-                row[getattr(op, column)] = value
-            self.rows.append(row)
+            step = np.zeros((), op.STEP)
+            for field, value in ({"sign": 1, "begin": begin, "end": end} | fields).items():
+                step[field] = value
+            self.rows.append(step)

@@ -12,21 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu.layers.batch_norm.values import (
-    DY,
-    FLAGS,
-    OUT,
-    RECTIFIED,
-    SCALE,
-    SHIFT,
-    STATS,
-    X,
-    operand,
-    vectors,
-)
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, OP, POOL_FORWARD, POOL_SUMS, share
-from fastmeta_kernels.cpu.layout.network import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.layout.network import POOLED_SIZE as SIZE
+from fastmeta_kernels.cpu.layers.batch_norm.values import RECTIFIED, vectors
+from fastmeta_kernels.cpu.layout.instruction import POOL_FORWARD, POOL_SUMS, one, place, share
+from fastmeta_kernels.cpu.layout.layer import POOLED_SIZE as SIZE
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_above, where_equal
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store
@@ -88,12 +76,12 @@ def constants(ws, cp, scale, shift, stats, j):
 
 
 @kernel
-def _forward(ws, code, l, begin, end, x, y, scale, shift, stats, low):
-    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
+def _forward(ws, it, begin, end, x, y, scale, shift, stats, low):
+    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
     for i in range(begin, end):
-        for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * SIZE * line, y + i * code[l, Y_N] + r * code[l, Y_R]
-            for _ in range(code[l, OW]):
+        for r in range(it.oh):
+            at, to = x + i * it.x_n + r * SIZE * line, y + i * it.y_n + r * it.y_r
+            for _ in range(it.ow):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     store(ws, to + j, _maximum(ws, at + j, line, cp, mean, gain, offset, low))
@@ -101,16 +89,16 @@ def _forward(ws, code, l, begin, end, x, y, scale, shift, stats, low):
 
 
 @kernel
-def _sums(ws, code, l, first, last, x, dy, scale, shift, stats, low):
-    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
+def _sums(ws, it, first, last, x, dy, scale, shift, stats, low):
+    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
     sums, parts, zero, none = stats + 2 * cp, stats + 4 * cp, splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0))
     for k in range(sums, sums + 4 * cp, cp):
         for j in range(k + first, k + last, width):
             store(ws, j, zero)
-    for i in range(code[l, N]):
-        for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
-            for _ in range(code[l, OW]):
+    for i in range(it.n):
+        for r in range(it.oh):
+            at, to = x + i * it.x_n + r * SIZE * line, dy + i * it.y_n + r * it.y_r
+            for _ in range(it.ow):
                 for j in range(first, last, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
@@ -125,15 +113,15 @@ def _sums(ws, code, l, first, last, x, dy, scale, shift, stats, low):
 
 
 @kernel
-def _backward(ws, code, l, begin, end, x, dy, scale, shift, dx, stats, low):
-    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
-    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (code[l, N] * code[l, H] * code[l, W])))
-    back, lines, pixels = dx - x, code[l, OH] * SIZE, code[l, OW] * SIZE
+def _backward(ws, it, begin, end, x, dy, scale, shift, dx, stats, low):
+    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
+    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (it.n * it.h * it.w)))
+    back, lines, pixels = dx - x, it.oh * SIZE, it.ow * SIZE
     for i in range(begin, end):
-        image = x + i * code[l, X_N]
-        for r in range(code[l, OH]):
-            at, to = image + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
-            for _ in range(code[l, OW]):
+        image = x + i * it.x_n
+        for r in range(it.oh):
+            at, to = image + r * SIZE * line, dy + i * it.y_n + r * it.y_r
+            for _ in range(it.ow):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     slope = load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j) * share
@@ -146,10 +134,8 @@ def _backward(ws, code, l, begin, end, x, dy, scale, shift, dx, stats, low):
                             one = where_equal(chosen, splat(ws.dtype.type(dr * SIZE + dq)), d, zero)
                             store(ws, p + back, _gradient(ws, p, one, mean, gain, slope, level))
                 at, to = at + SIZE * cp, to + cp
-        for r in range(code[l, H]):  # what no window covers
-            for p in range(
-                image + r * line + (pixels if r < lines else 0) * cp, image + r * line + code[l, W] * cp, cp
-            ):
+        for r in range(it.h):  # what no window covers
+            for p in range(image + r * line + (pixels if r < lines else 0) * cp, image + r * line + it.w * cp, cp):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     slope = load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j) * share
@@ -158,23 +144,23 @@ def _backward(ws, code, l, begin, end, x, dy, scale, shift, dx, stats, low):
 
 
 @inlined
-def lower_bound(ws, code, l):
+def lower_bound(ws, it):
     """What a value must exceed."""
-    return splat(ws.dtype.type(0.0 if code[l, ARGUMENTS + FLAGS] & RECTIFIED else -np.inf))
+    return splat(ws.dtype.type(0.0 if it.flags & RECTIFIED else -np.inf))
 
 
 @inlined
-def run(ws, code, l, schedule, r, part, parts):
+def run(ws, code, l, now, part, parts):
     """One part of POOL_FORWARD or POOL_BACKWARD, of some images, or of POOL_SUMS, of some channels."""
-    x, dy = operand(code, l, schedule, r, X), operand(code, l, schedule, r, DY)
-    scale, shift = operand(code, l, schedule, r, SCALE), operand(code, l, schedule, r, SHIFT)
-    out, stats, low = operand(code, l, schedule, r, OUT), operand(code, l, schedule, r, STATS), lower_bound(ws, code, l)
-    if code[l, OP] == POOL_SUMS:
-        first, last = vectors(ws, code[l, CP], part, parts)
-        _sums(ws, code, l, first, last, x, dy, scale, shift, stats, low)
+    it = one(POOL_FORWARD, code, l)
+    x, dy, out, stats = place(now, it.x), place(now, it.dy), place(now, it.out), place(now, it.stats)
+    scale, shift, low = place(now, it.scale), place(now, it.shift), lower_bound(ws, it)
+    if it.op == POOL_SUMS:
+        first, last = vectors(ws, it.cp, part, parts)
+        _sums(ws, it, first, last, x, dy, scale, shift, stats, low)
         return
-    begin, end = share(code[l, N], part, parts)
-    if code[l, OP] == POOL_FORWARD:
-        _forward(ws, code, l, begin, end, x, out, scale, shift, stats, low)
+    begin, end = share(it.n, part, parts)
+    if it.op == POOL_FORWARD:
+        _forward(ws, it, begin, end, x, out, scale, shift, stats, low)
     else:
-        _backward(ws, code, l, begin, end, x, dy, scale, shift, out, stats, low)
+        _backward(ws, it, begin, end, x, dy, scale, shift, out, stats, low)

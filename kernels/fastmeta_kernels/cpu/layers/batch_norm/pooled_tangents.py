@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from fastmeta_kernels.cpu.layers.batch_norm.pooled import at_chosen, chosen_place, constants, lower_bound, sum_up
-from fastmeta_kernels.cpu.layers.batch_norm.values import (
-    DY,
-    DY_DOT,
-    FLAGS,
-    INNER,
-    OUT,
-    SCALE,
-    SCALE_DOT,
-    SHIFT,
-    SHIFT_DOT,
-    STATS,
-    TANGENTS,
-    X_DOT,
-    X,
-    operand,
-    vectors,
-)
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, OP, POOL_FORWARD_TANGENT, POOL_SUMS_TANGENT, share
-from fastmeta_kernels.cpu.layout.network import CP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
-from fastmeta_kernels.cpu.layout.network import POOLED_SIZE as SIZE
+from fastmeta_kernels.cpu.layers.batch_norm.values import INNER, vectors
+from fastmeta_kernels.cpu.layout.instruction import POOL_FORWARD_TANGENT, POOL_SUMS_TANGENT, one, place, share
+from fastmeta_kernels.cpu.layout.layer import POOLED_SIZE as SIZE
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_equal
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 
 @kernel
-def _forward(ws, code, l, begin, end, x, x_dot, scale, shift, scale_dot, shift_dot, y_dot, stats, tangents, inner, low):
-    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
+def _forward(ws, it, begin, end, x, x_dot, scale, shift, scale_dot, shift_dot, y_dot, stats, tangents, inner, low):
+    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
     zero, none, dot = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0)), x_dot - x
     for i in range(begin, end):
-        for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * SIZE * line, y_dot + i * code[l, Y_N] + r * code[l, Y_R]
-            for _ in range(code[l, OW]):
+        for r in range(it.oh):
+            at, to = x + i * it.x_n + r * SIZE * line, y_dot + i * it.y_n + r * it.y_r
+            for _ in range(it.ow):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
@@ -50,17 +33,17 @@ def _forward(ws, code, l, begin, end, x, x_dot, scale, shift, scale_dot, shift_d
 
 
 @kernel
-def _sums(ws, code, l, first, last, x, x_dot, dy, dy_dot, scale, shift, stats, tangents, inner, low):
-    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
+def _sums(ws, it, first, last, x, x_dot, dy, dy_dot, scale, shift, stats, tangents, inner, low):
+    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
     sums, parts, zero = tangents + 2 * cp, tangents + 4 * cp, splat(ws.dtype.type(0.0))
     none, dot, d_dot = splat(ws.dtype.type(-1.0)), x_dot - x, dy_dot - dy
     for k in range(sums, sums + 4 * cp, cp):
         for j in range(k + first, k + last, width):
             store(ws, j, zero)
-    for i in range(code[l, N]):
-        for r in range(code[l, OH]):
-            at, to = x + i * code[l, X_N] + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
-            for _ in range(code[l, OW]):
+    for i in range(it.n):
+        for r in range(it.oh):
+            at, to = x + i * it.x_n + r * SIZE * line, dy + i * it.y_n + r * it.y_r
+            for _ in range(it.ow):
                 for j in range(first, last, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
@@ -95,15 +78,15 @@ def _gradient(ws, cp, j, at, dot, back, d, d_dot, scale, scale_dot, stats, tange
 
 
 @kernel
-def _backward(ws, code, l, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale_dot, dx_dot, stats, tangents, low):
-    cp, line, width = code[l, CP], code[l, X_R], VECTOR_BYTES // ws.itemsize
-    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (code[l, N] * code[l, H] * code[l, W])))
-    dot, back, move, lines, pixels = x_dot - x, dx_dot - x, dy_dot - dy, code[l, OH] * SIZE, code[l, OW] * SIZE
+def _backward(ws, it, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale_dot, dx_dot, stats, tangents, low):
+    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
+    zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (it.n * it.h * it.w)))
+    dot, back, move, lines, pixels = x_dot - x, dx_dot - x, dy_dot - dy, it.oh * SIZE, it.ow * SIZE
     for i in range(begin, end):
-        image = x + i * code[l, X_N]
-        for r in range(code[l, OH]):
-            at, to = image + r * SIZE * line, dy + i * code[l, Y_N] + r * code[l, Y_R]
-            for _ in range(code[l, OW]):
+        image = x + i * it.x_n
+        for r in range(it.oh):
+            at, to = image + r * SIZE * line, dy + i * it.y_n + r * it.y_r
+            for _ in range(it.ow):
                 for j in range(0, cp, width):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     chosen = chosen_place(ws, at + j, line, cp, mean, gain, offset, low)
@@ -114,32 +97,27 @@ def _backward(ws, code, l, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale
                             one, other = where_equal(chosen, place, d, zero), where_equal(chosen, place, d_dot, zero)
                             _gradient(ws, cp, j, p, dot, back, one, other, scale, scale_dot, stats, tangents, share)
                 at, to = at + SIZE * cp, to + cp
-        for r in range(code[l, H]):  # what no window covers
-            for p in range(
-                image + r * line + (pixels if r < lines else 0) * cp, image + r * line + code[l, W] * cp, cp
-            ):
+        for r in range(it.h):  # what no window covers
+            for p in range(image + r * line + (pixels if r < lines else 0) * cp, image + r * line + it.w * cp, cp):
                 for j in range(0, cp, width):
                     _gradient(ws, cp, j, p, dot, back, zero, zero, scale, scale_dot, stats, tangents, share)
 
 
 @inlined
-def run(ws, code, l, schedule, r, part, parts):
+def run(ws, code, l, now, part, parts):
     """One part of POOL_FORWARD_TANGENT or POOL_BACKWARD_TANGENT, of images, or of POOL_SUMS_TANGENT, of channels."""
-    x, x_dot = operand(code, l, schedule, r, X), operand(code, l, schedule, r, X_DOT)
-    dy, dy_dot = operand(code, l, schedule, r, DY), operand(code, l, schedule, r, DY_DOT)
-    scale, shift = operand(code, l, schedule, r, SCALE), operand(code, l, schedule, r, SHIFT)
-    scale_dot, shift_dot = operand(code, l, schedule, r, SCALE_DOT), operand(code, l, schedule, r, SHIFT_DOT)
-    out, stats = operand(code, l, schedule, r, OUT), operand(code, l, schedule, r, STATS)
-    tangents, inner = operand(code, l, schedule, r, TANGENTS), code[l, ARGUMENTS + FLAGS] & INNER != 0
-    low = lower_bound(ws, code, l)
-    if code[l, OP] == POOL_SUMS_TANGENT:
-        first, last = vectors(ws, code[l, CP], part, parts)
-        _sums(ws, code, l, first, last, x, x_dot, dy, dy_dot, scale, shift, stats, tangents, inner, low)
+    it = one(POOL_FORWARD_TANGENT, code, l)
+    x, x_dot, dy, dy_dot = place(now, it.x), place(now, it.x_dot), place(now, it.dy), place(now, it.dy_dot)
+    scale, shift = place(now, it.scale), place(now, it.shift)
+    scale_dot, shift_dot = place(now, it.scale_dot), place(now, it.shift_dot)
+    out, stats, tangents = place(now, it.out), place(now, it.stats), place(now, it.tangents)
+    inner, low = it.flags & INNER != 0, lower_bound(ws, it)
+    if it.op == POOL_SUMS_TANGENT:
+        first, last = vectors(ws, it.cp, part, parts)
+        _sums(ws, it, first, last, x, x_dot, dy, dy_dot, scale, shift, stats, tangents, inner, low)
         return
-    begin, end = share(code[l, N], part, parts)
-    if code[l, OP] == POOL_FORWARD_TANGENT:
-        _forward(
-            ws, code, l, begin, end, x, x_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents, inner, low
-        )
+    begin, end = share(it.n, part, parts)
+    if it.op == POOL_FORWARD_TANGENT:
+        _forward(ws, it, begin, end, x, x_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents, inner, low)
     else:
-        _backward(ws, code, l, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale_dot, out, stats, tangents, low)
+        _backward(ws, it, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale_dot, out, stats, tangents, low)

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu.layers.batch_norm.values import (
-    DY,
-    DY_DOT,
-    FLAGS,
-    INNER,
-    OUT,
-    POOLED,
-    SCALE,
-    SCALE_DOT,
-    SHIFT,
-    SHIFT_DOT,
-    STATS,
-    TANGENTS,
-    X_DOT,
-    X,
-    operand,
-    passes,
-    vectors,
-)
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, NORM_BACKWARD_TANGENT, OP
-from fastmeta_kernels.cpu.layout.network import CP, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.layers.batch_norm.values import INNER, POOLED, passes, vectors
+from fastmeta_kernels.cpu.layout.instruction import NORM_BACKWARD_TANGENT, one, place
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_positive
 from fastmeta_kernels.cpu.machine.vector import all_of, doubled, lanes, load_like, splat, store
 
 
 @kernel
-def _forward(ws, code, l, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_dot, y_dot, stats, tangents, flags):
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
+def _forward(ws, it, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_dot, y_dot, stats, tangents, flags):
+    cp, h, w = it.cp, it.h, it.w
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
     mean_dot, along, inner = zero, zero, flags & INNER != 0
     for i in range(n if inner else 0):
         for r in range(h):
-            at = i * code[l, X_N] + r * code[l, X_R] + j
+            at = i * it.x_n + r * it.x_r + j
             part, other = zero, zero
             for q in range(at, at + w * cp, cp):
                 d = load_like(ws, x_dot + q, zero)
@@ -54,7 +35,7 @@ def _forward(ws, code, l, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_d
     slope, level = (load_like(ws, scale_dot + j, zero) - gain * along) * rate, load_like(ws, shift_dot + j, zero)
     for i in range(n):
         for r in range(h):
-            at, to = i * code[l, X_N] + r * code[l, X_R] + j, y_dot + i * code[l, Y_N] + r * code[l, Y_R] + j
+            at, to = i * it.x_n + r * it.x_r + j, y_dot + i * it.y_n + r * it.y_r + j
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
                 value = e * slope + level
@@ -64,8 +45,8 @@ def _forward(ws, code, l, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_d
 
 
 @kernel
-def _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale_dot, dx_dot, stats, tangents, flags):
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
+def _backward(ws, it, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale_dot, dx_dot, stats, tangents, flags):
+    cp, h, w = it.cp, it.h, it.w
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
     mean_dot, along = load_like(ws, tangents + j, zero), load_like(ws, tangents + cp + j, zero)
     gain = rate * load_like(ws, scale + j, zero)
@@ -73,7 +54,7 @@ def _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale
     dscale_dot, dshift_dot, inner = zero, zero, flags & INNER != 0
     for i in range(n):
         for r in range(h):
-            at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+            at, to = i * it.x_n + r * it.x_r + j, i * it.y_n + r * it.y_r + j
             part, other = zero, zero
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
@@ -95,7 +76,7 @@ def _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale
     slope_dot, level_dot = dscale_dot * share, dshift_dot * share
     for i in range(n):
         for r in range(h):
-            at, to = i * code[l, X_N] + r * code[l, X_R] + j, i * code[l, Y_N] + r * code[l, Y_R] + j
+            at, to = i * it.x_n + r * it.x_r + j, i * it.y_n + r * it.y_r + j
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
                 value, xh = a * e + b, e * rate
@@ -109,17 +90,17 @@ def _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale
 
 @inlined
 def _pass(
-    ws, code, l, n, j, zero, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents, flags
+    ws, it, n, j, zero, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents, flags
 ):
     if back:
-        _backward(ws, code, l, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale_dot, out, stats, tangents, flags)
+        _backward(ws, it, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale_dot, out, stats, tangents, flags)
     else:
-        _forward(ws, code, l, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents, flags)
+        _forward(ws, it, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents, flags)
 
 
 @kernel
 def _by_vectors(
-    ws, code, l, n, first, last, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents,
+    ws, it, n, first, last, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats, tangents,
     flags,
 ):  # fmt: skip
     """Channels first .. last, two or one vector at a time."""
@@ -128,20 +109,20 @@ def _by_vectors(
     while j < last:
         if j + lanes(two) <= last:
             _pass(
-                ws, code, l, n, j, two, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats,
+                ws, it, n, j, two, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats,
                 tangents, flags,
             )  # fmt: skip
             j += lanes(two)
         else:
             _pass(
-                ws, code, l, n, j, zero, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats,
+                ws, it, n, j, zero, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out, stats,
                 tangents, flags,
             )  # fmt: skip
             j += lanes(zero)
 
 
 @inlined
-def run(ws, code, l, schedule, r, part, parts):
+def run(ws, code, l, now, part, parts):
     """One part of NORM_FORWARD_TANGENT: mean_dot and mean(xh x_dot) into tangents, and unless it is pooled on its way
 
         xh_dot = r (x_dot - mean_dot - xh mean(xh x_dot)); y_dot = scale_dot xh + scale xh_dot + shift_dot;
@@ -153,15 +134,14 @@ def run(ws, code, l, schedule, r, part, parts):
 
     Without x_dot nothing asks for dx_dot.
     """
-    first, last = vectors(ws, code[l, CP], part, parts)
-    x, x_dot = operand(code, l, schedule, r, X), operand(code, l, schedule, r, X_DOT)
-    dy, dy_dot = operand(code, l, schedule, r, DY), operand(code, l, schedule, r, DY_DOT)
-    scale, shift = operand(code, l, schedule, r, SCALE), operand(code, l, schedule, r, SHIFT)
-    scale_dot, shift_dot = operand(code, l, schedule, r, SCALE_DOT), operand(code, l, schedule, r, SHIFT_DOT)
-    out, stats = operand(code, l, schedule, r, OUT), operand(code, l, schedule, r, STATS)
-    tangents, flags = operand(code, l, schedule, r, TANGENTS), code[l, ARGUMENTS + FLAGS]
-    back = code[l, OP] == NORM_BACKWARD_TANGENT
+    it = one(NORM_BACKWARD_TANGENT, code, l)
+    first, last = vectors(ws, it.cp, part, parts)
+    x, x_dot, dy, dy_dot = place(now, it.x), place(now, it.x_dot), place(now, it.dy), place(now, it.dy_dot)
+    scale, shift = place(now, it.scale), place(now, it.shift)
+    scale_dot, shift_dot = place(now, it.scale_dot), place(now, it.shift_dot)
+    out, stats, tangents = place(now, it.out), place(now, it.stats), place(now, it.tangents)
+    back = it.op == NORM_BACKWARD_TANGENT
     _by_vectors(
-        ws, code, l, code[l, N], first, last, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out,
-        stats, tangents, flags,
+        ws, it, it.n, first, last, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out,
+        stats, tangents, it.flags,
     )  # fmt: skip

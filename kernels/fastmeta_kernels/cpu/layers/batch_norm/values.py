@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu.layout.instruction import ARGUMENTS, NORM_BACKWARD, OP, place, share
-from fastmeta_kernels.cpu.layout.network import CP, OCP, OH, OW, X_N, X_R, Y_N, Y_R, H, N, W
+from fastmeta_kernels.cpu.layout.instruction import BIAS, NORM_BACKWARD, NORM_FORWARD, NORM_GRADIENT, one, place, share
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_positive
 from fastmeta_kernels.cpu.machine.vector import (
@@ -27,15 +26,7 @@ from fastmeta_kernels.cpu.machine.vector import (
 )
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
-# Operands of every NORM instruction, and flags: a ReLU behind it; dx or x_dot asked for; pooled by an instruction more.
-X, X_DOT, DY, DY_DOT, SCALE, SHIFT, SCALE_DOT, SHIFT_DOT, OUT, STATS, TANGENTS, FLAGS = range(12)
-RECTIFIED, INNER, POOLED = 1, 2, 4
-
-
-@inlined
-def operand(code, l, schedule, r, which):
-    """Where an operand of a NORM instruction lies."""
-    return place(schedule, r, code[l, ARGUMENTS + which])
+RECTIFIED, INNER, POOLED = 1, 2, 4  # flags: a ReLU behind it; dx or x_dot asked for; pooled by an instruction more
 
 
 @inlined
@@ -47,24 +38,24 @@ def vectors(ws, channels, part, parts):
 
 
 @inlined
-def _statistics(ws, code, l, n, j, zero, x, stats):
+def _statistics(ws, it, n, j, zero, x, stats):
     """Mean and r of channels j ..: image by image, merged as in Chan, Golub & LeVeque 1983, equation 1.5.
 
     An image is read twice, from cache; the running mean as its anchor makes a constant channel its own mean to the bit.
     """
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
+    cp, h, w = it.cp, it.h, it.w
     mean, variance = load_like(ws, x + j, zero), zero
     for i in range(n):
         shift, squares = zero, zero
         for r in range(h):
-            part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
+            part, at = zero, x + i * it.x_n + r * it.x_r + j
             for q in range(at, at + w * cp, cp):
                 part = part + (load_like(ws, q, zero) - mean)
             shift = shift + part
         shift = shift * all_of(zero, 1.0 / (h * w))
         own = mean + shift
         for r in range(h):
-            part, at = zero, x + i * code[l, X_N] + r * code[l, X_R] + j
+            part, at = zero, x + i * it.x_n + r * it.x_r + j
             for q in range(at, at + w * cp, cp):
                 e = load_like(ws, q, zero) - own
                 part = part + e * e
@@ -88,9 +79,9 @@ def passes(flags, gain, offset):
 
 
 @kernel
-def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, flags):
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
-    _statistics(ws, code, l, n, j, zero, x, stats)
+def _forward(ws, it, n, j, zero, x, scale, shift, y, stats, flags):
+    cp, h, w = it.cp, it.h, it.w
+    _statistics(ws, it, n, j, zero, x, stats)
     if flags & POOLED:
         return
     mean, offset = load_like(ws, stats + j, zero), load_like(ws, shift + j, zero)
@@ -98,21 +89,21 @@ def _forward(ws, code, l, n, j, zero, x, scale, shift, y, stats, flags):
     gain = load_like(ws, stats + cp + j, zero) * load_like(ws, scale + j, zero)
     for i in range(n):
         for r in range(h):
-            at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, y + i * code[l, Y_N] + r * code[l, Y_R] + j
+            at, to = x + i * it.x_n + r * it.x_r + j, y + i * it.y_n + r * it.y_r + j
             for q in range(0, w * cp, cp):
                 store(ws, to + q, maximum(gain * (load_like(ws, at + q, zero) - mean) + offset, low))
 
 
 @kernel
-def _backward(ws, code, l, n, j, zero, x, dy, scale, shift, dx, stats, flags):
-    cp, h, w = code[l, CP], code[l, H], code[l, W]
+def _backward(ws, it, n, j, zero, x, dy, scale, shift, dx, stats, flags):
+    cp, h, w = it.cp, it.h, it.w
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
     gain = rate * load_like(ws, scale + j, zero)
     a, b = passes(flags, gain, load_like(ws, shift + j, zero))
     dscale, dshift = zero, zero
     for i in range(n):
         for r in range(h):
-            at, to = x + i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
+            at, to = x + i * it.x_n + r * it.x_r + j, dy + i * it.y_n + r * it.y_r + j
             part, other = zero, zero
             for q in range(0, w * cp, cp):
                 e = load_like(ws, at + q, zero) - mean
@@ -129,7 +120,7 @@ def _backward(ws, code, l, n, j, zero, x, dy, scale, shift, dx, stats, flags):
     slope, level = dscale * share * rate, dshift * share
     for i in range(n):
         for r in range(h):
-            at, to = i * code[l, X_N] + r * code[l, X_R] + j, dy + i * code[l, Y_N] + r * code[l, Y_R] + j
+            at, to = i * it.x_n + r * it.x_r + j, dy + i * it.y_n + r * it.y_r + j
             for q in range(0, w * cp, cp):
                 e = load_like(ws, x + at + q, zero) - mean
                 d = where_positive(a * e + b, load_like(ws, to + q, zero))
@@ -137,48 +128,61 @@ def _backward(ws, code, l, n, j, zero, x, dy, scale, shift, dx, stats, flags):
 
 
 @kernel
-def _by_vectors(ws, code, l, n, first, last, back, x, dy, scale, shift, out, stats, flags):
+def _by_vectors(ws, it, n, first, last, back, x, dy, scale, shift, out, stats, flags):
     """`_forward` or `_backward` of channels first .. last, four, two or one vector at a time."""
     zero, j = splat(ws.dtype.type(0.0)), first
     two, four = doubled(zero), doubled(doubled(zero))
     while j < last:
         if j + lanes(four) <= last:
-            _pass(ws, code, l, n, j, four, back, x, dy, scale, shift, out, stats, flags)
+            _pass(ws, it, n, j, four, back, x, dy, scale, shift, out, stats, flags)
             j += lanes(four)
         elif j + lanes(two) <= last:
-            _pass(ws, code, l, n, j, two, back, x, dy, scale, shift, out, stats, flags)
+            _pass(ws, it, n, j, two, back, x, dy, scale, shift, out, stats, flags)
             j += lanes(two)
         else:
-            _pass(ws, code, l, n, j, zero, back, x, dy, scale, shift, out, stats, flags)
+            _pass(ws, it, n, j, zero, back, x, dy, scale, shift, out, stats, flags)
             j += lanes(zero)
 
 
 @inlined
-def _pass(ws, code, l, n, j, zero, back, x, dy, scale, shift, out, stats, flags):
+def _pass(ws, it, n, j, zero, back, x, dy, scale, shift, out, stats, flags):
     if back:
-        _backward(ws, code, l, n, j, zero, x, dy, scale, shift, out, stats, flags)
+        _backward(ws, it, n, j, zero, x, dy, scale, shift, out, stats, flags)
     else:
-        _forward(ws, code, l, n, j, zero, x, scale, shift, out, stats, flags)
+        _forward(ws, it, n, j, zero, x, scale, shift, out, stats, flags)
 
 
 @inlined
-def run(ws, code, l, schedule, r, part, parts):
+def run(ws, code, l, now, part, parts):
     """One part of NORM_FORWARD: mean and r into stats, and y or its positive part, unless it is pooled on its way;
 
     or of NORM_BACKWARD: dshift = sum dy, dscale = sum dy xh; dx = scale r (dy - dshift / M - xh dscale / M).
     """
-    first, last = vectors(ws, code[l, CP], part, parts)
-    x, dy = operand(code, l, schedule, r, X), operand(code, l, schedule, r, DY)
-    scale, shift = operand(code, l, schedule, r, SCALE), operand(code, l, schedule, r, SHIFT)
-    out, stats = operand(code, l, schedule, r, OUT), operand(code, l, schedule, r, STATS)
-    back, flags = code[l, OP] == NORM_BACKWARD, code[l, ARGUMENTS + FLAGS]
-    _by_vectors(ws, code, l, code[l, N], first, last, back, x, dy, scale, shift, out, stats, flags)
+    it = one(NORM_FORWARD, code, l)
+    first, last = vectors(ws, it.cp, part, parts)
+    x, dy, out, stats = place(now, it.x), place(now, it.dy), place(now, it.out), place(now, it.stats)
+    scale, shift, back = place(now, it.scale), place(now, it.shift), it.op == NORM_BACKWARD
+    _by_vectors(ws, it, it.n, first, last, back, x, dy, scale, shift, out, stats, it.flags)
+
+
+@inlined
+def run_gradient(ws, code, l, now):
+    """NORM_GRADIENT: gradients of scale and shift from the statistics, or += sign * (...)."""
+    it = one(NORM_GRADIENT, code, l)
+    stats, scale, shift = place(now, it.stats), place(now, it.scale), place(now, it.shift)
+    _gradient(ws, it, stats, scale, shift, ws.dtype.type(now.sign))
+
+
+@inlined
+def run_bias_gradient(ws, code, l, now, first, last):
+    """BIAS: out = sum over samples and pixels of dy, or out += sign * (...), for channels first .. last."""
+    it = one(BIAS, code, l)
+    _bias_gradient(ws, it, it.n, first, last, place(now, it.dy), place(now, it.out), ws.dtype.type(now.sign))
 
 
 @kernel
-def gradient(ws, code, l, stats, scale, shift, sign):
-    """Gradients of scale and shift from the statistics, or += sign * (...)."""
-    cp, add = code[l, CP], code[l, ARGUMENTS + 3]
+def _gradient(ws, it, stats, scale, shift, sign):
+    cp, add = it.cp, it.add
     for j in range(cp):
         dscale, dshift = ws[stats + 2 * cp + j], ws[stats + 3 * cp + j]
         ws[scale + j] = ws[scale + j] + sign * dscale if add else dscale
@@ -186,18 +190,17 @@ def gradient(ws, code, l, stats, scale, shift, sign):
 
 
 @kernel
-def bias_gradient(ws, code, l, n, first, last, dy, out, sign):
-    """out = sum over samples and pixels of dy, or out += sign * (...), for channels first .. last."""
+def _bias_gradient(ws, it, n, first, last, dy, out, sign):
     width = VECTOR_BYTES // ws.itemsize
-    ocp, add, scale = code[l, OCP], code[l, ARGUMENTS + 2], splat(sign)
-    rows, pixels = code[l, OH], code[l, OW]
-    if code[l, Y_N] == rows * pixels * ocp:  # one run
+    ocp, add, scale = it.ocp, it.add, splat(sign)
+    rows, pixels = it.oh, it.ow
+    if it.y_n == rows * pixels * ocp:  # one run
         n, rows, pixels = 1, 1, n * rows * pixels
     for j in range(first, last, width):
         s = splat(ws.dtype.type(0.0))
         for i in range(n):
             for y in range(rows):
-                row = dy + i * code[l, Y_N] + y * code[l, Y_R] + j
+                row = dy + i * it.y_n + y * it.y_r + j
                 for x in range(pixels):
                     s = s + load(ws, row + x * ocp)
         store(ws, out + j, load(ws, out + j) + scale * s if add else s)
