@@ -51,16 +51,21 @@ def test_a_name_that_is_taken_is_not_written_to(tmp_path, monkeypatch):
     """As in two containers whose random numbers are those of one snapshot."""
     monkeypatch.setattr(os, "urandom", bytes)
     (tmp_path / f".fastmeta-{bytes(8).hex()}.tmp").write_text("another's")
-    with pytest.raises(FileExistsError, match="'.*/new'"), files.written_beside(tmp_path / "new"):
+    with pytest.raises(FileExistsError, match=r"'.*/new'"), files.written_beside(tmp_path / "new"):
         pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_a_failed_write_names_the_file_and_leaves_the_old_one(tmp_path, number):
     (tmp_path / "kept").write_text("old")
-    with pytest.raises(OSError, match="/kept'$"), files.written_beside(tmp_path / "kept") as file:
-        file.write(b"new")
-        raise OSError(number, os.strerror(number))
+
+    def write() -> None:
+        with files.written_beside(tmp_path / "kept") as file:
+            file.write(b"new")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=r"/kept'$"):
+        write()
     assert os.listdir(tmp_path) == ["kept"]
     assert (tmp_path / "kept").read_text() == "old"
 

@@ -13,6 +13,7 @@ from fastmeta import checks
 # What Python reads as a number is more than what people mean by one: 1_2, or digits of other alphabets.
 WHOLE = re.compile("[+-]?[0-9]{1,18}|[+-]?[0-9]{1,3}(_[0-9]{3}){1,5}")
 REAL = re.compile(r"[+-]?(nan|inf)|[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MOST = 10**18 - 1  # 18 digits
 
 
 class Checked(click.ParamType[Any]):
@@ -46,7 +47,7 @@ class Whole(Checked):
 
     def check(self, name: str, value: Any) -> Any:
         """A number within the bounds."""
-        return checks.integer(name, value, self.at_least)
+        return checks.integer(name, value, self.at_least, at_most=MOST)
 
     def parse(self, name: str, text: str) -> int:
         """`text` as an int; 15000 and 15_000, no comma: 1,2 are two numbers."""

@@ -39,6 +39,7 @@ class RunFolder:
         self._refuse(resume)
         new = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
+        ours = os.stat(self.path)
         try:
             with locked(self.path / "run.lock", f'out="{self.path}"'):
                 self._refuse(resume)
@@ -48,10 +49,14 @@ class RunFolder:
                     self.write("config.json", config)
                     yield
                 except BaseException:
-                    self._settle(config, resume)
+                    if self.checkpoint.exists() and not self._config.exists():
+                        self.write("config.json", config)
+                    elif not self.checkpoint.exists() and not resume and self._is(ours):
+                        self._config.unlink(missing_ok=True)
+                        self._log.unlink(missing_ok=True)
                     raise
         finally:
-            for folder in new:
+            for folder in new if self._is(ours) else ():
                 with suppress(OSError):  # it holds something
                     folder.rmdir()
 
@@ -105,11 +110,6 @@ class RunFolder:
         except (OSError, ValueError):
             return False
 
-    def _settle(self, config: Json, resume: bool) -> None:
-        """After a failure: a run that can go on, or nothing."""
-        if self.checkpoint.exists():
-            if not self._config.exists():
-                self.write("config.json", config)
-        elif not resume:
-            self._config.unlink(missing_ok=True)
-            self._log.unlink(missing_ok=True)
+    def _is(self, folder: os.stat_result) -> bool:
+        """Whether this path is still that folder."""
+        return self.path.exists() and os.path.samestat(folder, os.stat(self.path))

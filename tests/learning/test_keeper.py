@@ -124,7 +124,8 @@ def test_a_program_that_is_told_to_end_keeps_the_iteration_and_ends_by_the_signa
 
 
 def test_told_twice_it_still_keeps_the_iteration(tmp_path):
-    twice = "save = type(learner).save; type(learner).save = lambda *a: ([os.kill(os.getpid(), n) for n in (2, 15)], save(*a))"
+    kill = "[os.kill(os.getpid(), number) for number in (2, 15)]"
+    twice = f"save = type(learner).save; type(learner).save = lambda *a: ({kill}, save(*a))"
     done = python(f"{twice}; {end('SIGTERM')}", tmp_path / "run")
     assert done.returncode == -signal.SIGTERM
     assert fm.load(tmp_path / "run").training.step == 7

@@ -71,7 +71,7 @@ def test_waiting_threads_sleep_unless_the_user_decides_and_nobody_else_is_told(v
     assert said == {None: "passive None\n", "OMP_WAIT_POLICY": "active\n", "GOMP_SPINCOUNT": "None\n"}[variable]
 
 
-@pytest.mark.parametrize(("tasks", "used"), [(1, []), (2, []), (25, [2])])
+@pytest.mark.parametrize(("tasks", "used"), [(1, []), (2, []), (25, []), (60, [2])])
 def test_little_work_stays_in_the_calling_thread(monkeypatch, tasks, used):
     """To the same bits."""
     net, batch = fm.MLP((1, 40, 40, 1)), fm.tasks.Sinusoid().sample(tasks, seed=0)

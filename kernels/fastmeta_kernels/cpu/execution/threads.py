@@ -20,7 +20,7 @@ from fastmeta_kernels.cpu.machine.product import compile_product
 from fastmeta_kernels.cpu.program.schedule import Program
 from fastmeta_kernels.cpu.request import Request
 
-ALONE_WORK = 400_000  # multiply-adds of all tasks that the calling thread has done before others are awake
+ALONE_WORK = 1_000_000  # multiply-adds of all tasks, 0.2 ms: others would hardly be awake
 SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
 _PROCESS = os.getpid()
 _lock = threading.Lock()

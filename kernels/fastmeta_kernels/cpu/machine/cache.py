@@ -95,7 +95,7 @@ class Entries:
         try:
             with open(os.path.join(self.folder, name), "rb", opener=_opened) as file:
                 why = _refusal(os.fstat(file.fileno()))
-                digest, stamp, content = file.read(32), file.read(len(self.stamp)), file.read()
+                digest, stamp, content = (b"",) * 3 if why else (file.read(32), file.read(len(self.stamp)), file.read())
         except FileNotFoundError:
             return None
         if not why and digest != self._digest(name, stamp + content):
