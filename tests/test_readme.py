@@ -15,7 +15,7 @@ import pytest
 
 import fastmeta as fm
 from fastmeta.cli import main
-from fastmeta.cli.problems.problem import ALGORITHMS
+from fastmeta.cli.algorithms import ALGORITHMS
 from fastmeta.learning.learner import Learner
 
 ROOT = Path(__file__).resolve().parents[1]

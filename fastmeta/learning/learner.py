@@ -42,12 +42,18 @@ class Learner(ABC):
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
+    word: ClassVar[str] = ""  # what the command line calls it; by default the class's name in small letters
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # the paper's settings by problem of the command line; "": all
+    network_outputs: ClassVar[str] = "task"  # what they are: those of a "task", all training "classes", an "embedding"
+    training_sizes: ClassVar[tuple[str, ...]] = ()  # "ways", "shots": those that need not be evaluation's
+    evaluation_settings: ClassVar[tuple[str, ...]] = ()  # arguments that may be changed when training is over
     loss: Loss | None = None  # None: what the targets of a task mean
     batch_norm_modes: ClassVar[tuple[str, ...]] = ()  # what `evaluate` offers, where it offers several
     gpu_parameters: tuple[str, ...] = ()  # which `meta_gradients` takes, and leaves the slopes of, on a GPU
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        cls.word = vars(cls).get("word", cls.__name__.lower())
         Learner.algorithms[cls.__name__] = cls
 
     def __init__(self, net: Network, device: str) -> None:
@@ -88,6 +94,10 @@ class Learner(ABC):
     def default_optimizer(self, iterations: int) -> Optimizer:
         """What `fit` uses where it is given no optimizer."""
         return Adam(1e-3)
+
+    def paper_optimizer(self, learning_rate: float, iterations: int) -> Optimizer:
+        """The optimizer of the algorithm's paper, where its first rate is this one."""
+        return Adam(learning_rate)
 
     def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
         """The optimizer of each learned parameter, where fit has `optimizer`."""
