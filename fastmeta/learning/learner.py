@@ -5,7 +5,6 @@ One file of more than 200 lines, because a learner is one class, and its argumen
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
 from fastmeta.learning.keeper import Keeper, endings_raised
 from fastmeta.learning.optimizers import Adam, Optimizer
+from fastmeta.learning.settings import constructed_with
 from fastmeta.learning.training import Training
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.losses import Loss
@@ -108,12 +108,7 @@ class Learner(ABC):
 
         An argument that is given by its name only is left out where it is None.
         """
-        values = {}
-        for name, argument in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, name)
-            if name not in ("net", "device") and (value is not None or argument.kind is not argument.KEYWORD_ONLY):
-                values[name] = _plain(value)
-        return values
+        return constructed_with(self)
 
     @property
     def batch_norm(self) -> str:
@@ -285,14 +280,6 @@ def _with_room(past: Array, iterations: int) -> Array:
         raise MemoryError(
             f"iterations={iterations} must be so few that a loss and a time of each fit the memory. Give fewer."
         ) from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Network | Loss):
-        return value.to_dict()
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def check_evaluation(tasks: Any, episodes: int, tasks_per_step: int) -> None:

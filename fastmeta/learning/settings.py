@@ -9,6 +9,11 @@ from __future__ import annotations
 import inspect
 from typing import Any, NamedTuple, get_type_hints
 
+import numpy as np
+
+from fastmeta.networks.losses import Loss
+from fastmeta.networks.network import Network
+
 
 class Setting(NamedTuple):
     """One value: a whole number (int), a positive or, where `at_least` is 0, not negative number (float), a switch
@@ -46,3 +51,24 @@ def arguments(kind: Any) -> dict[str, Argument]:
             if isinstance(note, Setting):
                 found[name] = Argument(note, parameter.default)
     return found
+
+
+def constructed_with(learner: Any) -> dict[str, Any]:
+    """The constructor's arguments but for net and device as plain JSON values, networks and losses as dicts.
+
+    They are kept under their names. One that is given by its name only is left out where it is None.
+    """
+    values = {}
+    for name, argument in inspect.signature(type(learner)).parameters.items():
+        value = getattr(learner, name)
+        if name not in ("net", "device") and (value is not None or argument.kind is not argument.KEYWORD_ONLY):
+            values[name] = _plain(value)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Network | Loss):
+        return value.to_dict()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
