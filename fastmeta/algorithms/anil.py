@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from fastmeta.algorithms.maml import MAML
 
 
@@ -18,6 +20,10 @@ class ANIL(MAML):
     """
 
     adapts = "head"
+    recipes: ClassVar = {
+        "sinusoid": {"inner_lr": 0.05, "inner_steps": 5},
+        "omniglot": {"inner_steps": 5, "evaluation_steps": (5,)},
+    }
 
 
 class BOIL(MAML):

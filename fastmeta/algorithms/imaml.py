@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from fastmeta.floating import overflows
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
 from fastmeta.gradients.task_sets import batch_sets
-from fastmeta.learning.gradient_learner import GradientLearner, naming_step
+from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps, naming_step
+from fastmeta.learning.settings import Setting
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
@@ -45,17 +46,33 @@ class iMAML(GradientLearner):
     'mse'
     """
 
+    recipes: ClassVar = {
+        "sinusoid": {"inner_steps": 16, "regularization": 0.5, "cg_steps": 5, "evaluation_steps": (0, 5, 16)},
+        "omniglot": {  # the authors' program, not the paper's equations
+            "inner_lr": 0.1,
+            "inner_steps": 16,
+            "regularization": 2.0,
+            "cg_steps": 5,
+            "cg_damping": 22.0,
+            "proximal": "after",
+            "evaluation_steps": (16,),
+        },
+        "omniglot, 20 ways": {"inner_steps": 25, "evaluation_steps": (25,)},
+        "images": {"inner_lr": 0.1, "inner_steps": 10, "regularization": 0.5, "cg_steps": 5},
+    }
     gpu_parameters = ("theta",)
 
     def __init__(
         self,
         net: Network,
-        inner_lr: float = 0.01,
-        inner_steps: int = 16,
-        regularization: float = 2.0,
-        cg_steps: int = 5,
-        cg_damping: float = 0.0,
-        proximal: str = "inner",
+        inner_lr: Annotated[float, INNER_RATE] = 0.01,
+        inner_steps: InnerSteps = 16,
+        regularization: Annotated[float, Setting(float, "How strongly a task stays near the start.")] = 2.0,
+        cg_steps: Annotated[int, Setting(int, "Conjugate-gradient steps.")] = 5,
+        cg_damping: Annotated[float, Setting(float, "Added to the regularization in their system.", 0)] = 0.0,
+        proximal: Annotated[
+            str, Setting(PROXIMAL, "When a task goes back to its start: at each step or once.")
+        ] = "inner",
         device: str = "cpu",
         *,
         loss: Loss | None = None,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.gradients.functions import meta_gradient
-from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.gradient_learner import GradientLearner, InnerRate, InnerSteps
+from fastmeta.learning.settings import Setting
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
+
+LearnInnerRates = Annotated[bool, Setting(bool, "Learn the inner rates too.")]
 
 
 class MAML(GradientLearner):
@@ -39,9 +43,9 @@ class MAML(GradientLearner):
     def __init__(
         self,
         net: Network,
-        inner_lr: ArrayLike = 0.01,
-        inner_steps: int = 1,
-        learn_inner_lr: bool = False,
+        inner_lr: InnerRate = 0.01,
+        inner_steps: InnerSteps = 1,
+        learn_inner_lr: LearnInnerRates = False,
         device: str = "cpu",
         *,
         loss: Loss | None = None,

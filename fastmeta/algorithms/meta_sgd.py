@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fastmeta.algorithms.maml import MAML
 from fastmeta.floating import quiet
+from fastmeta.learning.gradient_learner import InnerRate, InnerSteps
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
@@ -25,11 +27,17 @@ class MetaSGD(MAML):
     (1761,)
     """
 
+    word = "meta-sgd"
+    recipes: ClassVar = {
+        "omniglot": {"inner_lr": 0.1, "inner_steps": 1, "evaluation_steps": (1,)},
+        "images": {"inner_steps": 1, "evaluation_steps": (1,)},
+    }
+
     def __init__(
         self,
         net: Network,
-        inner_lr: ArrayLike = 0.01,
-        inner_steps: int = 1,
+        inner_lr: InnerRate = 0.01,
+        inner_steps: InnerSteps = 1,
         device: str = "cpu",
         *,
         loss: Loss | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,8 @@ from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner, check_evaluation
+from fastmeta.learning.optimizers import Adam, Optimizer, StepSchedule
+from fastmeta.learning.settings import Setting
 from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.network import Network
@@ -46,11 +48,28 @@ class ProtoNet(Learner):
     """
 
     batch_norm_modes = ("transductive", "frozen")
+    network_outputs = "embedding"
+    training_sizes = ("ways", "shots")
+    recipes: ClassVar = {
+        "omniglot": {"tasks_per_step": 1, "queries": 5, "train_ways": 60},
+        "images": {"tasks_per_step": 1, "train_ways": 30},
+        "images, 5 shots": {"train_ways": 20},
+    }
     gpu_parameters = ("theta",)
 
-    def __init__(self, net: Network, metric: str = "euclidean", scale: float = 10.0, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        net: Network,
+        metric: Annotated[str, Setting(prototypes.METRICS, "Similarity to a prototype.")] = "euclidean",
+        scale: Annotated[float, Setting(float, "Times the cosine, with that metric.")] = 10.0,
+        device: str = "cpu",
+    ) -> None:
         super().__init__(net, device)
         self.metric, self.scale = prototypes.similarity(metric, scale)
+
+    def paper_optimizer(self, learning_rate: float, iterations: int) -> Optimizer:
+        """Adam whose rate is halved after each 2,000 updates."""
+        return Adam(StepSchedule(learning_rate, 0.5, 2000))
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss over the tasks, and its gradient by theta."""

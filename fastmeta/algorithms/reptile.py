@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from fastmeta import checks, inputs
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets, task_set
-from fastmeta.learning.gradient_learner import GradientLearner, naming_step
+from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps, naming_step
 from fastmeta.learning.optimizers import SGD, Adam, LinearSchedule, Optimizer, State
+from fastmeta.learning.settings import Setting
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch, stream
@@ -40,15 +41,42 @@ class Reptile(GradientLearner):
     'mse'
     """
 
+    training_sizes = ("shots",)
+    recipes: ClassVar = {
+        "": {"learning_rate": 1.0},
+        "sinusoid": {
+            "inner_lr": 0.02,
+            "inner_steps": 8,
+            "inner_optimizer": "sgd",
+            "evaluation_steps": (0, 1, 5, 10, 32),
+        },
+        "omniglot": {
+            "tasks_per_step": 5,
+            "inner_lr": 1e-3,
+            "inner_steps": 5,
+            "inner_batch": 10,
+            "train_shots": 10,
+            "evaluation_steps": (50,),
+        },
+        "omniglot, 20 ways": {"inner_lr": 5e-4, "inner_steps": 10, "inner_batch": 20},
+        "images": {
+            "tasks_per_step": 5,
+            "inner_lr": 1e-3,
+            "inner_steps": 8,
+            "inner_batch": 10,
+            "train_shots": 15,
+            "evaluation_steps": (50,),
+        },
+    }
     gpu_parameters = ("theta", "second_moment")
 
     def __init__(
         self,
         net: Network,
-        inner_lr: float = 1e-3,
-        inner_steps: int = 5,
-        inner_batch: int | None = 10,
-        inner_optimizer: str = "adam",
+        inner_lr: Annotated[float, INNER_RATE] = 1e-3,
+        inner_steps: InnerSteps = 5,
+        inner_batch: Annotated[int | None, Setting(int, "Samples of an inner step.")] = 10,
+        inner_optimizer: Annotated[str, Setting(("adam", "sgd"), "Of the inner steps.")] = "adam",
         device: str = "cpu",
         *,
         loss: Loss | None = None,
@@ -60,7 +88,11 @@ class Reptile(GradientLearner):
 
     def default_optimizer(self, iterations: int) -> Optimizer:
         """SGD with epsilon from 1 to 0."""
-        return SGD(LinearSchedule(1.0, 0.0, steps=max(iterations, 1)))
+        return self.paper_optimizer(1.0, iterations)
+
+    def paper_optimizer(self, learning_rate: float, iterations: int) -> Optimizer:
+        """SGD to 0 in a straight line."""
+        return SGD(LinearSchedule(learning_rate, 0.0, steps=max(iterations, 1)))
 
     def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
         """theta's is `optimizer`; the second moment is replaced by that of the tasks."""

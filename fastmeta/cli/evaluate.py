@@ -10,14 +10,16 @@ from typing import Any
 import click
 
 import fastmeta as fm
-from fastmeta.algorithms.transfer.heads import HEADS
-from fastmeta.cli.options import Whole, Wholes, Word, use_threads
-from fastmeta.cli.problems.problem import BATCH_NORMS, EVALUATION_SEED, PROBLEMS, Problem
+from fastmeta.cli.algorithms import AT_EVALUATION, BATCH_NORMS
+from fastmeta.cli.options import Whole, Wholes, Word, option, use_threads
+from fastmeta.cli.problems import PROBLEMS
+from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
 from fastmeta.device import DEVICES
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
+from fastmeta.learning.settings import arguments
 from fastmeta.tasks.parts import PARTS
 
 Row = dict[str, Any]
@@ -32,7 +34,6 @@ Row = dict[str, Any]
 @click.option(
     "--evaluation-queries", type=Whole(), help="Samples that the score is taken on.  [default: as in the run]"
 )
-@click.option("--head", type=Word(HEADS), help="Head that transfer learning fits.  [default: as in the run]")
 @click.option("--batch-norm", type=Word(BATCH_NORMS), help="Whose statistics.  [default: as in the run]")
 @click.option("--part", type=Word(PARTS), default="test", show_default=True, help="Which classes.")
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
@@ -54,41 +55,41 @@ def evaluate(
         raise ValueError(f'save="{save}" must be a word of letters, digits and "_", other than config. Rename it.')
     use_threads(threads, device)
     learner = fm.load(folder.checkpoint, device=device)
-    if isinstance(learner, fm.Transfer):
-        learner.head = settings["head"]
-    elif "head" in given:
-        raise ValueError(f'head="{given["head"]}" must be left out: {type(learner).__name__} fits no head.')
+    for name in AT_EVALUATION.keys() & given.keys():
+        if name not in learner.evaluation_settings:
+            raise ValueError(f'{name}="{given[name]}" must be left out: {type(learner).__name__} has no {name}.')
+        setattr(learner, name, given[name])
     if "evaluation_steps" in given and not isinstance(learner, GradientLearner):
         steps = given["evaluation_steps"]
         raise ValueError(f"evaluation_steps={steps} must be left out: {type(learner).__name__} takes no inner steps.")
-    if "ways" in given and settings["problem"] == "sinusoid":
-        raise ValueError(f"ways={given['ways']} must be left out: sinusoids have no classes.")
-    problem = PROBLEMS[settings["problem"]](settings)
+    kind = PROBLEMS[settings["problem"]]
+    if "ways" in given and not kind.has_classes:
+        raise ValueError(f"ways={given['ways']} must be left out: {kind.name} has no classes.")
+    problem = kind(settings)
     say(f"{learner}\non {problem.title}, after {learner.training.step:,} iterations")
-    steps, mode = settings["evaluation_steps"], settings.get("batch_norm")
-    learner.batch_norm_mode(mode)
-    rows = scores(learner, problem, steps, settings["episodes"], seed, part, mode)
+    learner.batch_norm_mode(settings.get("batch_norm"))
+    rows = scores(learner, problem, seed, part)
     if save is not None:
         save_scores(folder, save, learner, rows)
     print_scores(rows, problem, settings["episodes"])
 
 
-def scores(
-    learner: Learner,
-    problem: Problem,
-    steps: Sequence[int],
-    episodes: int,
-    seed: int,
-    part: str = "test",
-    batch_norm: str | None = None,
-) -> list[Row]:
+for _name, _kind in AT_EVALUATION.items():
+    _setting = arguments(_kind)[_name].setting
+    _text = f"{_setting.text.rstrip('.')} ({_kind.word}).  [default: as in the run]"
+    evaluate.params.insert(-6, option(_name, _setting, _text))
+
+
+def scores(learner: Learner, problem: Problem, seed: int, part: str = "test") -> list[Row]:
     """One row a number of shots and inner steps, as plain JSON values and the score in words."""
+    episodes, mode = problem.settings["episodes"], problem.settings.get("batch_norm")
     rows = []
     for shots, tasks in problem.evaluations(part):
         if isinstance(learner, GradientLearner):
-            found: dict[Any, fm.Score] = {**learner.evaluate(tasks, episodes, steps, seed, batch_norm=batch_norm)}
+            steps: Sequence[int] = problem.settings["evaluation_steps"]
+            found: dict[Any, fm.Score] = {**learner.evaluate(tasks, episodes, steps, seed, batch_norm=mode)}
         else:
-            found = {None: learner.evaluate(tasks, episodes, seed=seed, batch_norm=batch_norm)}
+            found = {None: learner.evaluate(tasks, episodes, seed=seed, batch_norm=mode)}
         for count, score in found.items():
             row = {"ways": getattr(tasks, "ways", None), "shots": shots, "inner_steps": count, "part": part}
             row |= {"mean": score.mean, "ci95": score.ci95, "median": score.median, "diverged": score.diverged}
@@ -100,9 +101,8 @@ def scores(
 
 
 def label(learner: Learner) -> str:
-    """The algorithm in a table; for transfer learning with its head."""
-    name = type(learner).__name__
-    return f"{name} {learner.head}" if isinstance(learner, fm.Transfer) else name
+    """The algorithm in a table, with what may be changed at evaluation."""
+    return " ".join([type(learner).__name__, *(str(getattr(learner, name)) for name in learner.evaluation_settings)])
 
 
 def save_scores(folder: RunFolder, name: str, learner: Learner, rows: Sequence[Row]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fastmeta import checks
+from fastmeta.learning.settings import Setting
 
 # What Python reads as a number is more than what people mean by one: 1_2, or digits of other alphabets.
 WHOLE = re.compile("[+-]?[0-9]{1,18}|[+-]?[0-9]{1,3}(_[0-9]{3}){1,5}")
@@ -114,6 +115,26 @@ class Word(Checked):
     def check(self, name: str, value: Any) -> Any:
         """A word where it is one of them."""
         return checks.choice(name, value, self.words)
+
+
+def option(name: str, setting: Setting, text: str) -> click.Option:
+    """The option of a setting; where it is not given, its value is None."""
+    shown = name.replace("_", "-")
+    flags = f"--{shown}/--no-{shown}" if setting.kind is bool else f"--{shown}"
+    return click.Option([flags], type=_type(setting), default=None, required=setting.required, help=text)
+
+
+def _type(setting: Setting) -> click.ParamType[Any]:
+    if isinstance(setting.kind, tuple):
+        return Word(setting.kind)
+    kinds: dict[type, click.ParamType[Any]] = {
+        int: Whole(setting.at_least),
+        float: Rate(zero=setting.at_least == 0),
+        tuple: Wholes(setting.at_least),
+        bool: click.BOOL,
+        str: click.Path(),
+    }
+    return kinds[setting.kind]
 
 
 def use_threads(threads: int | None, device: str) -> None:

@@ -1,112 +1,116 @@
-"""What each algorithm trains with where the command line does not say: its paper's values, or the nearest to them."""
+"""The settings of a run: which apply to a problem and an algorithm, and what they are where nobody says."""
 
 from __future__ import annotations
 
-import inspect
+from dataclasses import replace
 from typing import Any
 
 import fastmeta as fm
-from fastmeta.cli.problems.problem import ALGORITHMS, OWN_OPTIONS, Settings
+from fastmeta.cli.algorithms import ALGORITHMS, BATCH_NORMS
+from fastmeta.cli.problems.problem import Problem, Settings
+from fastmeta.device import DEVICES
 from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.learner import Learner
 from fastmeta.learning.optimizers import Optimizer
+from fastmeta.learning.settings import Setting, Share, arguments
 
-SINUSOID: dict[str, Settings] = {
-    "maml": {},
-    "fomaml": {},
-    "anil": {"inner_lr": 0.05, "inner_steps": 5},
-    "boil": {},
-    "meta-sgd": {},
-    "maml++": {"inner_steps": 5},
-    "reptile": {"inner_lr": 0.02, "inner_steps": 8, "inner_optimizer": "sgd", "evaluation_steps": (0, 1, 5, 10, 32)},
-    "imaml": {"inner_steps": 16, "regularization": 0.5, "cg_steps": 5, "evaluation_steps": (0, 5, 16)},
+EVERY_RUN = {
+    "algorithm": Setting(tuple(ALGORITHMS), "What learns. Values that are left out are those of its paper."),
+    "shots": Setting(int, "Samples that a task is learned from; of each class, where there are classes."),
+    "queries": Setting(int, "Other samples, on which its loss is taken; likewise."),
+    "iterations": Setting(int, "Meta-updates."),
+    "tasks_per_step": Setting(int, "Tasks in one meta-update."),
+    "learning_rate": Setting(float, "Rate of the meta-updates; where the paper lets it fall, the first."),
+    "final_learning_rate": Setting(float, "Where that rate ends instead, along a cosine over the iterations."),
+    "episodes": Setting(int, "New tasks to evaluate on."),
+    "evaluation_queries": Setting(int, "Samples that their score is taken on; likewise."),
+    "batch_norm": Setting(BATCH_NORMS, "Whose statistics at evaluation, where they are not those of training."),
+    "seed": Setting(int, "Decides the first parameters and the training tasks.", 0),
+    "device": Setting(DEVICES, "cpu: compiled and parallel. numpy: the slow reference. cuda: an NVIDIA GPU."),
 }
-
-TASK_OPTIONS = {"reptile": ("train_shots",), "protonet": ("train_shots", "train_ways")}  # what not only the learner has
-
-
-def sinusoid(options: Settings) -> Settings:
-    """arXiv 1703.03400, section 5.1; the others as far as their papers go, which are about images."""
-    base = {"tasks_per_step": 25, "inner_lr": 0.01, "inner_steps": 1, "evaluation_steps": (0, 1, 5, 10)}
-    return _recipe(options, base, SINUSOID)
-
-
-def omniglot(options: Settings) -> Settings:
-    """arXiv 1703.03400, 1803.02999, 1810.09502, 1909.04630 and the authors' code; in 20 ways as there."""
-    few = options["ways"] < 20
-    base = {
-        "queries": options["shots"],
-        "tasks_per_step": 32 if few else 16,
-        "inner_lr": 0.4 if few else 0.1,
-        "inner_steps": 1 if few else 5,
-        "evaluation_steps": (3,) if few else (5,),
-    }
-    reptile = {
-        "tasks_per_step": 5,
-        "inner_lr": 1e-3 if few else 5e-4,
-        "inner_steps": 5 if few else 10,
-        "inner_batch": 10 if few else 20,
-        "train_shots": 10,
-        "evaluation_steps": (50,),
-    }
-    implicit: Settings = {"inner_lr": 0.1, "inner_steps": 16 if few else 25, "regularization": 2.0, "cg_steps": 5}
-    implicit |= {"cg_damping": 22.0, "proximal": "after"}  # the authors' program, not the paper's equations
-    algorithms: dict[str, Settings] = {
-        "anil": {"inner_steps": 5, "evaluation_steps": (5,)},
-        "meta-sgd": {"inner_lr": 0.1, "inner_steps": 1, "evaluation_steps": (1,)},
-        "maml++": {"tasks_per_step": 8, "inner_lr": 0.1, "inner_steps": 5, "evaluation_steps": (5,)},
-        "reptile": reptile,
-        "imaml": implicit | {"evaluation_steps": (16 if few else 25,)},
-        "protonet": {"tasks_per_step": 1, "queries": 5, "train_ways": 60, "metric": "euclidean"},
-        "transfer": {"tasks_per_step": 2},
-    }
-    return _recipe(options, base, algorithms)
+EVALUATION_STEPS = Setting(tuple, "Inner steps at evaluation; several as in 0,1,5,10.", 0)
+TRAINING_SIZES = {
+    "ways": Setting(int, "Ways in training, where they are not those of evaluation.", 2),
+    "shots": Setting(int, "Shots in training, where they are not those of evaluation."),
+}
+USUAL = "maml"
+DEFAULTS: Settings = {"algorithm": USUAL, "learning_rate": 1e-3, "seed": 0, "device": "cpu"}
 
 
-def images(options: Settings) -> Settings:
-    """The papers' recipes for miniImageNet."""
-    few = options["shots"] < 5
-    base = {"tasks_per_step": 4 if few else 2, "inner_lr": 0.01, "inner_steps": 5, "evaluation_steps": (10,)}
-    reptile = {"tasks_per_step": 5, "inner_lr": 1e-3, "inner_steps": 8, "inner_batch": 10, "train_shots": 15}
-    algorithms: dict[str, Settings] = {
-        "meta-sgd": {"inner_steps": 1, "evaluation_steps": (1,)},
-        "maml++": {"tasks_per_step": 2, "evaluation_steps": (5,)},
-        "reptile": reptile | {"evaluation_steps": (50,)},
-        "imaml": {"inner_lr": 0.1, "inner_steps": 10, "regularization": 0.5, "cg_steps": 5},
-        "protonet": {"tasks_per_step": 1, "train_ways": 20 if not few else 30, "metric": "euclidean"},
-        "transfer": {"tasks_per_step": 2},
-    }
-    return _recipe(options, base, algorithms)
+def applying(problem: type[Problem], algorithm: type[Learner]) -> dict[str, Setting]:
+    """The settings that a run of this problem and algorithm has, by name."""
+    inner = {"evaluation_steps": EVALUATION_STEPS} if issubclass(algorithm, GradientLearner) else {}
+    sizes = {f"train_{size}": TRAINING_SIZES[size] for size in algorithm.training_sizes}
+    own = {name: argument.setting for name, argument in arguments(algorithm).items()}
+    return problem.options | EVERY_RUN | problem.options | own | inner | sizes
 
 
-def optimizer(settings: Settings) -> Optimizer:
-    """Adam; along a cosine for MAML++, halved after each 2,000 updates for ProtoNet; for Reptile SGD in a line to 0.
+def recipe(problem: type[Problem], given: Settings) -> Settings:
+    """Every setting that applies and has a value: the given one, the algorithm's, the problem's or the constructor's.
 
-    A run's `final_learning_rate` stands for the end of a cosine in their place.
+    Raises ValueError for one that is given and does not apply.
     """
-    rate, steps = settings["learning_rate"], max(settings["iterations"], 1)
-    final = settings.get("final_learning_rate")
-    if settings["algorithm"] == "maml++":
-        final = final or rate / 100
-    if settings["algorithm"] == "reptile":
-        return fm.SGD(fm.CosineSchedule(rate, final, steps) if final else fm.LinearSchedule(rate, 0.0, steps))
-    if final:
-        return fm.Adam(fm.CosineSchedule(rate, final, steps))
-    return fm.Adam(fm.StepSchedule(rate, 0.5, 2000) if settings["algorithm"] == "protonet" else rate)
+    word: str = given.get("algorithm", USUAL)
+    algorithm = ALGORITHMS[word]
+    if not problem.suits(algorithm):
+        raise ValueError(f'algorithm="{word}" must have classes: {problem.name} has none. Use another.')
+    known = applying(problem, algorithm)
+    for name in given:
+        if name not in known:
+            shown = name.replace("_", "-")
+            raise ValueError(f"{name}={given[name]} must be left out: --algorithm {word} has no --{shown}.")
+    found = _unsaid(problem, algorithm, given) | given
+    for name, value in found.items():
+        if isinstance(value, Share):
+            found[name] = found[value.setting] // value.of
+    return {name: found[name] for name in known if found.get(name) is not None}
 
 
-def _recipe(options: Settings, base: Settings, algorithms: dict[str, Settings]) -> Settings:
-    """`options`, where one is None the algorithm's value, or the problem's; ValueError for an option it lacks."""
-    name = options["algorithm"]
-    known = set(inspect.signature(ALGORITHMS[name]).parameters)
-    known |= {"evaluation_steps"} if issubclass(ALGORITHMS[name], GradientLearner) else set()
-    for option in (*OWN_OPTIONS, "evaluation_steps"):
-        if options.get(option) is not None and option not in known and option not in TASK_OPTIONS.get(name, ()):
-            shown = option.replace("_", "-")
-            raise ValueError(f"{option}={options[option]} must be left out: --algorithm {name} has no --{shown}.")
-    base = {key: value for key, value in base.items() if key in known or key not in OWN_OPTIONS}
-    recipe: dict[str, Any] = {"learning_rate": 1.0 if name == "reptile" else 1e-3} | base | algorithms.get(name, {})
-    if "evaluation_steps" not in known:
-        recipe["evaluation_steps"] = ()
-    if name == "maml++":
-        recipe["multi_step_iterations"] = options["iterations"] // 10  # the first 10 of 100 epochs
-    return {key: recipe.get(key) if value is None else value for key, value in options.items()}
+def unsaid_in_words(problem: type[Problem], name: str) -> str:
+    """What a setting is where it is not given: "1; anil 5", or "" where it then has no value."""
+    texts: dict[str, list[str]] = {}
+    for word, algorithm in ALGORITHMS.items():
+        if problem.suits(algorithm) and name in applying(problem, algorithm):
+            usual = _shown(_unsaid(problem, algorithm, {}).get(name))
+            for size, least in problem.sizes.values():
+                from_there = _shown(_unsaid(problem, algorithm, {size: least}).get(name))
+                usual += f", {from_there} from {least} {size} on" if from_there != usual else ""
+            texts.setdefault(usual, []).append(word)
+    groups = sorted(texts.items(), key=lambda group: USUAL not in group[1])
+    alone = len(texts) == 1
+    return "; ".join(t if alone or USUAL in words else f"{', '.join(words)} {t}" for t, words in groups if t)
+
+
+def new_learner(settings: Settings, network: fm.Network) -> Learner:
+    """The untrained learner that a run's settings name, with those of them that it takes."""
+    algorithm = ALGORITHMS[settings["algorithm"]]
+    chosen = {name: settings[name] for name in arguments(algorithm) if settings.get(name) is not None}
+    return algorithm(network, **chosen, device=settings["device"])
+
+
+def optimizer(learner: Learner, settings: Settings) -> Optimizer:
+    """The optimizer of the algorithm's paper, to a final rate along a cosine where the run names one."""
+    rate, iterations = settings["learning_rate"], settings["iterations"]
+    found, final = learner.paper_optimizer(rate, iterations), settings.get("final_learning_rate")
+    return replace(found, learning_rate=fm.CosineSchedule(rate, final, max(iterations, 1))) if final else found
+
+
+def _unsaid(problem: type[Problem], algorithm: type[Learner], given: Settings) -> Settings:
+    """What nobody gave, for tasks of the given sizes: by the constructor, the problem and the algorithm's paper."""
+    found = {name: argument.default for name, argument in arguments(algorithm).items()} | DEFAULTS
+    usual = problem.recipes[problem.name] | given
+    larger = [name for name, (size, least) in problem.sizes.items() if usual[size] >= least]
+    for recipes in (problem.recipes, algorithm.recipes):
+        for name in ("", problem.name, *larger):
+            found |= recipes.get(name, {})
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple) and not isinstance(value, Share):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else f"{value}"

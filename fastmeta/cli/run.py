@@ -5,44 +5,41 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-import click
-from click.core import ParameterSource
 from numpy.typing import NDArray
 
 import fastmeta as fm
 from fastmeta.cli.evaluate import print_scores, save_scores, scores
 from fastmeta.cli.log import Log
 from fastmeta.cli.options import use_threads
-from fastmeta.cli.problems.problem import EVALUATION_SEED, PROBLEMS, Problem, Settings, new_learner
+from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem, Settings
 from fastmeta.cli.progress import Progress
-from fastmeta.cli.recipes import optimizer
+from fastmeta.cli.recipes import new_learner, optimizer, recipe
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
-from fastmeta.cli.stored import NOT_STORED
 from fastmeta.device import backend
 from fastmeta.learning import checkpoint
 from fastmeta.learning.learner import Learner
 
 FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on
-CHECKPOINT_EVERY = {"sinusoid": 5000, "omniglot": 250, "images": 250}
 
 
-def run(ctx: click.Context, settings: Settings, name: str) -> None:
-    """Train as `settings` say in the folder `out` (runs/`name`), then evaluate and draw."""
-    folder = RunFolder(settings["out"] or f"runs/{name}")
-    resume = settings["resume"]
-    use_threads(settings["threads"], settings["device"])
+def run(kind: type[Problem], given: Settings, out: str | None, resume: bool, threads: int | None) -> None:
+    """Train on a problem with the `given` settings, in the folder `out` or runs/ and a name; evaluate and draw."""
+    name = {"problem": kind.name}
+    folder = RunFolder(out or "runs/" + kind.run_name.format(**name, **recipe(kind, given)))
+    fresh = {"fastmeta": fm.__version__} | name
+    settings = resumed(folder, name | given) if resume else fresh | recipe(kind, given)
+    use_threads(threads, settings["device"])
     backend(settings["device"])  # what is missing is said before anything is written
-    stored: Settings = {"fastmeta": fm.__version__}
-    stored |= {key: value for key, value in settings.items() if key not in NOT_STORED}
-    settings = resumed(ctx, folder, stored) if resume else stored
-    problem = PROBLEMS[settings["problem"]](settings)
+    problem = kind(settings)
     list(problem.evaluations())  # what the test part lacks is said before any training
     tasks = problem.training_tasks()
     learner = new_learner(settings, problem.network(tasks))
-    learner.batch_norm_mode(settings["batch_norm"])
+    learner.batch_norm_mode(settings.get("batch_norm"))
+    if resume:
+        losses_so_far(folder, learner, settings)  # what it refuses is said before anything is written
     with folder.owned(settings, resume):
-        losses = losses_so_far(folder, settings) if resume else None
+        losses = losses_so_far(folder, learner, settings) if resume else None
         say(f"{learner}\non {problem.title}, in {folder.path}")
         if left_out := getattr(tasks, "left_out", ()):
             say(f"Without classes that have too few images: {', '.join(map(str, left_out))}")
@@ -50,19 +47,19 @@ def run(ctx: click.Context, settings: Settings, name: str) -> None:
             say("Loading the kernels; on a machine that has never run them this compiles them.")
         try:
             with Log(folder, losses) as log:
-                fit(learner, tasks, settings, folder, log)
+                fit(learner, tasks, problem, folder, log)
         except KeyboardInterrupt as interrupt:
             if folder.checkpoint.exists():
                 done = f"Stopped after iteration {learner.training.step:,}; {folder.checkpoint} holds it."
-                where = ["--data", settings["data"]] if settings["problem"] == "images" else []
-                command = ["fastmeta", "train", settings["problem"], *where, "--out", str(folder.path), "--resume"]
-                again = shlex.join(command)
+                needed = {f"--{n}": str(settings[n]) for n, setting in kind.options.items() if setting.required}
+                words = [word for pair in needed.items() for word in pair]
+                again = shlex.join(["fastmeta", "train", kind.name, *words, "--out", str(folder.path), "--resume"])
                 interrupt.args = (f"{done} Go on with: {again}",)
             raise
-        finish(learner, problem, settings, folder)
+        finish(learner, problem, folder)
 
 
-def losses_so_far(folder: RunFolder, settings: Settings) -> NDArray[Any] | None:
+def losses_so_far(folder: RunFolder, learner: Learner, settings: Settings) -> NDArray[Any] | None:
     """The losses that a run's checkpoint holds; ValueError where it cannot go on to that many iterations."""
     if not folder.checkpoint.exists():
         return None
@@ -70,7 +67,7 @@ def losses_so_far(folder: RunFolder, settings: Settings) -> NDArray[Any] | None:
     losses, iterations = saved.history["loss"], settings["iterations"]
     if len(losses) > iterations:
         raise ValueError(f"iterations={iterations} must be at least {len(losses)}, which the run has done. Raise it.")
-    if saved.settings.get("optimizer") != optimizer(settings).to_dict():
+    if saved.settings.get("optimizer") != optimizer(learner, settings).to_dict():
         raise ValueError(
             f"iterations={iterations} must be what the run began with: its learning rate falls over the iterations. "
             "Leave it out, or start another run with --out."
@@ -78,12 +75,10 @@ def losses_so_far(folder: RunFolder, settings: Settings) -> NDArray[Any] | None:
     return losses
 
 
-def resumed(ctx: click.Context, folder: RunFolder, settings: Settings) -> Settings:
-    """The stored settings of a run that goes on; a ValueError where the command line contradicts them."""
+def resumed(folder: RunFolder, given: Settings) -> Settings:
+    """The stored settings of a run that goes on; a ValueError where those given contradict them."""
     stored = folder.config()
-    for key, value in settings.items():
-        if ctx.get_parameter_source(key) != ParameterSource.COMMANDLINE and key != "problem":
-            continue
+    for key, value in given.items():
         if key in FREE_TO_CHANGE:
             stored[key] = value
         elif stored.get(key) != (list(value) if isinstance(value, tuple) else value):
@@ -94,8 +89,9 @@ def resumed(ctx: click.Context, folder: RunFolder, settings: Settings) -> Settin
     return stored
 
 
-def fit(learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder: RunFolder, log: Log) -> None:
+def fit(learner: Learner, tasks: fm.tasks.TaskSource, problem: Problem, folder: RunFolder, log: Log) -> None:
     """Train with progress, log and checkpoints."""
+    settings = problem.settings
     with Progress(settings["iterations"], settings["tasks_per_step"]) as progress:
 
         def show(iteration: int, loss: float) -> None:
@@ -106,21 +102,21 @@ def fit(learner: Learner, tasks: fm.tasks.TaskSource, settings: Settings, folder
             tasks,
             iterations=settings["iterations"],
             tasks_per_step=settings["tasks_per_step"],
-            optimizer=optimizer(settings),
+            optimizer=optimizer(learner, settings),
             seed=settings["seed"],
             checkpoint=folder.checkpoint,
-            checkpoint_every=CHECKPOINT_EVERY[settings["problem"]],
+            checkpoint_every=problem.checkpoint_every,
             resume=True,
             callback=show,
         )
 
 
-def finish(learner: Learner, problem: Problem, settings: Settings, folder: RunFolder) -> None:
+def finish(learner: Learner, problem: Problem, folder: RunFolder) -> None:
     """Evaluate, write score.json, draw."""
+    settings = problem.settings
     seconds = float(learner.history["seconds"].sum())
     say(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
-    steps, mode = settings["evaluation_steps"], settings["batch_norm"]
-    rows = scores(learner, problem, steps, settings["episodes"], EVALUATION_SEED, batch_norm=mode)
+    rows = scores(learner, problem, EVALUATION_SEED)
     save_scores(folder, "score", learner, rows)
     print_scores(rows, problem, settings["episodes"])
     try:

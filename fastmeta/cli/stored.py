@@ -14,7 +14,6 @@ from fastmeta.cli.options import Checked
 LARGEST = 1 << 28  # bytes of a JSON file
 NOT_STORED = ("out", "resume", "threads")
 OPTIONS: dict[str, list[click.Parameter]] = {}  # of each problem, filled by `fastmeta train`
-ALWAYS_SET = {"tasks_per_step", "learning_rate", "evaluation_steps", "queries"}  # by the recipe where not by the user
 
 
 class Stored(dict[str, Any]):
@@ -47,7 +46,11 @@ def parsed(path: Path) -> Any:
 
 
 def checked(path: Path, settings: dict[str, Any]) -> Stored:
-    """Settings that `fastmeta train` could have stored; ValueError, naming the file and the setting, otherwise."""
+    """Settings that `fastmeta train` could have stored; ValueError, naming the file and the setting, otherwise.
+
+    Older runs stored null for what was not set.
+    """
+    settings = {name: value for name, value in settings.items() if value is not None}
     try:
         if "problem" not in settings:
             raise ValueError("problem is missing.")
@@ -65,10 +68,7 @@ def checked(path: Path, settings: dict[str, Any]) -> Stored:
 
 def _check(option: click.Parameter, value: Any) -> None:
     name, kind = str(option.name), option.type
-    if value is None:
-        if option.required or isinstance(option.default, str | int) or name in ALWAYS_SET:
-            raise TypeError(f"{name} must not be null.")
-    elif isinstance(kind, Checked):
+    if isinstance(kind, Checked):
         kind.check(name, value)
     elif not isinstance(value, bool if isinstance(kind, click.types.BoolParamType) else str):
         raise TypeError(f"{name}={value!r} must be {'true or false' if kind.name == 'boolean' else 'a text'}.")

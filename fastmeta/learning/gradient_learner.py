@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar, overload
+from typing import Annotated, Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,7 @@ from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner, check_evaluation
+from fastmeta.learning.settings import Setting
 from fastmeta.networks import losses
 from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.losses import Loss
@@ -28,6 +29,10 @@ from fastmeta.scores import evaluation
 from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
+
+INNER_RATE = Setting(float, "Rate of the inner steps, with which a task is learned.")
+InnerRate = Annotated[ArrayLike, INNER_RATE]
+InnerSteps = Annotated[int, Setting(int, "Inner steps in training.")]
 
 
 class GradientLearner(Learner):

@@ -5,7 +5,6 @@ One file of more than 200 lines, because a learner is one class, and its argumen
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
 from fastmeta.learning.keeper import Keeper, endings_raised
 from fastmeta.learning.optimizers import Adam, Optimizer
+from fastmeta.learning.settings import constructed_with
 from fastmeta.learning.training import Training
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.losses import Loss
@@ -42,12 +42,18 @@ class Learner(ABC):
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
+    word: ClassVar[str] = ""  # what the command line calls it; by default the class's name in small letters
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # the paper's settings by problem of the command line; "": all
+    network_outputs: ClassVar[str] = "task"  # what they are: those of a "task", all training "classes", an "embedding"
+    training_sizes: ClassVar[tuple[str, ...]] = ()  # "ways", "shots": those that need not be evaluation's
+    evaluation_settings: ClassVar[tuple[str, ...]] = ()  # arguments that may be changed when training is over
     loss: Loss | None = None  # None: what the targets of a task mean
     batch_norm_modes: ClassVar[tuple[str, ...]] = ()  # what `evaluate` offers, where it offers several
     gpu_parameters: tuple[str, ...] = ()  # which `meta_gradients` takes, and leaves the slopes of, on a GPU
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        cls.word = vars(cls).get("word", cls.__name__.lower())
         Learner.algorithms[cls.__name__] = cls
 
     def __init__(self, net: Network, device: str) -> None:
@@ -89,6 +95,10 @@ class Learner(ABC):
         """What `fit` uses where it is given no optimizer."""
         return Adam(1e-3)
 
+    def paper_optimizer(self, learning_rate: float, iterations: int) -> Optimizer:
+        """The optimizer of the algorithm's paper, where its first rate is this one."""
+        return Adam(learning_rate)
+
     def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
         """The optimizer of each learned parameter, where fit has `optimizer`."""
         return defaultdict(lambda: optimizer)
@@ -98,12 +108,7 @@ class Learner(ABC):
 
         An argument that is given by its name only is left out where it is None.
         """
-        values = {}
-        for name, argument in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, name)
-            if name not in ("net", "device") and (value is not None or argument.kind is not argument.KEYWORD_ONLY):
-                values[name] = _plain(value)
-        return values
+        return constructed_with(self)
 
     @property
     def batch_norm(self) -> str:
@@ -278,14 +283,6 @@ def _with_room(past: Array, iterations: int) -> Array:
         raise MemoryError(
             f"iterations={iterations} must be so few that a loss and a time of each fit the memory. Give fewer."
         ) from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Network | Loss):
-        return value.to_dict()
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def check_evaluation(tasks: Any, episodes: int, tasks_per_step: int) -> None:

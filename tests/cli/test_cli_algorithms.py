@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from typing import Annotated
 
 import numpy as np
 import pytest
 
 import fastmeta as fm
 from fastmeta.cli import recipes
-from fastmeta.cli.problems.problem import ALGORITHMS
+from fastmeta.cli.algorithms import ALGORITHMS
+from fastmeta.cli.problems import PROBLEMS
 from fastmeta.learning import checkpoint
 from fastmeta.learning.learner import Learner
+from fastmeta.learning.settings import Setting, arguments
 from tests.cli.test_cli import QUICK, Drawings, arrays, assert_same_run, invoke, succeed
 
+train_module = importlib.import_module("fastmeta.cli.train")  # fastmeta.cli.train itself is the command
+NUDGE = Annotated[float, Setting(float, "A nudge.")]
 INNER = [name for name in ALGORITHMS if name not in ("transfer", "protonet")]
 
 
@@ -99,15 +105,15 @@ def test_omniglot_trains_by_the_algorithms_recipe(tmp_path, monkeypatch, options
             {"inner_lr": 1e-3, "inner_steps": 8, "inner_batch": 10, "train_shots": 15, "learning_rate": 1.0},
         ),
         ("imaml", 1, {"inner_lr": 0.1, "inner_steps": 10, "regularization": 0.5, "cg_steps": 5}),
-        ("protonet", 1, {"train_ways": 30, "tasks_per_step": 1, "inner_lr": None, "evaluation_steps": ()}),
+        ("protonet", 1, {"train_ways": 30, "tasks_per_step": 1, "inner_lr": None, "evaluation_steps": None}),
         ("protonet", 5, {"train_ways": 20, "metric": "euclidean", "learning_rate": 1e-3}),
         ("transfer", 5, {"tasks_per_step": 2, "inner_steps": None}),
     ],
 )
 def test_images_are_learned_by_the_recipes_for_miniimagenet(algorithm, shots, recipe):
-    given = {"algorithm": algorithm, "shots": shots, "iterations": 60_000}
-    found = recipes.images(dict.fromkeys(recipe) | given)
-    assert {name: found[name] for name in recipe} == recipe
+    given = {"algorithm": algorithm, "shots": shots, "iterations": 60_000, "data": "folder"}
+    found = recipes.recipe(PROBLEMS["images"], given)
+    assert {name: found.get(name) for name in recipe} == recipe
 
 
 class Sizes:
@@ -152,7 +158,7 @@ def test_the_outer_optimizer_is_that_of_the_paper(algorithm, outer, tmp_path):
     succeed("train", "sinusoid", "--algorithm", algorithm, *few, "--out", tmp_path / "run")
     assert checkpoint.read(tmp_path / "run" / "checkpoint.safetensors").settings["optimizer"] == outer.to_dict()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["multi_step_iterations"] == (3 if algorithm == "maml++" else None)
+    assert config.get("multi_step_iterations") == (3 if algorithm == "maml++" else None)
 
 
 @pytest.mark.parametrize(
@@ -198,3 +204,73 @@ def test_batch_norm_that_is_not_there_is_said_before_any_training(tmp_path, monk
         result = invoke("train", "omniglot", "--algorithm", algorithm, *small, "--out", tmp_path / "run")
         assert message in result.output
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_run_stores_what_applies_to_it_and_nothing_else(problem, algorithm):
+    kind, learner = PROBLEMS[problem], ALGORITHMS[algorithm]
+    given = {"algorithm": algorithm} | ({"data": "folder"} if problem == "images" else {})
+    if not kind.suits(learner):
+        with pytest.raises(ValueError, match=f'algorithm="{algorithm}" must have classes: {problem} has none'):
+            recipes.recipe(kind, given)
+        return
+    settings = recipes.recipe(kind, given)
+    assert None not in settings.values()
+    own = {name for name, argument in arguments(learner).items() if argument.default is not None}
+    assert own <= settings.keys() <= recipes.applying(kind, learner).keys()
+    others = {name for other in ALGORITHMS.values() for name in arguments(other)} - arguments(learner).keys()
+    assert not others & settings.keys()
+
+
+def test_options_and_their_help_are_those_of_the_constructors():
+    for name, kind in PROBLEMS.items():
+        text = " ".join(succeed("train", name, "--help").split())
+        for word, learner in ALGORITHMS.items():
+            for argument, (setting, _) in arguments(learner).items() if kind.suits(learner) else ():
+                assert f"--{argument.replace('_', '-')} " in text, (name, word, argument)
+                assert setting.text.rstrip(".") in text, (name, word, argument)
+    assert "[default: 1, 5 from 20 ways on; anil, maml++ 5;" in " ".join(succeed("train", "omniglot", "--help").split())
+
+
+def test_every_recipe_names_a_problem_and_its_settings():
+    sizes = {name for kind in PROBLEMS.values() for name in kind.sizes}
+    for learner in ALGORITHMS.values():
+        assert learner.recipes.keys() <= {"", *PROBLEMS, *sizes}
+        for name, recipe in learner.recipes.items():
+            kinds = [kind for kind in PROBLEMS.values() if name in ("", kind.name, *kind.sizes)]
+            assert all(recipe.keys() <= recipes.applying(kind, learner).keys() for kind in kinds)
+
+
+def test_a_run_of_an_older_version_is_evaluated_and_goes_on(tmp_path):
+    """It stored a null for each setting that it did not have, and the head of another algorithm."""
+    for name, iterations in (("old", 3), ("new", 6)):
+        few = ["--iterations", iterations, "--algorithm", "imaml", "--inner-steps", 2, "--episodes", 2]
+        succeed("train", "sinusoid", *few, "--device", "numpy", "--out", tmp_path / name)
+    path = tmp_path / "old" / "config.json"
+    config = json.loads(path.read_text())
+    absent = ("final_learning_rate", "inner_batch", "train_shots", "train_ways", "metric", "batch_norm", "step_norms")
+    for name in ("scale", "cg_damping", "proximal", "evaluation_queries"):
+        config.pop(name, None)
+    path.write_text(json.dumps(config | dict.fromkeys(absent) | {"cg_damping": None, "proximal": None}))
+    assert "iMAML" in succeed("evaluate", tmp_path / "old", "--device", "numpy")
+    succeed("train", "sinusoid", "--out", tmp_path / "old", "--resume", "--iterations", 6)
+    assert_same_run(tmp_path / "old", tmp_path / "new")
+
+
+def test_a_new_algorithm_is_an_option_without_an_edit(monkeypatch):
+    class Named(fm.MAML):
+        """MAML of another name."""
+
+        def __init__(self, net, nudge: NUDGE = 0.5, device="cpu"):
+            super().__init__(net, device=device)
+            self.nudge = nudge
+
+    Named.recipes = {"sinusoid": {"nudge": 0.25}}
+    monkeypatch.setitem(ALGORITHMS, Named.word, Named)
+    kind = PROBLEMS["sinusoid"]
+    (option,) = [o for o in train_module.command(kind).params if o.name == "nudge"]
+    assert option.help == "A nudge (named).  [default: 0.25]"
+    settings = recipes.recipe(kind, {"algorithm": "named"})
+    assert settings["nudge"] == 0.25
+    assert recipes.new_learner(settings, fm.MLP((1, 4, 1))).nudge == 0.25

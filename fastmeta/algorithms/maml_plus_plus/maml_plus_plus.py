@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fastmeta import checks
-from fastmeta.algorithms.maml import MAML
+from fastmeta.algorithms.maml import MAML, LearnInnerRates
 from fastmeta.algorithms.maml_plus_plus.norm_statistics import FixedNorms, measure, norm_channels, norm_parameters
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
-from fastmeta.learning.gradient_learner import step_rates
+from fastmeta.learning.gradient_learner import InnerRate, InnerSteps, step_rates
 from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, Optimizer
+from fastmeta.learning.settings import Setting, Share
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
@@ -46,16 +46,25 @@ class MAMLPlusPlus(MAML):
     True
     """
 
+    word = "maml++"
+    batch_norm_modes = (*MAML.batch_norm_modes, "running")
+    recipes: ClassVar = {
+        "": {"multi_step_iterations": Share("iterations", 10)},  # the first 10 of 100 epochs
+        "sinusoid": {"inner_steps": 5},
+        "omniglot": {"tasks_per_step": 8, "inner_lr": 0.1, "inner_steps": 5, "evaluation_steps": (5,)},
+        "images": {"tasks_per_step": 2, "evaluation_steps": (5,)},
+    }
+
     def __init__(
         self,
         net: Network,
-        inner_lr: ArrayLike = 0.1,
-        inner_steps: int = 5,
-        learn_inner_lr: bool = True,
-        multi_step_iterations: int = 5000,
-        first_order_iterations: int = 0,
-        step_norms: bool | None = None,
-        running_statistics: bool = False,
+        inner_lr: InnerRate = 0.1,
+        inner_steps: InnerSteps = 5,
+        learn_inner_lr: LearnInnerRates = True,
+        multi_step_iterations: Annotated[int, Setting(int, "Iterations with a loss after each inner step.", 0)] = 5000,
+        first_order_iterations: Annotated[int, Setting(int, "First-order iterations at the start.", 0)] = 0,
+        step_norms: Annotated[bool | None, Setting(bool, "Batch norm's scale and shift of each inner step.")] = None,
+        running_statistics: Annotated[bool, Setting(bool, "Keep batch norm's statistics of each inner step.")] = False,
         device: str = "cpu",
         *,
         loss: Loss | None = None,
@@ -77,7 +86,11 @@ class MAMLPlusPlus(MAML):
 
     def default_optimizer(self, iterations: int) -> Optimizer:
         """Adam from 1e-3 to 1e-5 along a cosine."""
-        return Adam(CosineSchedule(1e-3, 1e-5, steps=max(iterations, 1)))
+        return self.paper_optimizer(1e-3, iterations)
+
+    def paper_optimizer(self, learning_rate: float, iterations: int) -> Optimizer:
+        """Adam to a hundredth of its first rate along a cosine."""
+        return Adam(CosineSchedule(learning_rate, learning_rate / 100, steps=max(iterations, 1)))
 
     def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
         """`optimizer` for all but the running statistics, which move a tenth of the way to a batch's."""

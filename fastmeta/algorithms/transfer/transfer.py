@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
+from fastmeta.learning.settings import Setting
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch, stream
@@ -58,14 +59,17 @@ class Transfer(Learner):
     'accuracy'
     """
 
+    network_outputs = "classes"
+    evaluation_settings = ("head",)
+    recipes: ClassVar = {"": {"tasks_per_step": 2}}
     gpu_parameters = ("theta",)
 
     def __init__(
         self,
         net: Network,
-        head: str = "linear",
-        batch_size: int = 64,
-        inductive: bool = True,
+        head: Annotated[str, Setting(tuple(HEADS), "Head that is fitted to a task's features.")] = "linear",
+        batch_size: Annotated[int, Setting(int, "Samples of one batch of pretraining.")] = 64,
+        inductive: Annotated[bool, Setting(bool, "Batch norm by statistics of training samples.")] = True,
         device: str = "cpu",
     ) -> None:
         super().__init__(net, device)

@@ -1,0 +1,22 @@
+"""The algorithms of the command line: every public learner that needs no more than a network, by its word."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import fastmeta as fm
+from fastmeta.learning.learner import Learner
+
+
+def _public() -> Iterator[type[Learner]]:
+    for thing in (getattr(fm, name) for name in fm.__all__):
+        if isinstance(thing, type) and issubclass(thing, Learner) and not inspect.isabstract(thing):
+            _, *others = inspect.signature(thing).parameters.values()
+            if all(argument.default is not argument.empty for argument in others):
+                yield thing
+
+
+ALGORITHMS: dict[str, type[Learner]] = {kind.word: kind for kind in sorted(_public(), key=lambda kind: kind.word)}
+BATCH_NORMS = tuple(dict.fromkeys(mode for kind in ALGORITHMS.values() for mode in kind.batch_norm_modes))
+AT_EVALUATION = {name: kind for kind in ALGORITHMS.values() for name in kind.evaluation_settings}
