@@ -24,11 +24,11 @@ from fastmeta.learning.learner import Learner
 TARGETS = ("c",)
 MOST_BYTES = 2**31 - 1
 C_WORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm class "
-    "delete new private protected public template this throw try catch namespace using virtual operator friend bool "
-    "main assert complex ctype errno fenv inttypes iso646 limits locale setjmp stdalign stdarg stdatomic stdbool stddef "
-    "stdint stdio stdlib stdnoreturn tgmath threads uchar wchar wctype memset memcpy sqrtf model".split()
+    """auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm class
+    delete new private protected public template this throw try catch namespace using virtual operator friend bool main
+    assert complex ctype errno fenv inttypes iso646 limits locale setjmp stdalign stdarg stdatomic stdbool stddef
+    stdint stdio stdlib stdnoreturn tgmath threads uchar wchar wctype memset memcpy sqrtf""".split()  # noqa: SIM905
 )
 
 
@@ -73,7 +73,9 @@ def export(
     place = Path(folder)
     existing = [file for file in files if (place / file).exists()]
     if existing and not force:
-        raise FileExistsError(f'folder="{place}" must not hold {existing[0]} yet. Pass force=True (--force) to replace it.')
+        raise FileExistsError(
+            f'folder="{place}" must not hold {existing[0]} yet. Pass force=True (--force) to replace it.'
+        )
     error = self_test(files, name)
     write(place, files)
     return replace(sizes, files=tuple(place / file for file in files), error=error)
@@ -98,9 +100,13 @@ def written(model: ExportModel, name: str, queries: int, sizes: ExportReport) ->
 def identifier(name: str) -> str:
     """`name` where C and Python can use it; ValueError otherwise."""
     taken = C_WORDS | set(keyword.kwlist) | set(sys.stdlib_module_names)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,39}", name) or name.lower() in taken - {"model"} or name.endswith("_test"):
+    if (
+        not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,39}", name)
+        or name.lower() in taken - {"model"}
+        or name.endswith("_test")
+    ):
         raise ValueError(
-            f'name="{name}" must be a word of at most 40 letters, digits and "_" that C and Python do not use themselves. '
+            f'name="{name}" must be a word of at most 40 letters, digits and "_" that C and Python do not use. '
             'Take one such as "gesture".'
         )
     return name

@@ -76,7 +76,12 @@ def sizes(model: ExportModel, queries: int) -> dict[str, int]:
 
 def header(model: ExportModel, name: str, queries: int, version: str) -> str:
     """NAME.h."""
-    lines = [f"#define MODEL_HASH 0x{model.hash[:8]}u", "enum {", *_constants({"FORMAT": 1} | sizes(model, queries)), "};"]
+    lines = [
+        f"#define MODEL_HASH 0x{model.hash[:8]}u",
+        "enum {",
+        *_constants({"FORMAT": 1} | sizes(model, queries)),
+        "};",
+    ]
     title = f"{_plain(model.learner)}. Written by fastmeta {version}; SHA-256 {model.hash}. Compile as C99."
     text = _resolved((FOLDER / "model.h").read_text("utf-8"), features(model))
     return _named(_filled(text, "sizes", lines).replace("@title", title), name)
@@ -91,7 +96,9 @@ def source(model: ExportModel, golden: Golden, name: str, version: str) -> str:
     parts += [(FOLDER / f"{part}.c").read_text("utf-8") for part in (*PARTS, kind, "save", "self_test")]
     text = "\n".join(part.replace('#include "parts.h"\n', "").strip("\n") + "\n" for part in parts)
     kinds = [*dict.fromkeys(layer.kind for layer in Places(model).layers)]
-    text = re.sub(r"enum \{\n    MODEL_PRODUCT,.*?\};", f"enum {{ {', '.join(f'MODEL_{k}' for k in kinds)} }};", text, flags=re.S)
+    text = re.sub(
+        r"enum \{\n    MODEL_PRODUCT,.*?\};", f"enum {{ {', '.join(f'MODEL_{k}' for k in kinds)} }};", text, flags=re.S
+    )
     first = f"/* Written by fastmeta {version}: see {name}.h. */\n"
     return _named(first + re.sub(r"\n{3,}", "\n\n", _resolved(text, found)), name)
 
@@ -121,7 +128,7 @@ def _constant_data(model: ExportModel, golden: Golden) -> Iterator[str]:
     if model.codes is not None and model.scales is not None:
         yield from _array("static const signed char model_stored[]", model.codes)
         yield from _array("static const float model_scales[]", model.scales)
-        yield from _array("static const int32_t model_edges[]", lt.blocks(model.net.table))
+        yield from _array("static const int32_t model_edges[]", lt.blocks(model.net.table)) if steps else ()
     else:
         yield from _array("static const float model_stored[]", model.theta)
     if steps and model.rates is not None:

@@ -14,11 +14,16 @@ FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror")
 
 def compiler() -> str | None:
     """The command of the first C compiler on the path: $CC, cc, gcc or clang."""
-    return next((name for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name and shutil.which(name)), None)
+    return next(
+        (name for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name and shutil.which(name)), None
+    )
 
 
 def self_test(files: dict[str, str], name: str) -> float | None:
-    """The worst error that the artifact finds in itself; None without a compiler. RuntimeError where it does not compile."""
+    """The worst error that the artifact finds in itself; None without a compiler.
+
+    RuntimeError where it does not compile.
+    """
     command = compiler()
     if command is None:
         return None
@@ -34,12 +39,12 @@ def self_test(files: dict[str, str], name: str) -> float | None:
 
 
 def library(folder: str | os.PathLike[str], name: str) -> Path:
-    """NAME.so of the artifact in `folder`, which NAME.py loads; RuntimeError without a compiler."""
+    """libNAME.so of the artifact in `folder`, which NAME.py loads; RuntimeError without a compiler."""
     command = compiler()
     if command is None:
         raise RuntimeError(f"no C compiler is on the path to compile {name}.c. Install gcc or clang, or set CC.")
-    build(command, folder, [f"{name}.c"], "-shared", "-fPIC", "-o", f"{name}.so")
-    return Path(folder) / f"{name}.so"
+    build(command, folder, [f"{name}.c"], "-shared", "-fPIC", "-o", f"lib{name}.so")
+    return Path(folder) / f"lib{name}.so"
 
 
 def build(command: str, folder: str | os.PathLike[str], sources: list[str], *options: str) -> None:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,18 @@ def _loss(learner: GradientLearner, loss: str | None) -> str:
         return checks.choice("loss", loss, LOSSES)
     if learner.net.outputs == 1:
         return "squared_error"
-    raise ValueError('loss=None must be "cross_entropy" (labels) or "squared_error" (targets) for more than one output.')
+    raise ValueError(
+        'loss=None must be "cross_entropy" (labels) or "squared_error" (targets) for more than one output.'
+    )
 
 
 def _steps(learner: GradientLearner, samples: int, loss: str, store: str, batch_norm: str | None) -> ExportModel:
     net, parameters = learner.net, learner.parameters
     mode = learner.batch_norm_mode(batch_norm or ("frozen" if learner.batch_norm else None))
     if mode == "support":
-        raise ValueError('batch_norm="support" must be "frozen" to be exported: it needs the support set at each query.')
+        raise ValueError(
+            'batch_norm="support" must be "frozen" to be exported: it needs the support set at each query.'
+        )
     rates = np.atleast_2d(np.asarray(learner.rates, np.float32))
     theta, codes, scales = _stored(net, learner.theta, store)
     made = ExportModel(
@@ -239,9 +244,11 @@ def _stored(net: Network, theta: Array, store: str) -> tuple[Array, Array | None
     if store == "float32":
         return single, None, None
     edges = lt.blocks(net.table)
-    parts = [single[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [single[a:b] for a, b in pairwise(edges)]
     scales = np.array([max(np.abs(part).max() / 127, 1e-12) for part in parts], np.float32)
-    codes = [np.clip(np.round(part / scale), -127, 127).astype(np.int8) for part, scale in zip(parts, scales, strict=True)]
+    codes = [
+        np.clip(np.round(part / scale), -127, 127).astype(np.int8) for part, scale in zip(parts, scales, strict=True)
+    ]
     back = np.concatenate([c.astype(np.float32) * s for c, s in zip(codes, scales, strict=True)])
     return back, np.concatenate(codes), scales
 

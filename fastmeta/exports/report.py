@@ -9,6 +9,7 @@ from fastmeta.exports.c_source import sizes
 from fastmeta.exports.model import ExportModel
 from fastmeta.exports.places import Places
 
+CODE = 5120  # bytes, at most, on a Cortex-M4F with -Os
 STACK = 512  # bytes, at most, of the deepest call on a Cortex-M
 
 
@@ -37,7 +38,7 @@ class ExportReport:
 
     def __str__(self) -> str:
         rows = [
-            (f"{self.name}: parameters and tables", f"{self.flash:,} bytes of flash"),
+            (f"{self.name}: parameters and tables", f"{self.flash:,} bytes of flash, and 1 to 5 KB of code"),
             ("state", f"{self.state:,} bytes of RAM, what a task taught"),
             ("work", f"{self.work:,} bytes of RAM, free between calls"),
             ("stack", f"below {STACK} bytes"),

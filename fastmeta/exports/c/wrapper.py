@@ -1,4 +1,7 @@
-"""A model that adapts, from Python without NumPy. Compile it first: `cc -std=c99 -O3 -shared -fPIC NAME.c -o NAME.so -lm`."""
+"""A model that adapts, from Python without NumPy.
+
+Compile it first: cc -std=c99 -O3 -shared -fPIC NAME.c -o libNAME.so -lm
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ class Model:
     """A state and its scratch. One for each thread that adapts."""
 
     def __init__(self, library: str | None = None) -> None:
-        path = Path(library) if library else Path(__file__).with_name(f"{NAME}.so")
+        path = Path(library) if library else Path(__file__).with_name(f"lib{NAME}.so")
         if not path.exists():
-            raise FileNotFoundError(f"{path} is not there: cc -std=c99 -O3 -shared -fPIC {NAME}.c -o {NAME}.so -lm")
+            raise FileNotFoundError(f"{path} is not there: cc -std=c99 -O3 -shared -fPIC {NAME}.c -o lib{NAME}.so -lm")
         self._library = ctypes.CDLL(str(path.resolve()))
         sizes = (ctypes.c_uint32 * 4).in_dll(self._library, f"{NAME}_sizes")
         if sizes[3] != int(HASH, 16):
@@ -50,7 +53,9 @@ class Model:
         values, targets = _floats(x), array("i", y) if LABELS else _floats(y)
         count = len(values) // INPUTS
         if len(values) != count * INPUTS or len(targets) != count * (1 if LABELS else OUTPUTS):
-            raise ValueError(f"x of {len(values)} numbers and y of {len(targets)} must be samples of {INPUTS}, one target each.")
+            raise ValueError(
+                f"x of {len(values)} numbers and y of {len(targets)} must be samples of {INPUTS}, one target each."
+            )
         arguments = [_pointer(values), _pointer(targets), count] + ([steps] if STEPS else [])
         self._check(self._call("adapt")(self._state, self._work, *arguments))
 
