@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta.checks import DivergenceError
 from fastmeta.exports.model import ExportModel
+from fastmeta_kernels.contract import Array
 
-Array = NDArray[Any]
 QUERIES = 3
 SEEDS = range(1, 9)
 LARGEST = 1e30  # in float64; float32 ends at 3e38

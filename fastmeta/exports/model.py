@@ -10,17 +10,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
-from fastmeta.gradients import functions as gradients
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.network import Network
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import Array
 
-Array = NDArray[Any]
 Outputs = Callable[[Array, Array, Array], Array]
 LOSSES = ("cross_entropy", "squared_error")
 STORES = ("float32", "int8")
@@ -138,8 +136,8 @@ def _steps(learner: GradientLearner, samples: int, loss: str, store: str, batch_
     if descend is GradientLearner.descend:
         return made
     if name == "MAMLPlusPlus":
-        own = {"step_norms": "norms"} | ({"running": "statistics"} if mode == "running" else {})
-        return replace(made, **{to: np.float32(parameters[n]) for to, n in own.items() if n in parameters})
+        norms, running = parameters.get("norms"), parameters.get("statistics") if mode == "running" else None
+        return replace(made, step_norms=_single(norms), running=_single(running))
     if name == "iMAML":
         inner = getattr(learner, "proximal") == "inner"  # noqa: B009
         return replace(made, pull=getattr(learner, "regularization")) if inner else made  # noqa: B009
@@ -158,7 +156,8 @@ def _reptile_batches(learner: Any, samples: int) -> Array | None:
     if learner.inner_batch is None or learner.inner_batch >= samples:
         return None
     steps = max(learner.inner_steps, BATCH_STEPS)
-    return np.uint16(mini_batches(np.random.default_rng(0), 1, samples, learner.inner_batch, steps)[0])
+    rows = mini_batches(np.random.default_rng(0), 1, samples, learner.inner_batch, steps)
+    return np.asarray(rows[0], np.uint16)
 
 
 def _protonet(learner: Any, samples: int, ways: int, store: str, batch_norm: str | None) -> ExportModel:
@@ -198,7 +197,7 @@ def _transfer(learner: Any, samples: int, ways: int, store: str, batch_norm: str
 
     def exact(x: Array, y: Array, queries: Array) -> Array:
         wide = theta.astype(np.float64)
-        z, q = (normalised(gradients.predict(net, wide, a.astype(np.float64), device="numpy")) for a in (x, queries))
+        z, q = (normalised(net.predict(wide, a.astype(np.float64), "numpy")) for a in (x, queries))
         shares = (y[:, None] == np.arange(ways)).astype(np.float64)
         weight, bias = centroid_head(z[None], shares[None])
         found: Array = q @ weight[0] + bias[0]
@@ -251,6 +250,10 @@ def _stored(net: Network, theta: Array, store: str) -> tuple[Array, Array | None
     ]
     back = np.concatenate([c.astype(np.float32) * s for c, s in zip(codes, scales, strict=True)])
     return back, np.concatenate(codes), scales
+
+
+def _single(values: Array | None) -> Array | None:
+    return None if values is None else values.astype(np.float32)
 
 
 def _rounded(theta: Array) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.exports.toolchains import NAMES, TOOLCHAINS, result
 
 MODELS = ("sine", "digits", "digits_int8", "plus_plus", "softened", "reptile", "anil_int8", "prototypes", "transfer")
-FEWEST = 3
 
 
 def hashes(artifact, name: str) -> dict[str, str]:
@@ -34,7 +35,7 @@ def test_toolchain_is_there(toolchain):
 
 
 def test_several_toolchains_took_part():
-    there = [toolchain.name for toolchain in TOOLCHAINS if not toolchain.missing]
-    if not there:
-        pytest.skip("no C compiler is installed")
-    assert len(there) >= FEWEST, there
+    """In .ci/run, which installs them: distinct compilers."""
+    fewest = int(os.environ.get("FASTMETA_FEWEST_TOOLCHAINS", "0"))
+    there = {toolchain.compile.split(" ")[0] for toolchain in TOOLCHAINS if not toolchain.missing}
+    assert len(there) >= fewest, there

@@ -28,7 +28,10 @@ STATUS = (
 
 
 class Model:
-    """A state and its scratch. One for each thread that adapts."""
+    """A state and its scratch. One for each thread that adapts.
+
+    Methods raise ArithmeticError where numbers are not finite, ValueError where they do not fit.
+    """
 
     def __init__(self, library: str | None = None) -> None:
         path = Path(library) if library else Path(__file__).with_name(f"lib{NAME}.so")
@@ -94,7 +97,8 @@ class Model:
 
     def _check(self, status: int) -> None:
         if status:
-            raise ValueError(f"{NAME}: {STATUS[status]}.")
+            kind = ArithmeticError if STATUS[status].startswith("a NaN") else ValueError
+            raise kind(f"{NAME}: {STATUS[status]}.")
 
 
 def _floats(values: Any) -> array[float]:
