@@ -10,18 +10,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import fastmeta
 from fastmeta import checks
 from fastmeta.exports import c_source, wrapper
 from fastmeta.exports.compiler import self_test
-from fastmeta.exports.golden import golden
+from fastmeta.exports.golden import Golden, golden
 from fastmeta.exports.model import ExportModel, export_model
+from fastmeta.exports.onnx_files import onnx_files, onnx_self_test
 from fastmeta.exports.report import ExportReport, report
 from fastmeta.learning.learner import Learner
 
-TARGETS = ("c",)
+TARGETS = ("c", "onnx")
 MOST_BYTES = 2**31 - 1
 C_WORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -48,53 +48,64 @@ def export(
     force: bool = False,
     dry_run: bool = False,
 ) -> ExportReport:
-    """Write a trained learner as C99, with an adapt() and a predict() that need no memory but the caller's.
+    """Write a trained learner as C99 or ONNX, with an adaptation that needs no Python.
 
-    NAME.h and NAME.c are the artifact, NAME_test.c runs its self-test, NAME.py wraps it in Python without NumPy,
-    NAME.json describes it for tools. samples: the most support samples of one adaptation; it decides the memory.
-    queries: the most of one predict with transductive batch norm, by default `samples`. ways: the most classes,
-    of learners that have no fixed number of them. loss: "cross_entropy" or "squared_error", where a network with
-    several outputs takes inner steps. store: "float32", or "int8" with a scale for each parameter array: storage
-    only, the arithmetic is float32. batch_norm: "frozen" (by default), "transductive", or "running" for MAML++.
-    ram: bytes that state and work must fit into. force: replace files. dry_run: the sizes alone.
+    to="c": NAME.h and NAME.c have an adapt() and a predict() that need no memory but the caller's, NAME_test.c runs
+    their self-test, NAME.py wraps them in Python without NumPy. to="onnx": NAME_adapt.onnx gives what
+    NAME_predict.onnx takes beside queries, in stock operators of opset 17, for any number of samples and inner
+    steps; needs `fastmeta[onnx]`. NAME.json describes either for tools.
+
+    samples: the most support samples of one adaptation; it decides the memory. queries: the most of one predict with
+    transductive batch norm, by default `samples`. ways: the most classes, of learners that have no fixed number of
+    them. loss: "cross_entropy" or "squared_error", where a network with several outputs takes inner steps. store:
+    "float32", or "int8" with a scale for each parameter array: storage only, the arithmetic is float32. batch_norm:
+    "frozen" (by default), "transductive", or "running" for MAML++. ram: bytes that state and work must fit into.
+    force: replace files. dry_run: the sizes alone.
 
     Raises ValueError or TypeError where the learner cannot be exported or an argument is out of range,
-    FileExistsError, OSError; RuntimeError where the compiler refuses the files.
+    FileExistsError, OSError; RuntimeError where the compiler refuses the files; ModuleNotFoundError without onnx.
     """
     checks.choice("to", to, TARGETS)
     model = export_model(learner, samples, ways, loss, store, batch_norm)
     most = checks.integer("queries", samples if queries is None else queries, 1)
     identifier(name)
-    sizes = report(model, name, most)
+    sizes = report(model, name, most, to)
     check_memory(sizes, ram)
     if dry_run:
         return sizes
-    files = written(model, name, most, sizes)
+    test = golden(model)
+    files = c_files(model, name, most, sizes, test) if to == "c" else onnx_files(model, name, fastmeta.__version__)
+    names = [*files, f"{name}.json"]
     place = Path(folder)
-    existing = [file for file in files if (place / file).exists()]
+    existing = [file for file in names if (place / file).exists()]
     if existing and not force:
         raise FileExistsError(
             f'folder="{place}" must not hold {existing[0]} yet. Pass force=True (--force) to replace it.'
         )
-    error = self_test(files, name)
-    write(place, files)
-    return replace(sizes, files=tuple(place / file for file in files), error=error)
+    error = self_test(files, name) if to == "c" else onnx_self_test(model, files, test)
+    write(place, files | {f"{name}.json": described(model, sizes)})
+    return replace(sizes, files=tuple(place / file for file in names), error=error)
 
 
-def written(model: ExportModel, name: str, queries: int, sizes: ExportReport) -> dict[str, str]:
-    """The files of a C artifact, by their names."""
+def c_files(model: ExportModel, name: str, queries: int, sizes: ExportReport, test: Golden) -> dict[str, bytes]:
+    """The files of a C artifact but for its description, by their names."""
     version = fastmeta.__version__
     files = {
         f"{name}.h": c_source.header(model, name, queries, version),
-        f"{name}.c": c_source.source(model, golden(model), name, version),
+        f"{name}.c": c_source.source(model, test, name, version),
         f"{name}_test.c": c_source.program(name),
         f"{name}.py": wrapper.module(model, name, version),
     }
-    described = {key: value for key, value in asdict(sizes).items() if key not in ("files", "error")}
-    described |= {"format": 1, "fastmeta": version, "sha256": model.hash, "learner": model.learner}
-    described |= {"kind": model.kind, "input_shape": list(model.net.input_shape), "outputs": model.outputs}
-    described |= {"classifies": model.classifies, "store": "float32" if model.codes is None else "int8"}
-    return files | {f"{name}.json": json.dumps(described, indent=2) + "\n"}
+    return {file: text.encode("utf-8") for file, text in files.items()}
+
+
+def described(model: ExportModel, sizes: ExportReport) -> bytes:
+    """NAME.json, for tools."""
+    facts = {key: value for key, value in asdict(sizes).items() if key not in ("files", "error")}
+    facts |= {"format": 1, "fastmeta": fastmeta.__version__, "sha256": model.hash, "learner": model.learner}
+    facts |= {"kind": model.kind, "input_shape": list(model.net.input_shape), "outputs": model.outputs}
+    facts |= {"classifies": model.classifies, "store": "float32" if model.codes is None else "int8"}
+    return json.dumps(facts, indent=2).encode("utf-8") + b"\n"
 
 
 def identifier(name: str) -> str:
@@ -124,10 +135,10 @@ def check_memory(sizes: ExportReport, ram: int | None) -> None:
         )
 
 
-def write(folder: Path, files: Mapping[str, Any]) -> None:
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Each file beside its place first, then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         beside = folder / f".{name}.{os.getpid()}.tmp"
-        beside.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        beside.write_bytes(content)
         os.replace(beside, folder / name)

@@ -19,7 +19,7 @@ def compiler() -> str | None:
     )
 
 
-def self_test(files: dict[str, str], name: str) -> float | None:
+def self_test(files: dict[str, bytes], name: str) -> float | None:
     """The worst error that the artifact finds in itself; None without a compiler.
 
     RuntimeError where it does not compile.
@@ -28,8 +28,8 @@ def self_test(files: dict[str, str], name: str) -> float | None:
     if command is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        for file, text in files.items():
-            (Path(folder) / file).write_text(text, "utf-8")
+        for file, content in files.items():
+            (Path(folder) / file).write_bytes(content)
         build(command, folder, [f"{name}.c", f"{name}_test.c"], "-o", "test")
         done = subprocess.run([os.path.join(folder, "test")], capture_output=True, text=True, check=False)
     found = re.match(r"worst (-?\d+) e-9", done.stdout)

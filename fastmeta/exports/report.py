@@ -24,6 +24,7 @@ class ExportReport:
     """
 
     name: str
+    to: str
     files: tuple[Path, ...]
     flash: int
     state: int
@@ -37,11 +38,14 @@ class ExportReport:
     moved: float = 0.0
 
     def __str__(self) -> str:
-        rows = [
+        memory = [
             (f"{self.name}: parameters and tables", f"{self.flash:,} bytes of flash, and 1 to 5 KB of code"),
             ("state", f"{self.state:,} bytes of RAM, what a task taught"),
             ("work", f"{self.work:,} bytes of RAM, free between calls"),
             ("stack", f"below {STACK} bytes"),
+        ]
+        rows = [
+            *(memory if self.to == "c" else [(f"{self.name}: parameters", f"{self.flash:,} bytes")]),
             ("one adapt", f"{self.adapt:,} multiply-adds, {self.samples} samples{self._steps}"),
             ("one predict", f"{self.predict:,} multiply-adds a sample{self._norm}"),
         ]
@@ -62,7 +66,7 @@ class ExportReport:
         return f", batch norm {self.batch_norm}" if self.batch_norm else ""
 
 
-def report(model: ExportModel, name: str, queries: int) -> ExportReport:
+def report(model: ExportModel, name: str, queries: int, to: str = "c") -> ExportReport:
     """The sizes of a model, before anything is written."""
     places, held = Places(model), sizes(model, queries)
     whole, moving = places.multiplications
@@ -70,6 +74,7 @@ def report(model: ExportModel, name: str, queries: int) -> ExportReport:
     steps = model.steps * places.step_samples * 3 * moving  # forwards, slopes by inputs and by parameters
     return ExportReport(
         name=name,
+        to=to,
         files=(),
         flash=_flash(model, places),
         state=held["SAVED"] - 12,

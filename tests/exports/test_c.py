@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import fastmeta as fm
 from fastmeta.exports import c_source, compiler
-from fastmeta.exports.artifact import written
+from fastmeta.exports.artifact import c_files
+from fastmeta.exports.golden import golden
 from fastmeta.exports.model import export_model
 from fastmeta.exports.report import CODE, STACK, report
 from tests.exports.models import LABELS, MODELS, NUMPY, SMOOTH, fitted, images, trained, vectors
@@ -159,7 +160,7 @@ def test_networks_of_any_layers(made, channels, classifies, store, kind):
     learner.fit(images(12, 3), 0, theta=theta)
     loss = "cross_entropy" if classifies else "squared_error"
     model = export_model(learner, 4, loss=loss, store=store)
-    error = compiler.self_test(written(model, "drawn", 4, report(model, "drawn", 4)), "drawn")
+    error = compiler.self_test(c_files(model, "drawn", 4, report(model, "drawn", 4), golden(model)), "drawn")
     assert error is not None
     assert error <= 2e-5
 
