@@ -12,6 +12,8 @@ from fastmeta.algorithms.side_information import SideInformation
 from fastmeta.algorithms.transfer.transfer import Transfer
 from fastmeta.algorithms.zero_shot import ZeroShot
 from fastmeta.checks import DivergenceError
+from fastmeta.exports.artifact import export
+from fastmeta.exports.report import ExportReport
 from fastmeta.gradients.functions import MetaGradient, adapt, gradient, hvp, loss, meta_gradient
 from fastmeta.gradients.prototypes import prototype_loss
 from fastmeta.lab.central_differences import check_meta_gradient
@@ -57,6 +59,7 @@ __all__ = [
     "CrossEntropy",
     "Difference",
     "DivergenceError",
+    "ExportReport",
     "Flatten",
     "GlobalMeanPool",
     "GradientLearner",
@@ -82,6 +85,7 @@ __all__ = [
     "adapt",
     "check_meta_gradient",
     "compare",
+    "export",
     "gradient",
     "hvp",
     "iMAML",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+import warnings
 from functools import cache
 from typing import Any, cast
 
@@ -23,9 +25,17 @@ def backend(device: str) -> Backend:
 
     Raises ValueError for an unknown device; DeviceError for "cpu" where Numba is told not to compile, for "cuda"
     without a GPU that can run the kernels, and for "numpy" where NumPy multiplies matrices wrongly;
-    ModuleNotFoundError for "cuda" without CuPy.
+    ModuleNotFoundError for "cuda" without CuPy. Where Numba is not installed "cpu" is "numpy", and a warning says so.
     """
     checks.choice("device", device, DEVICES)
+    if device == "cpu" and not _has_numba():
+        warnings.warn(
+            'Numba is not installed: device="cpu" computes with NumPy, which takes many times as long for images. '
+            "For its kernels: pip install numba.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return backend("numpy")
     if device == "cpu" and importlib.import_module("numba").config.DISABLE_JIT:
         raise DeviceError(
             'device="cpu" must compile its kernels, which NUMBA_DISABLE_JIT forbids. Unset it, or use device="numpy", '
@@ -35,6 +45,10 @@ def backend(device: str) -> Backend:
     if device != "cpu":
         module.ready()
     return cast(Backend, module)
+
+
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 def on_device(value: Any) -> Any:

@@ -29,6 +29,7 @@ LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those
     ("lab",),
     ("algorithms",),
     ("fastmeta",),  # every public name, each imported when it is first used
+    ("exports",),
     ("cli",),
 )
 WORDS = (  # of each fast backend, likewise

@@ -1,4 +1,4 @@
-"""The command line: `fastmeta train`, `fastmeta evaluate`, `fastmeta compare`, `fastmeta check`."""
+"""The command line: `fastmeta train`, `fastmeta evaluate`, `fastmeta compare`, `fastmeta check`, `fastmeta export`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import fastmeta
 from fastmeta.cli.check import check
 from fastmeta.cli.compare import compare
 from fastmeta.cli.evaluate import evaluate
+from fastmeta.cli.export import export
 from fastmeta.cli.speech import say
 from fastmeta.cli.train import train
 from fastmeta.learning.keeper import endings_raised
@@ -44,3 +45,4 @@ main.add_command(train)
 main.add_command(evaluate)
 main.add_command(compare)
 main.add_command(check)
+main.add_command(export)

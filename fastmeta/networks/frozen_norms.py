@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta.networks.layers import Affine, BatchNorm, Flatten, Layer
 from fastmeta.networks.network import Network
+from fastmeta_kernels.contract import Array
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
-
-Array = NDArray[Any]
 
 
 def frozen(net: Network, theta: Array, x: Array, device: str) -> tuple[Network, Array]:
