@@ -1,4 +1,4 @@
-"""The command line: `fastmeta train`, `fastmeta evaluate`, `fastmeta compare`, `fastmeta check`, `fastmeta export`."""
+"""The command line: `fastmeta train`, `evaluate`, `compare`, `check`, `export` and `lab`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fastmeta.cli.check import check
 from fastmeta.cli.compare import compare
 from fastmeta.cli.evaluate import evaluate
 from fastmeta.cli.export import export
+from fastmeta.cli.lab import lab
 from fastmeta.cli.speech import say
 from fastmeta.cli.train import train
 from fastmeta.learning.keeper import endings_raised
@@ -46,3 +47,4 @@ main.add_command(evaluate)
 main.add_command(compare)
 main.add_command(check)
 main.add_command(export)
+main.add_command(lab)

@@ -88,8 +88,12 @@ class RunFolder:
     def write(self, name: str, content: Json) -> None:
         """`content` as JSON in the file `name`: the old file or the whole new one, whatever happens."""
         text = json.dumps(content, indent=2)
+        self.write_text(name, _NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """`text` in the file `name`, likewise."""
         with written_beside(self.path / name, durable=True) as file:
-            file.write((_NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n").encode())
+            file.write(text.encode())
 
     def _refuse(self, resume: bool) -> None:
         """ValueError where a new run would write over something: but for a start that failed before it learned."""

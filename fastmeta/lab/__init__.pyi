@@ -3,6 +3,7 @@ from fastmeta.lab.eigenvalues import InnerSpectrum, Spectrum, inner_spectrum, sp
 from fastmeta.lab.head_orders import Permutations, permutations
 from fastmeta.lab.loss_surface import Landscape, landscape
 from fastmeta.lab.meta_hessian import meta_hvp
+from fastmeta.lab.page import Report, report
 from fastmeta.lab.probe import Probe
 from fastmeta.lab.representations import Similarity, similarity
 from fastmeta.lab.rounding import Precision, precision
@@ -13,6 +14,7 @@ __all__ = [
     "Permutations",
     "Precision",
     "Probe",
+    "Report",
     "Similarity",
     "Spectrum",
     "Trace",
@@ -21,6 +23,7 @@ __all__ = [
     "meta_hvp",
     "permutations",
     "precision",
+    "report",
     "similarity",
     "spectrum",
     "trace",
