@@ -9,8 +9,10 @@ import click
 
 import fastmeta as fm
 from fastmeta.algorithms.transfer.heads import HEADS
+from fastmeta.cli.algorithms import BATCH_NORMS
 from fastmeta.cli.options import Whole, Word
-from fastmeta.cli.problems.problem import BATCH_NORMS, EVALUATION_SEED, PROBLEMS, Problem, Settings
+from fastmeta.cli.problems import PROBLEMS
+from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem, Settings
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
 from fastmeta.exports.artifact import TARGETS
