@@ -103,7 +103,6 @@ CASES = (
     _case("relu_after_pool", [Conv2d(4), MaxPool2d(2), ReLU(), Flatten(), Linear(2)], (6, 6, 1)),
     _case("relu_after_flatten", [Conv2d(2, stride=2), Flatten(), ReLU(), Linear(3)], (5, 7, 3)),
     _case("flatten_a_rectified_image", [Conv2d(3), ReLU(), Flatten(), Linear(6), ReLU(), Linear(2)], (5, 4, 2)),
-    _case("few_outputs_of_a_rectified_image", [Conv2d(3), ReLU(), Flatten(), Linear(2)], (4, 5, 2)),
     _case(
         "relu_before_everything",
         [
