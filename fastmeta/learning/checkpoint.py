@@ -14,10 +14,10 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.learning.optimizers import State
 from fastmeta.learning.training import Training
-from fastmeta.memory import free_bytes
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.files import written_beside
+from fastmeta_kernels.host import free_bytes
 
 FORMAT = 1
 _FOREIGN = "It was written by another program."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmeta import inputs
+from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.lab.central_differences import kink_pattern
 from fastmeta.networks.architectures import MLP
 from fastmeta.networks.layers import Affine, BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, ReLU
@@ -25,7 +25,7 @@ def named(case):
 def sets(case, dtype="float64", seed=0, weighted=False):
     """theta, support and query set of a case."""
     theta, batch = case.make(dtype, seed, weighted)
-    return theta, *inputs.batch_sets(case.network, batch, theta.dtype)
+    return theta, *batch_sets(case.network, batch, theta.dtype)
 
 
 def inner_loop(net, dtype, kind="scalar", adapt="all", steps=STEPS):
