@@ -164,17 +164,6 @@ def _message(name: str, value: Any, constraint: str, advice: str) -> str:
     return f"{name}={shown} must {constraint}.{' ' + advice if advice else ''}"
 
 
-def is_on_device(value: Any) -> bool:
-    """Whether `value` is an array on a GPU, CuPy's or another library's."""
-    return hasattr(value, "__cuda_array_interface__")
-
-
-def no_overflow(values: Any) -> None:
-    """Raise FloatingPointError where values on a GPU are not finite, as np.errstate does for those of the host."""
-    if is_on_device(values) and not np.isfinite(values).all():
-        raise FloatingPointError
-
-
 def scaling(advice: str, values: Array) -> str:
     """What to do about values that left the range of their dtype: scale, or take the wider one."""
     return f"{advice} to about 1." if values.dtype == np.float64 else f"{advice} to about 1, or use a float64 theta."

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import warnings
 from functools import cache
-from typing import Any, cast
+from typing import cast
 
 from fastmeta import checks
 from fastmeta_kernels import layer_table as lt
@@ -49,19 +49,6 @@ def backend(device: str) -> Backend:
 
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
-
-
-def on_device(value: Any) -> Any:
-    """`value` as a CuPy array, through DLPack and without a copy where it lies on the GPU already."""
-    backend("cuda")
-    return importlib.import_module("fastmeta_kernels.cuda").on_device(value)
-
-
-def on_device_if_it_fits(values: Any) -> Any:
-    """A data set on the GPU, or as it is where it would take more than half of the free memory."""
-    backend("cuda")
-    cuda = importlib.import_module("fastmeta_kernels.cuda")
-    return cuda.on_device(values) if values.nbytes <= cuda.free_bytes() // 2 else values
 
 
 def starts_faster_with_numpy(table: Table, passes: int) -> bool:

@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from fastmeta_kernels.host import is_elsewhere
 
 quiet = np.errstate(all="ignore")  # a decorator
 
@@ -12,3 +16,9 @@ quiet = np.errstate(all="ignore")  # a decorator
 def overflows() -> np.errstate:
     """A context in which what is no number any more raises FloatingPointError, and an underflow does not."""
     return np.errstate(over="raise", divide="raise", invalid="raise", under="ignore")
+
+
+def no_overflow(values: Any) -> None:
+    """Raise FloatingPointError where values on a GPU are not finite, as `overflows` does for those of the host."""
+    if is_elsewhere(values) and not np.isfinite(values).all():
+        raise FloatingPointError

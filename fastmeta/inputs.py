@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastmeta import checks
-from fastmeta.checks import is_on_device
-from fastmeta.device import on_device
+from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta_kernels.contract import Array, InnerLoop, StepParameters
+from fastmeta_kernels.host import is_elsewhere
 
 MOST_STEPS = 1_000_000
 PIXELS = ("x", "x_support", "x_query")  # arguments in which uint8 means pixels
@@ -37,14 +37,11 @@ class Sizes(Protocol):
 def array(name: str, value: Any, device: str = "cpu") -> Array:
     """`value` as `checks.array` gives it, or raises.
 
-    An array on a GPU is taken as it is, by CuPy, for device "cuda", and brought to the host for any other.
+    An array on a GPU is taken as it is by a device that computes there, and brought to the host for any other.
     """
-    if is_on_device(value):
-        if device == "cuda":
-            found: Array = on_device(value)
-            return found
-        value = value.get() if hasattr(value, "get") else value
-    return checks.array(name, value)
+    if is_elsewhere(value):
+        value = devices.backend(device).on_device(value)
+    return value if is_elsewhere(value) else checks.array(name, value)
 
 
 def inner_steps(value: Any, at_least: int = 0) -> int:
@@ -194,7 +191,7 @@ def converted(values: Array, dtype: Any, name: str) -> Array:
 
 def contiguous(values: Array, dtype: Any) -> Array:
     """`values` in `dtype`, C-contiguous and aligned; themselves where they are already."""
-    if is_on_device(values):
+    if is_elsewhere(values):
         return values.astype(dtype, order="C", copy=False)
     values = np.ascontiguousarray(values, dtype)
     return values if values.flags.aligned else values.copy()

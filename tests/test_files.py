@@ -10,8 +10,7 @@ import threading
 
 import pytest
 
-from fastmeta import memory
-from fastmeta_kernels import files
+from fastmeta_kernels import files, host
 
 
 @pytest.fixture(autouse=True)
@@ -128,8 +127,8 @@ def test_where_warnings_are_errors_no_run_ends_by_a_cache(option):
 
 def test_free_memory_is_less_than_the_limit_of_the_process():
     program = (
-        "import resource; from fastmeta.memory import free_bytes; before = free_bytes();"
+        "import resource; from fastmeta_kernels.host import free_bytes; before = free_bytes();"
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30)); print(before > 0, 0 < free_bytes() < 3 << 30)"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True True\n"
-    assert memory.free_bytes() < 1 << 60
+    assert host.free_bytes() < 1 << 60

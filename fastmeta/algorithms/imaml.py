@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from fastmeta import checks
-from fastmeta.floating import overflows
+from fastmeta.floating import no_overflow, overflows
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
 from fastmeta.gradients.task_sets import batch_sets
@@ -130,4 +130,4 @@ class iMAML(GradientLearner):
                 with naming_step(k + 1, steps[-1]):
                     _, slopes = gradients.gradient(self.net, phi, x, y, weights, loss=self.loss, device=self.device)
                     phi = phi - self.inner_lr * (slopes + self.regularization * (phi - theta))
-                    checks.no_overflow(phi)
+                    no_overflow(phi)

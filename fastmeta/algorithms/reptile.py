@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
+from fastmeta.floating import no_overflow
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets, task_set
 from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps, naming_step
@@ -141,7 +142,7 @@ class Reptile(GradientLearner):
             with naming_step(k + 1, steps):
                 _, slopes = gradients.gradient(self.net, phi, *chosen[:3], loss=self.loss, device=self.device)
                 phi, state = self._rule.update(phi, slopes, state)
-                checks.no_overflow(phi)
+                no_overflow(phi)
             yield phi, state
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fastmeta import checks
+from fastmeta.floating import no_overflow
 from fastmeta_kernels.contract import Array
 
 
@@ -26,14 +26,14 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array, steps: int)
         left = _dot(r, r)
         turn = _quotient(left, square, along > 0)
         p = np.where(along > 0, r + turn * p, p)
-        checks.no_overflow(p)
+        no_overflow(p)
         square = left
         yield x
 
 
 def _dot(a: Array, b: Array) -> Array:
     dot: Array = (a * b).sum(axis=1, keepdims=True)  # (T, 1)
-    checks.no_overflow(dot)
+    no_overflow(dot)
     return dot
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from fastmeta import checks, inputs, memory
-from fastmeta.device import DEVICES
+from fastmeta.device import DEVICES, backend
 from fastmeta.floating import quiet
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning import training
@@ -171,7 +171,7 @@ class Learner(ABC):
         file where it exists, to the same bits as a run that was never interrupted; give the same tasks, which are not
         compared, and no theta.
         callback(iteration, loss): called after each iteration, counted from 1.
-        With device="cuda" theta, the optimizer's moments and the samples of labelled tasks, where they fit, stay on
+        On a GPU theta, the optimizer's moments and the samples of labelled tasks, where they fit, stay on
         the GPU until the end: in a callback, `theta` is a CuPy array.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
@@ -200,9 +200,9 @@ class Learner(ABC):
         source = tasks
         with endings_raised(checkpoint is not None), Keeper(self, checkpoint, checkpoint_every, seconds) as keeper:
             try:
-                if self.device == "cuda" and self.gpu_parameters:
-                    self._training = training.on_gpu(self.training, self.gpu_parameters)
-                    source = tasks.on_gpu() if hasattr(tasks, "on_gpu") else tasks
+                if self.gpu_parameters and self.training.step < iterations:
+                    self._training = training.on_device(self.training, self.gpu_parameters, backend(self.device))
+                    source = tasks.on_device(self.device) if hasattr(tasks, "on_device") else tasks
                 while self.training.step < iterations:
                     loss = self._iterate(source, optimizer)
                     if callback is not None:

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmeta import checks, memory
-from fastmeta.checks import is_on_device
-from fastmeta.device import on_device
-from fastmeta.floating import overflows
+from fastmeta.floating import no_overflow, overflows
 from fastmeta.learning.optimizers import Optimizer, State
 from fastmeta.tasks.episode import Batch, TaskSource
-from fastmeta_kernels.contract import Array
+from fastmeta_kernels import host
+from fastmeta_kernels.contract import Array, Backend
 
 MANY_TASKS = 256  # from here on one of them is measured first
 _CURES = "Lower the optimizer's learning_rate or inner_lr, or give the optimizer clip_norm=10."
@@ -56,20 +55,20 @@ def advance(training: Training, slopes: dict[str, Array], optimizers: dict[str, 
         try:
             with overflows():
                 moved[name], states[name] = optimizers[name].update(parameters[name], slope, moments[name])
-            checks.no_overflow(moved[name])
+            no_overflow(moved[name])
         except FloatingPointError as error:
             raise checks.DivergenceError(f"the update of {name} overflows. {_CURES}") from error
     return Training(step + 1, moved, states)
 
 
-def on_gpu(training: Training, names: Iterable[str]) -> Training:
-    """The same training with these parameters and their moments on the GPU, where `advance` then moves them."""
-    return _moved(training, names, on_device)
+def on_device(training: Training, names: Iterable[str], backend: Backend) -> Training:
+    """The same training with these parameters and moments where `backend` computes; `advance` then moves them there."""
+    return _moved(training, names, backend.on_device)
 
 
 def on_host(training: Training) -> Training:
     """The same training, bit for bit, with every array NumPy's."""
-    return _moved(training, training.parameters, lambda values: values.get() if is_on_device(values) else values)
+    return _moved(training, training.parameters, host.on_host)
 
 
 def _moved(training: Training, names: Iterable[str], move: Callable[[Any], Any]) -> Training:

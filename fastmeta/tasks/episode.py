@@ -12,6 +12,7 @@ from fastmeta import checks
 from fastmeta.inputs import features
 from fastmeta.networks import losses
 from fastmeta_kernels.contract import Array
+from fastmeta_kernels.host import is_elsewhere
 
 _EPISODES = 0x7A5C  # keeps these streams apart from default_rng(seed), which draws a network's first parameters
 
@@ -41,8 +42,8 @@ class Batch:
         for name in ("x_support", "y_support", "x_query", "y_query", "support_weights", "query_weights", "attributes"):
             value = getattr(self, name)
             if value is not None:
-                on_device = name.startswith("x_") and checks.is_on_device(value)
-                array = value if on_device else checks.array(name, value)
+                stays = name.startswith("x_") and is_elsewhere(value)
+                array = value if stays else checks.array(name, value)
                 object.__setattr__(self, name, features(array) if name.startswith("x_") else array)
         for x, y, w in (
             ("x_support", "y_support", "support_weights"),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
+from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.inputs import features
 from fastmeta.tasks.episode import Batch, stream
@@ -112,12 +113,16 @@ class LabelledTasks:
         """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
         return features(self.x.take(rows, axis=0))  # type: ignore[no-any-return]
 
-    def on_gpu(self) -> LabelledTasks:
-        """The same tasks, to the bit, whose samples lie on the GPU and are gathered there; if they fit."""
-        from fastmeta.device import on_device_if_it_fits
+    def on_device(self, device: str) -> LabelledTasks:
+        """The same tasks, to the bit, whose samples lie where `device` computes, if they take half of its free memory.
 
+        They are gathered there.
+        """
+        backend = devices.backend(device)
+        if self.x.nbytes > backend.free_bytes() // 2:
+            return self
         moved = copy.copy(self)
-        checks.settle(moved, x=on_device_if_it_fits(self.x))
+        checks.settle(moved, x=backend.on_device(self.x))
         return moved
 
     def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

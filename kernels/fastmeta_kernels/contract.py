@@ -90,6 +90,22 @@ class PrototypeLoss(NamedTuple):
 class Backend(Protocol):
     """A module with these functions. theta is (P,), shared by all tasks, or (T, P), one for each."""
 
+    def on_device(self, values: Any) -> Any:
+        """`values` where the backend computes: without a copy where they lie there, and NumPy's on the host."""
+        ...
+
+    def on_host(self, values: Any) -> Any:
+        """`values` as NumPy's where they are the backend's, or else as they are."""
+        ...
+
+    def is_own(self, value: Any) -> bool:
+        """Whether `value` is an array that lies where the backend computes."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Memory that arrays on the device can still get."""
+        ...
+
     def predict(self, table: Table, theta: Array, x: Array) -> Array:
         """Outputs (T, N, O). Batch norm uses the statistics of the N samples at hand (transductive)."""
         ...

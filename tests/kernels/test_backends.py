@@ -165,7 +165,7 @@ def test_inputs_are_unmodified_results_fresh_and_dtypes_kept(backend, case, dtyp
 
 
 def _tasks(data, index):
-    return TaskSet(*[None if a is None else np.ascontiguousarray(a[index]) for a in data])
+    return TaskSet(*[None if a is None else np.ascontiguousarray(a[index]) for a in data[:3]], data.loss)
 
 
 @pytest.mark.parametrize("case", SOME, ids=named)

@@ -230,6 +230,6 @@ class Minibatches:
         x, y = self.tasks.take(self.rows[drawn]), self.labels[drawn]
         return Batch(x, y, x, y)
 
-    def on_gpu(self) -> Minibatches:
-        """The same batches from samples on the GPU, where `tasks` can lie there."""
-        return replace(self, tasks=self.tasks.on_gpu()) if hasattr(self.tasks, "on_gpu") else self
+    def on_device(self, device: str) -> Minibatches:
+        """The same batches from samples where `device` computes, where `tasks` can lie there."""
+        return replace(self, tasks=self.tasks.on_device(device)) if hasattr(self.tasks, "on_device") else self

@@ -21,14 +21,19 @@ from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
 from fastmeta_kernels.cpu.layout import winograd as winograd_layout
 from fastmeta_kernels.cpu.losses.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.cpu.request import ADAPT, GRADIENT, HVP, LOSS, META, PREDICT, Request
+from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
 from fastmeta_kernels.layer_table import LINEAR_LOSS, PROTOTYPES, Table
 
 __all__ = [
     "adapt",
+    "free_bytes",
     "gradient",
     "hvp",
+    "is_own",
     "loss",
     "meta_gradient",
+    "on_device",
+    "on_host",
     "predict",
     "prototype_gradient",
     "prototype_loss",

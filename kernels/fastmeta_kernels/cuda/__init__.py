@@ -14,9 +14,10 @@ from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, PrototypeH
 from fastmeta_kernels.cuda.execution import call as execution
 from fastmeta_kernels.cuda.layout.network import layout
 from fastmeta_kernels.cuda.machine import machine
-from fastmeta_kernels.cuda.machine.machine import free_bytes, is_on_device, on_device
+from fastmeta_kernels.cuda.machine.machine import free_bytes, is_own, on_device
 from fastmeta_kernels.cuda.program.program import stashes
 from fastmeta_kernels.cuda.request import Request, SetShape
+from fastmeta_kernels.host import on_host
 from fastmeta_kernels.layer_table import Table
 
 __all__ = [
@@ -24,9 +25,11 @@ __all__ = [
     "free_bytes",
     "gradient",
     "hvp",
+    "is_own",
     "loss",
     "meta_gradient",
     "on_device",
+    "on_host",
     "predict",
     "prototype_gradient",
     "prototype_loss",
@@ -175,4 +178,4 @@ def _count(theta: Array) -> int:
 
 
 def _host(array: Any) -> Array:
-    return np.asarray(array.get()) if is_on_device(array) else np.asarray(array)
+    return np.asarray(array.get()) if is_own(array) else np.asarray(array)

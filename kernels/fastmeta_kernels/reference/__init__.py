@@ -1,5 +1,6 @@
 """The definition: every kernel in NumPy, written like its equation; the other backends agree with it."""
 
+from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
 from fastmeta_kernels.reference.blas import ready
 from fastmeta_kernels.reference.derivatives import gradient, hvp, loss, predict, pullback
 from fastmeta_kernels.reference.inner_loop import adapt, meta_gradient
@@ -7,10 +8,14 @@ from fastmeta_kernels.reference.prototypes import prototype_gradient, prototype_
 
 __all__ = [
     "adapt",
+    "free_bytes",
     "gradient",
     "hvp",
+    "is_own",
     "loss",
     "meta_gradient",
+    "on_device",
+    "on_host",
     "predict",
     "prototype_gradient",
     "prototype_loss",

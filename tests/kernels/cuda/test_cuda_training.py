@@ -7,9 +7,10 @@ import pytest
 
 import fastmeta as fm
 import fastmeta.device
-from fastmeta import checks, inputs
+from fastmeta import inputs
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta_kernels.cuda.machine import machine
+from fastmeta_kernels.host import is_elsewhere
 
 NET = fm.MLP((8, 6, 3), "tanh")
 LINEAR = fm.MLP((8, 3))
@@ -92,15 +93,15 @@ def test_samples_parameters_and_moments_stay_on_the_device(name, monkeypatch):
         return loss, slopes
 
     def never_fetching(argument, value, device="cpu"):
-        assert device == "cuda" or not checks.is_on_device(value), argument
+        assert device == "cuda" or not is_elsewhere(value), argument
         return array(argument, value, device)
 
     learner.meta_gradients = watched
     _fit(learner, tasks)
     assert len(seen) == 4
     assert all(len(values) > 4 for values in seen)
-    assert all(checks.is_on_device(value) for values in seen for value in values)
-    assert not any(checks.is_on_device(values) for values in learner.parameters.values())
+    assert all(is_elsewhere(value) for values in seen for value in values)
+    assert not any(is_elsewhere(values) for values in learner.parameters.values())
     assert type(tasks.x) is np.ndarray
 
 
@@ -118,16 +119,16 @@ def test_a_callback_may_evaluate(name):
 @pytest.mark.parametrize("kind", ["float", "uint8"])
 def test_episodes_gathered_on_the_device_have_the_same_bits(kind):
     tasks = _tasks(kind)
-    there, here = (source.sample(3, seed=1, step=2) for source in (tasks.on_gpu(), tasks))
+    there, here = (source.sample(3, seed=1, step=2) for source in (tasks.on_device("cuda"), tasks))
     for name in ("x_support", "x_query"):
-        assert checks.is_on_device(getattr(there, name))
+        assert is_elsewhere(getattr(there, name))
         assert np.array_equal(getattr(there, name).get(), getattr(here, name))
 
 
 def test_a_data_set_that_is_too_large_stays_on_the_host(monkeypatch):
     tasks = _tasks()
     monkeypatch.setattr("fastmeta_kernels.cuda.free_bytes", lambda: tasks.x.nbytes)
-    moved = tasks.on_gpu()
+    moved = tasks.on_device("cuda")
     assert isinstance(moved, LabelledTasks)
     assert type(moved.x) is np.ndarray
 
@@ -177,13 +178,13 @@ def test_the_functional_layer_takes_arrays_on_the_device():
     there = fm.Batch(move(batch.x_support), batch.y_support, move(batch.x_query), batch.y_query)
     ours = fm.meta_gradient(NET, move(theta), there, 0.1, 2, device="cuda")
     expected = fm.meta_gradient(NET, theta, batch, 0.1, 2, device="numpy")
-    assert checks.is_on_device(ours.gradient)
+    assert is_elsewhere(ours.gradient)
     assert type(ours.query_losses) is np.ndarray
     np.testing.assert_allclose(ours.gradient.get(), expected.gradient, rtol=1e-9)
     on_host = fm.meta_gradient(NET, theta, there, 0.1, 2, device="numpy")
     assert np.array_equal(on_host.gradient, expected.gradient)
     phi = fm.adapt(NET, move(theta), there.x_support, batch.y_support, 0.1, 2, device="cuda")
-    assert checks.is_on_device(phi)
+    assert is_elsewhere(phi)
     product = fm.hvp(NET, move(theta), move(theta), there.x_support, batch.y_support, device="cuda")
     expected = fm.hvp(NET, theta, theta, batch.x_support, batch.y_support, device="numpy")
     np.testing.assert_allclose(product.get(), expected, rtol=1e-9)

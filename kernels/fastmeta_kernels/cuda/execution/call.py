@@ -47,7 +47,7 @@ class Execution:
         """Fill the named inputs, run, and give copies of the named results; those LIKE_THETA lie where theta lies."""
         slots = self.program.recording.slots
         names = sorted(inputs, key=lambda name: slots[name].offset)
-        for there, group in groupby(names, lambda name: machine.is_on_device(inputs[name])):
+        for there, group in groupby(names, lambda name: machine.is_own(inputs[name])):
             side_by_side = list(group)
             for name in side_by_side:
                 view = self._view(self._arena if there else self._staging, name)
@@ -56,7 +56,7 @@ class Execution:
                 first, last = slots[side_by_side[0]].offset, slots[side_by_side[-1]].end
                 self._arena[first:last].set(self._staging[first:last])
         self.replay()
-        staying = LIKE_THETA if machine.is_on_device(inputs.get("theta")) else frozenset()
+        staying = LIKE_THETA if machine.is_own(inputs.get("theta")) else frozenset()
         kept = {name: self._view(self._arena, name).copy() for name in results if name in staying}
         first = min((slots[name].offset for name in results if name not in kept), default=0)
         last = max((slots[name].end for name in results if name not in kept), default=0)

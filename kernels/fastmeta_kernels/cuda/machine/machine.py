@@ -13,6 +13,7 @@ import numpy as np
 from fastmeta_kernels.contract import DeviceError
 from fastmeta_kernels.cuda.machine import sources
 from fastmeta_kernels.cuda.machine.kernel_table import PRECISIONS, instances
+from fastmeta_kernels.host import is_elsewhere
 
 OLDEST = 80  # compute capability: the oldest one that tests compile for
 OPTIONS = ("--std=c++17",)
@@ -92,18 +93,18 @@ def resident_blocks(name: str) -> int:
     return int(blocks) * int(cuda.Device().attributes["MultiProcessorCount"])
 
 
-def is_on_device(value: Any) -> bool:
+def is_own(value: Any) -> bool:
     """Whether `value` is an array on a GPU."""
-    return hasattr(value, "__cuda_array_interface__")
+    return is_elsewhere(value)
 
 
-def on_device(value: Any) -> Any:
-    """`value` on the current device, without a copy where it is there; ValueError where it is on another one."""
+def on_device(values: Any) -> Any:
+    """`values` on the current device, without a copy where it is there; ValueError where it is on another one."""
     cp = cupy()
-    if not is_on_device(value) or isinstance(value, cp.ndarray):
-        found = value if isinstance(value, cp.ndarray) else cp.asarray(value)
+    if not is_own(values) or isinstance(values, cp.ndarray):
+        found = values if isinstance(values, cp.ndarray) else cp.asarray(values)
     else:
-        found = cp.from_dlpack(value) if hasattr(value, "__dlpack__") else cp.asarray(value)
+        found = cp.from_dlpack(values) if hasattr(values, "__dlpack__") else cp.asarray(values)
     here = cp.cuda.runtime.getDevice()
     if found.device.id != here:
         raise ValueError(f"an array on GPU {found.device.id} must lie on the current one, {here}. Copy it there.")
