@@ -161,14 +161,14 @@ def _objective(
 def kink_pattern(table: lt.Table, phi: Array, x: Array) -> bytes:
     """Which side every ReLU is on and which pixel every max-pool takes."""
     from fastmeta_kernels.reference import network as reference_network
-    from fastmeta_kernels.reference.layers.pooling import max_winners
+    from fastmeta_kernels.reference.layers.max_pool import winners
 
     kinked = [(i, int(row[lt.KIND]), int(row[lt.KERNEL])) for i, row in enumerate(table)]
     kinked = [(i, kind, size) for i, kind, size in kinked if kind in (lt.RELU, lt.MAX_POOL)]
     if not kinked:
         return b""
     xs = reference_network.forward(table, phi, x)
-    sides = [xs[i] > 0 if kind == lt.RELU else max_winners(xs[i], size) for i, kind, size in kinked]
+    sides = [xs[i] > 0 if kind == lt.RELU else winners(xs[i], size) for i, kind, size in kinked]
     return b"".join(side.tobytes() for side in sides)
 
 

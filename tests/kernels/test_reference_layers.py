@@ -6,7 +6,7 @@ import pytest
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import TaskSet
 from fastmeta_kernels.reference import losses
-from fastmeta_kernels.reference.layers import activations, affine, batch_norm, convolution, linear, pooling
+from fastmeta_kernels.reference.layers import activations, affine, batch_norm, convolution, linear, max_pool, mean_pool
 from tests.gradcheck import derivative, flat, relative
 
 T, N = 3, 4
@@ -124,28 +124,28 @@ def test_max_pool_agrees_with_central_differences(size, height, width):
     shape = (T, N, height, width, 2)
     x = rng.permutation(float(np.prod(shape)) * np.linspace(0, 1, np.prod(shape))).reshape(shape)  # 1 apart
     x_dot = rng.uniform(-1, 1, shape)
-    y = pooling.max_forward(x, size)
+    y = max_pool.forward(x, size)
     assert y.shape == (T, N, height // size, width // size, 2)
-    y_dot = pooling.max_forward_tangent(x, x_dot, size)
-    assert relative(y_dot, derivative(lambda e: pooling.max_forward(x + e * x_dot, size))) < 1e-9
+    y_dot = max_pool.forward_tangent(x, x_dot, size)
+    assert relative(y_dot, derivative(lambda e: max_pool.forward(x + e * x_dot, size))) < 1e-9
     dy = rng.standard_normal(y.shape)
-    assert np.isclose(np.vdot(dy, y_dot), np.vdot(pooling.max_backward(dy, x, size), x_dot))
-    assert np.array_equal(pooling.max_backward_tangent(dy, x, size), pooling.max_backward(dy, x, size))
+    assert np.isclose(np.vdot(dy, y_dot), np.vdot(max_pool.backward(dy, x, size), x_dot))
+    assert np.array_equal(max_pool.backward_tangent(dy, dy, x, x_dot, size), max_pool.backward(dy, x, size))
 
 
 def test_max_pool_ties_go_to_the_first_in_row_order():
     x = np.array([[1.0, 3.0], [3.0, 3.0]]).reshape(1, 1, 2, 2, 1)
-    dx = pooling.max_backward(np.ones((1, 1, 1, 1, 1)), x, 2)
+    dx = max_pool.backward(np.ones((1, 1, 1, 1, 1)), x, 2)
     assert dx.ravel().tolist() == [0, 1, 0, 0]
 
 
 def test_mean_pool_agrees_with_central_differences():
     rng = np.random.default_rng(4)
     x, x_dot, dy = _normal(rng, (T, N, 3, 5, 2), (T, N, 3, 5, 2), (T, N, 2))
-    y_dot = pooling.mean_forward_tangent(x_dot)
-    assert relative(y_dot, derivative(lambda e: pooling.mean_forward(x + e * x_dot))) < 1e-9
-    assert np.isclose(np.vdot(dy, y_dot), np.vdot(pooling.mean_backward(dy, x), x_dot))
-    assert np.array_equal(pooling.mean_backward_tangent(dy, x), pooling.mean_backward(dy, x))
+    y_dot = mean_pool.forward_tangent(x, x_dot)
+    assert relative(y_dot, derivative(lambda e: mean_pool.forward(x + e * x_dot))) < 1e-9
+    assert np.isclose(np.vdot(dy, y_dot), np.vdot(mean_pool.backward(dy, x), x_dot))
+    assert np.array_equal(mean_pool.backward_tangent(dy, dy, x, x_dot), mean_pool.backward(dy, x))
 
 
 @pytest.mark.parametrize("weighted", [False, True])

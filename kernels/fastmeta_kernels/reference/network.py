@@ -8,23 +8,19 @@ where no gradient and no tangent is needed.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.reference.layers import activations, affine, batch_norm, convolution, linear, pooling
-
-Row = list[int]
-Optional = Any  # an Array or None: a weight a layer lacks, a tangent that is zero
+from fastmeta_kernels.reference.layers import LAYERS, Optional, Row
 
 
 def forward(table: lt.Table, theta: Array, x: Array) -> list[Array]:
     """xs[l + 1] = f_l(xs[l], w_l)."""
     xs = [x]
     for row in table.tolist():
-        xs.append(_forward(row, xs[-1], *_parameters(row, theta)))
+        xs.append(LAYERS[row[lt.KIND]].forward(row, xs[-1], *_parameters(row, theta)))
     return xs
 
 
@@ -37,7 +33,7 @@ def backward(table: lt.Table, theta: Array, xs: list[Array], dy: Array) -> tuple
     for index in range(len(rows) - 1, first - 1, -1):
         row, dys[index] = rows[index], dy
         weight, _ = _parameters(row, theta)
-        dy, dweight, dbias = _backward(row, dy, xs[index], weight, index > first)
+        dy, dweight, dbias = LAYERS[row[lt.KIND]].backward(row, dy, xs[index], weight, index > first)
         _store(row, gradient, dweight, dbias)
     return gradient, dys
 
@@ -49,7 +45,8 @@ def forward_tangent(table: lt.Table, theta: Array, v: Array, xs: list[Array]) ->
     x_dots: list[Optional] = [None] * (first + 1)
     for row, x in zip(rows[first:], xs[first:], strict=False):
         weight, _ = _parameters(row, theta)
-        x_dots.append(_forward_tangent(row, x, x_dots[-1], weight, *_parameters(row, v)))
+        layer = LAYERS[row[lt.KIND]]
+        x_dots.append(layer.forward_tangent(row, x, x_dots[-1], weight, *_parameters(row, v)))
     return x_dots
 
 
@@ -69,104 +66,11 @@ def backward_tangent(
     for index in range(len(rows) - 1, first - 1, -1):
         row = rows[index]
         weight, weight_dot = _parameters(row, theta)[0], _parameters(row, v)[0]
-        dy_dot, dweight_dot, dbias_dot = _backward_tangent(
+        dy_dot, dweight_dot, dbias_dot = LAYERS[row[lt.KIND]].backward_tangent(
             row, dys[index], dy_dot, xs[index], x_dots[index], weight, weight_dot, index > first
         )
         _store(row, product, dweight_dot, dbias_dot)
     return product
-
-
-def _forward(row: Row, x: Array, weight: Optional, bias: Optional) -> Array:
-    match row[lt.KIND]:
-        case lt.LINEAR:
-            return linear.forward(x, weight, bias)
-        case lt.CONVOLUTION:
-            return convolution.forward(x, weight, bias, row[lt.STRIDE], row[lt.PADDING])
-        case lt.BATCH_NORM:
-            return batch_norm.forward(x, weight, bias)
-        case lt.AFFINE:
-            return affine.forward(x, weight, bias)
-        case lt.MAX_POOL:
-            return pooling.max_forward(x, row[lt.KERNEL])
-        case lt.GLOBAL_MEAN_POOL:
-            return pooling.mean_forward(x)
-        case lt.FLATTEN:
-            return x.reshape(*x.shape[:2], -1)
-        case kind:
-            return activations.forward(x, kind)
-
-
-def _backward(row: Row, dy: Array, x: Array, weight: Optional, need_dx: bool) -> tuple[Optional, Optional, Optional]:
-    match row[lt.KIND]:
-        case lt.LINEAR:
-            return linear.backward(dy, x, weight, need_dx)
-        case lt.CONVOLUTION:
-            return convolution.backward(dy, x, weight, row[lt.STRIDE], row[lt.PADDING], need_dx)
-        case lt.BATCH_NORM:
-            return batch_norm.backward(dy, x, weight, need_dx)
-        case lt.AFFINE:
-            return affine.backward(dy, x, weight, need_dx)
-        case lt.MAX_POOL:
-            return pooling.max_backward(dy, x, row[lt.KERNEL]), None, None
-        case lt.GLOBAL_MEAN_POOL:
-            return pooling.mean_backward(dy, x), None, None
-        case lt.FLATTEN:
-            return dy.reshape(x.shape), None, None
-        case kind:
-            return activations.backward(dy, x, kind), None, None
-
-
-def _forward_tangent(
-    row: Row, x: Array, x_dot: Optional, weight: Optional, weight_dot: Optional, bias_dot: Optional
-) -> Array:
-    match row[lt.KIND]:
-        case lt.LINEAR:
-            return linear.forward_tangent(x, x_dot, weight, weight_dot, bias_dot)
-        case lt.CONVOLUTION:
-            geometry = row[lt.STRIDE], row[lt.PADDING]
-            return convolution.forward_tangent(x, x_dot, weight, weight_dot, bias_dot, *geometry)
-        case lt.BATCH_NORM:
-            return batch_norm.forward_tangent(x, x_dot, weight, weight_dot, bias_dot)
-        case lt.AFFINE:
-            return affine.forward_tangent(x, x_dot, weight, weight_dot, bias_dot)
-        case lt.MAX_POOL:
-            return pooling.max_forward_tangent(x, x_dot, row[lt.KERNEL])
-        case lt.GLOBAL_MEAN_POOL:
-            return pooling.mean_forward_tangent(x_dot)
-        case lt.FLATTEN:
-            return np.asarray(x_dot.reshape(*x.shape[:2], -1))
-        case kind:
-            return activations.forward_tangent(x, x_dot, kind)
-
-
-def _backward_tangent(
-    row: Row,
-    dy: Array,
-    dy_dot: Array,
-    x: Array,
-    x_dot: Optional,
-    weight: Optional,
-    weight_dot: Optional,
-    need_dx: bool,
-) -> tuple[Optional, Optional, Optional]:
-    match row[lt.KIND]:
-        case lt.LINEAR:
-            return linear.backward_tangent(dy, dy_dot, x, x_dot, weight, weight_dot, need_dx)
-        case lt.CONVOLUTION:
-            geometry = row[lt.STRIDE], row[lt.PADDING]
-            return convolution.backward_tangent(dy, dy_dot, x, x_dot, weight, weight_dot, *geometry, need_dx)
-        case lt.BATCH_NORM:
-            return batch_norm.backward_tangent(dy, dy_dot, x, x_dot, weight, weight_dot, need_dx)
-        case lt.AFFINE:
-            return affine.backward_tangent(dy, dy_dot, x, x_dot, weight, weight_dot, need_dx)
-        case lt.MAX_POOL:
-            return pooling.max_backward_tangent(dy_dot, x, row[lt.KERNEL]), None, None
-        case lt.GLOBAL_MEAN_POOL:
-            return pooling.mean_backward_tangent(dy_dot, x), None, None
-        case lt.FLATTEN:
-            return dy_dot.reshape(x.shape), None, None
-        case kind:
-            return activations.backward_tangent(dy, dy_dot, x, x_dot, kind), None, None
 
 
 def _first(rows: list[Row]) -> int:

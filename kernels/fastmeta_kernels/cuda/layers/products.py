@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fastmeta_kernels.cuda.layout.network import Layer
+from fastmeta_kernels.cuda.layout.places import Places, Sets
 from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
 from fastmeta_kernels.cuda.machine.kernel_table import TILES
 
@@ -29,30 +30,48 @@ def divisor(n: int) -> Any:
     return struct("Divisor", divisor=n, multiplier=-(-(1 << bits) // n) & 0xFFFFFFFF, shift=max(0, bits - 32))
 
 
-def convolve(
-    recording: Recording, layer: Layer, tasks: int, samples: int, pairs: list[Pair], result: Array, mask: Array = NONE
-) -> None:
-    """y = sum_p R(x_p) [W_p; b_p]; behind a fused ReLU rectified, or, with a mask, where the mask is positive."""
-    size = _Size(samples * layer.out_h * layer.out_w, layer.out_c, _taps(layer))
-    rectified = layer.relu and mask == NONE
+def forward(sets: Sets, layer: Layer, at: Places) -> None:
+    """y = R(x) [W; b], rectified behind a fused ReLU."""
+    _convolve(sets, layer, [Pair(at.x, at.weight, NONE, 1)], at.y, NONE, layer.relu)
+
+
+def forward_tangent(sets: Sets, layer: Layer, at: Places) -> None:
+    """y_dot = R(x) [W_dot; b_dot] + R(x_dot) W."""
+    pairs = [Pair(at.x, at.weight_dot, NONE, 1)]
+    if at.x_dot != NONE:
+        pairs.append(Pair(at.x_dot, at.weight, NONE, 0))
+    _convolve(sets, layer, pairs, at.y_dot, at.y_mask, False)
+
+
+def backward(sets: Sets, layer: Layer, at: Places) -> None:
+    """dx = R^T(dy W^T), [dW; db] = [R(x) 1]^T dy."""
+    inputs, weights = [Pair(dy=at.dy, weight=at.weight)], [Pair(x=at.x, dy=at.dy, ones=1)]
+    _convolve_backward(sets, layer, inputs, weights, at.dx, at)
+
+
+def backward_tangent(sets: Sets, layer: Layer, at: Places) -> None:
+    """dx_dot = R^T(dy_dot W^T + dy W_dot^T), [dW_dot; db_dot] = [R(x) 1]^T dy_dot + [R(x_dot) 0]^T dy."""
+    inputs = [Pair(dy=at.dy_dot, weight=at.weight), Pair(dy=at.dy, weight=at.weight_dot)]
+    weights = [Pair(x=at.x, dy=at.dy_dot, ones=1)]
+    if at.x_dot != NONE:
+        weights.append(Pair(x=at.x_dot, dy=at.dy, ones=0))
+    _convolve_backward(sets, layer, inputs, weights, at.dx_dot, at)
+
+
+def _convolve(sets: Sets, layer: Layer, pairs: list[Pair], result: Array, mask: Array, rectified: bool) -> None:
+    """result = sum_p R(x_p) [W_p; b_p], rectified, or, with a mask, where the mask is positive."""
+    size = _Size(sets.samples * layer.out_h * layer.out_w, layer.out_c, _taps(layer))
     tile = min(TILES, key=lambda t: size.padded(t))
-    job, blocks = _job(recording, layer, tasks, size, tile, pairs, result, mask, rectified)
-    recording.job(f"convolve<T, P, {tile[0]}, {tile[1]}>", blocks, job)
-    _add_splits(recording, job)
+    job, blocks = _job(sets.recording, layer, sets.tasks, size, tile, pairs, result, mask, rectified)
+    sets.recording.job(f"convolve<T, P, {tile[0]}, {tile[1]}>", blocks, job)
+    _add_splits(sets.recording, job)
 
 
-def convolve_backward(
-    recording: Recording,
-    layer: Layer,
-    tasks: int,
-    samples: int,
-    inputs: list[Pair],
-    weights: list[Pair],
-    dx: Array,
-    dweight: Array,
-    mask: Array,
+def _convolve_backward(
+    sets: Sets, layer: Layer, inputs: list[Pair], weights: list[Pair], dx: Array, at: Places
 ) -> None:
     """dx = sum_p R^T(dy_p W_p^T), unless it is NONE, and [dW; db] = sum_p [R(x_p) 1]^T dy_p, in one job."""
+    recording, tasks, samples = sets
     places = samples * layer.out_h * layer.out_w
     weight_size = _Size(_taps(layer), layer.out_c, places)
     quarter = _quarter(layer)
@@ -62,9 +81,10 @@ def convolve_backward(
     tile = min(TILES, key=lambda t: sum(size.padded(t) for size in sizes))
     pair = struct("ProductPair")
     if dx != NONE:
-        pair["dx"], pair["input_blocks"] = _job(recording, layer, tasks, input_size, tile, inputs, dx, mask, False)
+        job, blocks = _job(recording, layer, tasks, input_size, tile, inputs, dx, at.mask, False)
+        pair["dx"], pair["input_blocks"] = job, blocks
         pair["dx"]["rows"] = samples * layer.h * layer.w
-    pair["dw"], blocks = _job(recording, layer, tasks, weight_size, tile, weights, dweight, NONE, False)
+    pair["dw"], blocks = _job(recording, layer, tasks, weight_size, tile, weights, at.dweight, NONE, False)
     behind = _partial_values(pair["dx"])
     partial = recording.scratch(behind + _partial_values(pair["dw"]))
     pair["dx"]["partial"], pair["dw"]["partial"] = partial, partial.at(behind, recording.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""Max pooling and the mean over an image: x (T, N, H, W, C). Both tangents pass as the values passed."""
+"""Max pooling: x (T, N, H, W, C). Both tangents pass as the values passed."""
 
 from __future__ import annotations
 
@@ -7,57 +7,36 @@ import numpy as np
 from fastmeta_kernels.contract import Array
 
 
-def max_forward(x: Array, size: int) -> Array:
+def forward(x: Array, size: int) -> Array:
     """y = max over size x size windows, stride size, remainder dropped. (T, N, H // size, W // size, C)."""
     return np.asarray(_windows(x, size).max(axis=4))
 
 
-def max_winners(x: Array, size: int) -> Array:
+def winners(x: Array, size: int) -> Array:
     """Place in its window, in row order, of each maximum; ties go to the first. (T, N, OH, OW, C)."""
     return np.asarray(_windows(x, size).argmax(axis=4))
 
 
-def max_backward(dy: Array, x: Array, size: int) -> Array:
+def backward(dy: Array, x: Array, size: int) -> Array:
     """dx = dy where the maximum was, else 0. (T, N, H, W, C)."""
     tasks, samples, out_h, out_w, channels = dy.shape
     windows = np.zeros((tasks, samples, out_h, out_w, size * size, channels), dy.dtype)
-    np.put_along_axis(windows, max_winners(x, size)[:, :, :, :, None], dy[:, :, :, :, None], axis=4)
+    np.put_along_axis(windows, winners(x, size)[:, :, :, :, None], dy[:, :, :, :, None], axis=4)
     rows = windows.reshape(tasks, samples, out_h, out_w, size, size, channels).swapaxes(3, 4)
     dx = np.zeros_like(x)
     dx[:, :, : out_h * size, : out_w * size] = rows.reshape(tasks, samples, out_h * size, out_w * size, channels)
     return dx
 
 
-def max_forward_tangent(x: Array, x_dot: Array, size: int) -> Array:
+def forward_tangent(x: Array, x_dot: Array, size: int) -> Array:
     """y_dot = x_dot where the maximum was. (T, N, OH, OW, C)."""
-    winners = max_winners(x, size)[:, :, :, :, None]
-    return np.take_along_axis(_windows(x_dot, size), winners, axis=4)[:, :, :, :, 0]
+    chosen = winners(x, size)[:, :, :, :, None]
+    return np.take_along_axis(_windows(x_dot, size), chosen, axis=4)[:, :, :, :, 0]
 
 
-def max_backward_tangent(dy_dot: Array, x: Array, size: int) -> Array:
+def backward_tangent(dy: Array, dy_dot: Array, x: Array, x_dot: Array, size: int) -> Array:
     """dx_dot = dy_dot where the maximum was, else 0. (T, N, H, W, C)."""
-    return max_backward(dy_dot, x, size)
-
-
-def mean_forward(x: Array) -> Array:
-    """y = mean over H, W. (T, N, C)."""
-    return np.asarray(x.mean(axis=(2, 3)))
-
-
-def mean_backward(dy: Array, x: Array) -> Array:
-    """dx = dy / (H W). (T, N, H, W, C)."""
-    pixels = x.shape[2] * x.shape[3]
-    return np.broadcast_to((dy / pixels)[:, :, None, None], x.shape)
-
-
-def mean_forward_tangent(x_dot: Array) -> Array:
-    """y_dot = mean of x_dot over H, W. (T, N, C)."""
-    return mean_forward(x_dot)
-
-
-def mean_backward_tangent(dy_dot: Array, x: Array) -> Array:
-    """dx_dot = dy_dot / (H W). (T, N, H, W, C)."""
-    return mean_backward(dy_dot, x)
+    return backward(dy_dot, x, size)
 
 
 def _windows(x: Array, size: int) -> Array:

@@ -1,0 +1,34 @@
+"""Jobs of a set's loss and of where its backward pass starts; see losses.cuh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData
+from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
+
+LOSSES = {lt.SQUARED_ERROR: "squared_error", lt.CROSS_ENTROPY: "cross_entropy"}
+
+
+def forward(
+    recording: Recording, network: Layout, data: TaskData, run: ActivationSet, loss: Array, derivative: bool,
+    factor: int, adds: bool,
+) -> None:  # fmt: skip
+    """Losses, times what is at the address `factor`, or added to those there; with `derivative` the last delta."""
+    dz = run.deltas[-1] if derivative else NONE
+    _job(recording, network, data, "", z=run.values[-1], loss=loss, dz=dz, factor=factor, adds=adds)
+
+
+def tangent(recording: Recording, network: Layout, data: TaskData, run: ActivationSet, dot: ActivationSet) -> None:
+    """The tangent of the last delta."""
+    members = {"z": run.values[-1], "z_dot": dot.values[-1], "dz": dot.deltas[-1]}
+    _job(recording, network, data, "_tangent", **members)
+
+
+def _job(recording: Recording, network: Layout, data: TaskData, suffix: str, **members: Any) -> None:
+    assert data.loss is not None
+    terms = data.samples * (1 if data.loss.kind in lt.LABELLED else network.outputs)
+    arrays = {"labels": data.labels, "targets": data.targets, "weights": data.weights}
+    sizes = {"samples": data.samples, "outputs": network.outputs, "share": 1 / terms}
+    recording.job(f"{LOSSES[data.loss.kind]}{suffix}<T>", 1, struct("Loss", **arrays, **sizes, **members))
