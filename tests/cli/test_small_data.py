@@ -99,6 +99,21 @@ def test_small_classes(ten: Path, tmp_path: Path, kind: str, note: str) -> None:
     assert ("without test-cat" in output) == (kind == "skip")
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "said"),
+    [
+        ("protonet", "trained with 3 ways, as there are no more"),
+        ("reptile", "trained with 2 shots, as there are no more"),
+        ("transfer", "images, 2-way 1-shot"),
+        ("anil", "images, 2-way 1-shot"),
+    ],
+)
+def test_every_algorithm_takes_what_there_is(ten: Path, tmp_path: Path, algorithm: str, said: str) -> None:
+    own = ["--ways", 2, "--image-size", 16, "--channels", 2, "--iterations", 1, *QUICK[:2], "--episodes", 4]
+    some = ["--algorithm", algorithm, "--shots", 1, "--queries", 5, "--data", ten, "--out", tmp_path / "run"]
+    assert said in succeed("train", "images", *some, *own)
+
+
 def test_sinusoids_too(tmp_path: Path) -> None:
     some = ["--iterations", 2, "--evaluation-queries", 7, "--out", tmp_path / "run", *QUICK]
     assert "(7 query points a task)" in succeed("train", "sinusoid", *some)
