@@ -42,7 +42,7 @@ def queries(folder: Path, output: str) -> tuple[str, int | None]:
     """What the table of scores says about queries, and what the run keeps."""
     note = re.search(r"interval \(([^;)]*)", output)
     assert note
-    return note[1], json.loads((folder / "config.json").read_text())["evaluation_queries"]
+    return note[1], json.loads((folder / "config.json").read_text()).get("evaluation_queries")
 
 
 def test_the_evaluation_asks_for_no_more_queries_than_there_are(ten: Path, tmp_path: Path) -> None:
