@@ -98,7 +98,8 @@ def array(name: str, value: Any) -> NDArray[Any]:
     except ValueError as error:
         raise ValueError(f"{name} must be an array; {_uneven(name, value)}") from error
     if found.dtype == object:
-        kind = type(found.flat[0]).__name__ if found.size else "nothing"
+        odd = [part for part in found.flat if not isinstance(part, numbers.Number)]
+        kind = type(odd[0] if odd else found.flat[0]).__name__ if found.size else "nothing"
         raise TypeError(
             f"{name} must hold numbers, not objects such as {kind}. Stack rows of one shape by np.stack; where "
             "values are missing, fill them or leave their samples out."

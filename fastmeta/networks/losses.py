@@ -43,7 +43,11 @@ class Loss:
                 _check_labels(y, outputs)
         elif y.shape[:-1] != lead or outputs not in (None, y.shape[-1]):
             wanted = f"({', '.join(map(str, (*lead, outputs or 'outputs')))})"
-            advice = "Use integers for labels." if y.shape == lead else f"{self} takes a target for each output."
+            advice = (
+                "Use integers for labels. Targets of one output are y[..., None]."
+                if y.shape == lead
+                else f"{self} takes a target for each output."
+            )
             raise ValueError(f"{name} of shape {y.shape} must be {wanted}{f' for {net}' if net else ''}. {advice}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class GroupedTasks:
         if groups.dtype.kind not in "iu" or groups.shape != y.shape[:1]:
             raise ValueError(
                 f"groups of shape {groups.shape} and dtype {groups.dtype} must be whole numbers of shape "
-                f"{y.shape[:1]}, one a sample. Number the people."
+                f"{y.shape[:1]}, one a sample. Number the people: np.unique(groups, return_inverse=True)[1]."
             )
         if self.support is not None and (self.support.dtype != bool or self.support.shape != groups.shape):
             raise ValueError(

@@ -197,7 +197,9 @@ def check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
             "which divides them by 255 later, other features by x.astype('float32')."
         )
     if y.dtype.kind not in "iu":
-        advice = "Number them by np.unique(y, return_inverse=True)[1]; targets of a regression go to from_groups."
+        advice = "Number them: np.unique(y, return_inverse=True)[1]."
+        if y.dtype.kind == "f":
+            advice = "Where they are, y.astype(int); targets of a regression go to fm.tasks.from_groups(x, y, groups)."
         raise TypeError(f"y of dtype {y.dtype} must be whole numbers, the classes of samples. {advice}")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"x of shape {x.shape} must be (samples, ...features) and not empty.")

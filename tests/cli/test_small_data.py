@@ -42,7 +42,7 @@ def queries(folder: Path, output: str) -> tuple[str, int | None]:
     """What the table of scores says about queries, and what the run keeps."""
     note = re.search(r"interval \(([^;)]*)", output)
     assert note
-    return note[1], json.loads((folder / "config.json").read_text())["evaluation_queries"]
+    return note[1], json.loads((folder / "config.json").read_text()).get("evaluation_queries")
 
 
 def test_the_evaluation_asks_for_no_more_queries_than_there_are(ten: Path, tmp_path: Path) -> None:
@@ -97,6 +97,21 @@ def test_small_classes(ten: Path, tmp_path: Path, kind: str, note: str) -> None:
     assert note in output
     assert ("Without classes that have too few images: train-cat" in output) == (kind == "skip")
     assert ("without test-cat" in output) == (kind == "skip")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "said"),
+    [
+        ("protonet", "trained with 3 ways, as there are no more"),
+        ("reptile", "trained with 2 shots, as there are no more"),
+        ("transfer", "images, 2-way 1-shot"),
+        ("anil", "images, 2-way 1-shot"),
+    ],
+)
+def test_every_algorithm_takes_what_there_is(ten: Path, tmp_path: Path, algorithm: str, said: str) -> None:
+    own = ["--ways", 2, "--image-size", 16, "--channels", 2, "--iterations", 1, *QUICK[:2], "--episodes", 4]
+    some = ["--algorithm", algorithm, "--shots", 1, "--queries", 5, "--data", ten, "--out", tmp_path / "run"]
+    assert said in succeed("train", "images", *some, *own)
 
 
 def test_sinusoids_too(tmp_path: Path) -> None:

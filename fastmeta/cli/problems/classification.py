@@ -44,9 +44,18 @@ class Classification(Problem):
         return int(self.settings["ways"])
 
     def training_tasks(self) -> TaskSource:
-        """The classes for training, with as many ways and shots as the algorithm trains on."""
+        """The classes for training, with as many ways and shots as the algorithm trains on.
+
+        What it would train on beyond the evaluation's is lowered to what the data have; the title says so.
+        """
         tasks: fm.tasks.LabelledTasks = self.source(self.settings["queries"]).train
-        return replace(tasks, ways=self.training_size("ways"), shots=self.training_size("shots"))
+        most = {"ways": len(tasks.classes) // tasks.variants, "shots": tasks.fewest - self.settings["queries"]}
+        sizes: dict[str, Any] = {}
+        for size, there in most.items():
+            sizes[size] = min(self.training_size(size), max(there, self.settings[size]))
+            if sizes[size] < self.training_size(size):
+                self.title += f", trained with {sizes[size]} {size}, as there are no more"
+        return replace(tasks, **sizes)
 
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks) of the classes of `part`, with 15 query images a class, or fewer where a class has no more."""
