@@ -19,9 +19,11 @@ from fastmeta.exports.golden import Golden, golden
 from fastmeta.exports.model import ExportModel, export_model
 from fastmeta.exports.onnx_files import onnx_files, onnx_self_test
 from fastmeta.exports.report import ExportReport, report
+from fastmeta.exports.wasm_files import wasm_files
 from fastmeta.learning.learner import Learner
+from fastmeta_kernels.files import written_beside
 
-TARGETS = ("c", "onnx")
+TARGETS = ("c", "onnx", "wasm")
 MOST_BYTES = 2**31 - 1
 C_WORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -48,12 +50,13 @@ def export(
     force: bool = False,
     dry_run: bool = False,
 ) -> ExportReport:
-    """Write a trained learner as C99 or ONNX, with an adaptation that needs no Python.
+    """Write a trained learner as C99, ONNX or WebAssembly, with an adaptation that needs no Python.
 
     to="c": NAME.h and NAME.c have an adapt() and a predict() that need no memory but the caller's, NAME_test.c runs
     their self-test, NAME.py wraps them in Python without NumPy. to="onnx": NAME_adapt.onnx gives what
     NAME_predict.onnx takes beside queries, in stock operators of opset 17, for any number of samples and inner
-    steps; needs `fastmeta[onnx]`. NAME.json describes either for tools.
+    steps; needs `fastmeta[onnx]`. to="wasm": NAME.wasm has the functions of NAME.h and imports nothing, NAME.html is a
+    page that learns drawings by it, for classifiers of gray images; needs clang. NAME.json describes each for tools.
 
     samples: the most support samples of one adaptation; it decides the memory. queries: the most of one predict with
     transductive batch norm, by default `samples`. ways: the most classes, of learners that have no fixed number of
@@ -63,7 +66,8 @@ def export(
     force: replace files. dry_run: the sizes alone.
 
     Raises ValueError or TypeError where the learner cannot be exported or an argument is out of range,
-    FileExistsError, OSError; RuntimeError where the compiler refuses the files; ModuleNotFoundError without onnx.
+    FileExistsError, OSError; RuntimeError where the compiler refuses the files; ModuleNotFoundError without what
+    writes them.
     """
     checks.choice("to", to, TARGETS)
     model = export_model(learner, samples, ways, loss, store, batch_norm)
@@ -74,7 +78,13 @@ def export(
     if dry_run:
         return sizes
     test = golden(model)
-    files = c_files(model, name, most, sizes, test) if to == "c" else onnx_files(model, name, fastmeta.__version__)
+    sources = c_files(model, name, most, sizes, test)
+    if to == "c":
+        files = sources
+    elif to == "wasm":
+        files = wasm_files(model, sources, name)
+    else:
+        files = onnx_files(model, name, fastmeta.__version__)
     names = [*files, f"{name}.json"]
     place = Path(folder)
     existing = [file for file in names if (place / file).exists()]
@@ -82,7 +92,7 @@ def export(
         raise FileExistsError(
             f'folder="{place}" must not hold {existing[0]} yet. Pass force=True (--force) to replace it.'
         )
-    error = self_test(files, name) if to == "c" else onnx_self_test(model, files, test)
+    error = onnx_self_test(model, files, test) if to == "onnx" else self_test(sources, name)
     write(place, files | {f"{name}.json": described(model, sizes)})
     return replace(sizes, files=tuple(place / file for file in names), error=error)
 
@@ -139,6 +149,5 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Each file beside its place first, then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        beside = folder / f".{name}.{os.getpid()}.tmp"
-        beside.write_bytes(content)
-        os.replace(beside, folder / name)
+        with written_beside(folder / name) as file:
+            file.write(content)

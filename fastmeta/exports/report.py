@@ -45,7 +45,7 @@ class ExportReport:
             ("stack", f"below {STACK} bytes"),
         ]
         rows = [
-            *(memory if self.to == "c" else [(f"{self.name}: parameters", f"{self.flash:,} bytes")]),
+            *(memory if self.to != "onnx" else [(f"{self.name}: parameters", f"{self.flash:,} bytes")]),
             ("one adapt", f"{self.adapt:,} multiply-adds, {self.samples} samples{self._steps}"),
             ("one predict", f"{self.predict:,} multiply-adds a sample{self._norm}"),
         ]

@@ -14,7 +14,8 @@ import fastmeta as fm
 
 ALLOWED = frozenset(
     """fastmeta fastmeta.algorithms fastmeta.algorithms.maml fastmeta.checks fastmeta.device fastmeta.floating
-    fastmeta.gradients fastmeta.gradients.functions fastmeta.inputs fastmeta.late fastmeta.learning
+    fastmeta.gradients fastmeta.gradients.functions
+    fastmeta.gradients.task_sets fastmeta.learning.loading fastmeta.inputs fastmeta.late fastmeta.learning
     fastmeta.learning.adapted_model fastmeta.learning.checkpoint fastmeta.learning.gradient_learner
     fastmeta.learning.keeper fastmeta.learning.learner fastmeta.learning.optimizers fastmeta.learning.training
     fastmeta.memory fastmeta.networks fastmeta.networks.architectures fastmeta.networks.frozen_norms
