@@ -193,7 +193,7 @@ def test_bad_targets_are_named(changes: dict[str, object], message: str) -> None
 
 
 def test_from_arrays_says_where_regression_is() -> None:
-    with pytest.raises(TypeError, match="targets of a regression go to fm.tasks.from_groups"):
+    with pytest.raises(TypeError, match=r"targets of a regression go to fm\.tasks\.from_groups"):
         from_arrays(np.zeros((40, 2)), np.zeros(40))
 
 
