@@ -210,6 +210,39 @@ def test_hdf5_reads_no_other_file(tmp_path, monkeypatch, kind):
         read(Path("a.h5"))
 
 
+@pytest.mark.parametrize("link", ["hard link", "soft link"])
+def test_one_array_is_not_two_classes(tmp_path, link):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["datasets/a"] = X[:6]
+        file["datasets/b"] = file["datasets/a"] if link == "hard link" else h5py.SoftLink("/datasets/a")
+    with pytest.raises(ValueError, match=r"a\.h5 must hold (other images in each class|b itself, not a link)"):
+        read(tmp_path / "a.h5", {"train": ["a", "b"]})
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a device"])
+@pytest.mark.parametrize("split", [None, SPLIT])
+def test_a_root_that_is_no_file_is_refused(tmp_path, kind, split):
+    root = Path("/dev/zero") if kind == "device" else tmp_path / "a.npz"
+    if kind == "pipe":
+        os.mkfifo(root)
+    elif kind == "link to a device":
+        root.symlink_to("/dev/zero")
+    with pytest.raises(FileNotFoundError, match="must be a folder or a file"):
+        read(root, split)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "uint16"])
+def test_numpy_s_error_state_changes_nothing(tmp_path, dtype):
+    x = np.zeros((4, 12, 12, 1))
+    x[:, :6] = 1e-50 if dtype == "float64" else 1
+    np.savez(tmp_path / "a.npz", x=x.astype(dtype), y=[0, 0, 1, 1])
+    found = []
+    for state in ("ignore", "raise"):
+        with np.errstate(all=state):
+            found.append(read(tmp_path / "a.npz", {"train": ["0", "1"]}).train.x)
+    np.testing.assert_array_equal(*found)
+
+
 @pytest.mark.parametrize(
     "options",
     [

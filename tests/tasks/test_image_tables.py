@@ -167,6 +167,13 @@ def test_a_table_with_a_byte_order_mark_and_quotes_is_read(tmp_path):
     assert images(tmp_path).classes["train"] == ("café",)
 
 
+def test_spaces_after_commas_are_no_part_of_a_name(tmp_path):
+    for i in range(2):
+        grey(tmp_path / "images" / f"{i}.png", i)
+    (tmp_path / "train.csv").write_text("filename, label\n0.png, cat\n1.png,cat \n")
+    assert shades(tmp_path) == [[0, 1]]
+
+
 def test_an_enormous_table_is_not_read(tmp_path):
     with (tmp_path / "train.csv").open("wb") as file:
         file.truncate(1 << 40)

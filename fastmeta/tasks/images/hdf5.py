@@ -33,6 +33,8 @@ def read(path: Path, limits: Limits) -> tuple[NDArray[Any], NDArray[Any]]:
             group = _own(h5py, path, file, CLASSES, h5py.Group)
             names = sorted(group)
             arrays = [_own(h5py, path, group, name, h5py.Dataset) for name in names]
+            if len(set(arrays)) < len(arrays):
+                raise RefusedError(f"{path} must hold other images in each class, not one array as two. Take one away.")
             described = [_described(array) for array in arrays]
             check_described(path, described, None, limits)
             _check_chunks(path, arrays, limits)

@@ -65,8 +65,9 @@ class Images(Parts):
         self.image_size = checks.integer("image_size", image_size, 1)
         limits = Limits(self.image_size, int(checks.positive("largest_gib", largest_gib) * 2**30))
         names = named_split(split)
-        if not self.root.exists():
-            raise FileNotFoundError(f'root="{root}" must exist. Give the folder or file that holds the images.')
+        if not (self.root.is_dir() or self.root.is_file()):
+            what = "be a folder or a file" if self.root.exists() else "exist"
+            raise FileNotFoundError(f'root="{root}" must {what}. Give the folder or file that holds the images.')
         self._arrays, self.classes = _load(self.root, names, limits)
         check_disjoint(f'root="{root}"', self.classes)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks
+from fastmeta.floating import quiet
 from fastmeta.inputs import features
 from fastmeta.tasks.cache import optional
 
@@ -94,6 +95,7 @@ def regular(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+@quiet
 def ranged(pixels: NDArray[Any]) -> NDArray[Any]:
     """Pixels of any shape as uint8, or as float32 in 0 .. 1 where 8 bits do not hold them."""
     if pixels.dtype == np.uint8:

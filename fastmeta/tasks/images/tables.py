@@ -52,7 +52,7 @@ def read_table(path: Path) -> Names:
             text = file.read().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise ValueError(f'{path} must be text in UTF-8: {error}. Save it as "CSV UTF-8".') from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     files: Names = {}
     try:
         if any(list(reader.fieldnames or ()).count(column) != 1 for column in COLUMNS):
@@ -61,7 +61,7 @@ def read_table(path: Path) -> Names:
                 f"{_short(str(reader.fieldnames))}. Add that line, with commas."
             )
         for row in reader:
-            name, label = row["filename"], row["label"]
+            name, label = row["filename"], (row["label"] or "").strip()
             if not name or not label or None in row:
                 raise ValueError(
                     f"{path} must have a filename and a label in line {reader.line_num}, "
