@@ -36,14 +36,14 @@ def written_beside(path: Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def keep(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
+def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
     """Whether `write` could fill the cache `path`; where the place cannot be written, a warning says so."""
     try:
         with written_beside(path) as file:
             write(file)
     except OSError as error:
         warnings.warn(
-            f"The cache {path} cannot be written ({error}), so images are decoded on every start. "
+            f"The cache {path} cannot be written ({error}), so its work is done on every start. "
             "Set FASTMETA_CACHE to a folder that can be written.",
             stacklevel=3,
         )

@@ -229,6 +229,16 @@ def test_an_unwritable_cache_warns_and_still_loads(
         assert load_images(*tiny)[1].shape == (9, DRAWERS, 28, 28, 1)
 
 
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_archives_are_downloaded_where_they_cannot_be_kept(
+    tiny: tuple[Path, tuple[Archive, Archive]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Any
+) -> None:
+    wanted = load_images(*tiny)[1]
+    trouble(tmp_path, monkeypatch)
+    with pytest.warns(UserWarning, match=r"The cache .* cannot be written .* Set FASTMETA_CACHE"):
+        np.testing.assert_array_equal(load_images(None, tiny[1])[1], wanted)
+
+
 @pytest.mark.parametrize("kind", ["PostScript", "pipe", "enormous file", "enormous member", "image of another size"])
 def test_what_is_no_drawing_is_refused(tiny: tuple[Path, tuple[Archive, Archive]], tmp_path: Path, kind: str) -> None:
     folder, archives = tiny

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastmeta.tasks.cache import cache_folder, optional, written_beside
+from fastmeta.tasks.cache import cache_folder, keep, optional
 
 _SITE = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
@@ -75,24 +78,38 @@ def _within(name: str, folder: Path, archive: Archive) -> Path:
 
 
 def download(archive: Archive, folder: Path) -> Path:
-    """`folder/NAME.zip`, fetched from `archive.url` unless it is there; never left half written."""
+    """`folder/NAME.zip`, fetched from `archive.url` unless it is there; never left half written.
+
+    Where `folder` cannot be written a warning says so, and the file lies in a folder that goes when the process ends.
+    """
+    path = folder / f"{archive.name}.zip"
+    if os.path.exists(path):
+        return path
+    content = _fetched(archive, folder)
+    if keep(path, lambda file: file.write(content)):
+        return path
+    passing = Path(tempfile.mkdtemp(prefix="fastmeta-"))
+    atexit.register(shutil.rmtree, passing, ignore_errors=True)
+    (passing / path.name).write_bytes(content)
+    return passing / path.name
+
+
+def _fetched(archive: Archive, folder: Path) -> bytes:
     import urllib.request
     from http.client import HTTPException
     from urllib.error import HTTPError
 
-    path = folder / f"{archive.name}.zip"
-    if path.exists():
-        return path
     tqdm = optional("tqdm", "tqdm").tqdm
+    content = bytearray()
     try:
-        with urllib.request.urlopen(archive.url, timeout=60) as reply, written_beside(path) as file:
+        with urllib.request.urlopen(archive.url, timeout=60) as reply:
             size = int(reply.headers.get("Content-Length") or 0)
-            with tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+            with tqdm(total=size or None, unit="B", unit_scale=True, desc=archive.name, disable=None) as bar:
                 while block := reply.read(1 << 16):
-                    file.write(block)
+                    content += block
                     bar.update(len(block))
-            if size and file.tell() != size:
-                raise OSError(f"it ended after {file.tell()} of {size} bytes")
+        if size and len(content) != size:
+            raise OSError(f"it ended after {len(content)} of {size} bytes")
     except (OSError, HTTPException) as error:
         if isinstance(error, HTTPError):
             error.close()  # it is the server's answer
@@ -100,4 +117,4 @@ def download(archive: Archive, folder: Path) -> Path:
             f"root=None must be able to download {archive.url} to {folder}, which failed: {error}. Download "
             "the file by other means and give its folder as root or in FASTMETA_OMNIGLOT."
         ) from error
-    return path
+    return bytes(content)
