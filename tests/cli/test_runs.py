@@ -159,7 +159,9 @@ def test_a_full_disk_is_said_and_what_was_learned_is_kept(tmp_path, size, step, 
 def test_a_folder_that_is_taken_away_is_said_at_once(tmp_path, take):
     folder = tmp_path / "run"
     first = running(folder)
+    os.kill(first.pid, signal.SIGSTOP)
     take(folder)
+    os.kill(first.pid, signal.SIGCONT)
     said = first.communicate(timeout=30)[1]
     assert first.returncode == 1
     assert "removed or moved" in said
