@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastmeta.tasks.cache import cache_folder, optional, written_beside
+from fastmeta.tasks.cache import cache_folder, optional
+from fastmeta_kernels.files import written_beside
 
 _SITE = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
@@ -85,7 +86,8 @@ def download(archive: Archive, folder: Path) -> Path:
         return path
     tqdm = optional("tqdm", "tqdm").tqdm
     try:
-        with urllib.request.urlopen(archive.url, timeout=60) as reply, written_beside(path) as file:
+        folder.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(archive.url, timeout=60) as reply, written_beside(path, durable=True) as file:
             size = int(reply.headers.get("Content-Length") or 0)
             with tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
                 while block := reply.read(1 << 16):
