@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta_kernels.contract import Array
+from fastmeta_kernels.files import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,7 +187,6 @@ def plain(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a PNG beside `path`, then rename it."""
-    temporary = f"{path}.tmp"
-    figure.savefig(temporary, format="png", facecolor="white")
-    os.replace(temporary, path)
+    """Write a PNG, whole or not at all."""
+    with written_beside(path) as file:
+        figure.savefig(file, format="png", facecolor="white")

@@ -14,6 +14,7 @@ from fastmeta.cli.options import Checked
 LARGEST = 1 << 28  # bytes of a JSON file
 NOT_STORED = ("out", "resume", "threads")
 OPTIONS: dict[str, list[click.Parameter]] = {}  # of each problem, filled by `fastmeta train`
+NEEDED = ("problem", "algorithm", "shots", "iterations", "episodes", "seed")  # of every run
 
 
 class Stored(dict[str, Any]):
@@ -52,8 +53,9 @@ def checked(path: Path, settings: dict[str, Any]) -> Stored:
     """
     settings = {name: value for name, value in settings.items() if value is not None}
     try:
-        if "problem" not in settings:
-            raise ValueError("problem is missing.")
+        for name in NEEDED:
+            if name not in settings:
+                raise ValueError(f"{name} is missing.")
         problem = checks.choice("problem", settings["problem"], OPTIONS)
         known = {str(option.name): option for option in OPTIONS[problem] if option.name not in NOT_STORED}
         for name, value in settings.items():

@@ -159,7 +159,9 @@ def test_a_full_disk_is_said_and_what_was_learned_is_kept(tmp_path, size, step, 
 def test_a_folder_that_is_taken_away_is_said_at_once(tmp_path, take):
     folder = tmp_path / "run"
     first = running(folder)
+    os.kill(first.pid, signal.SIGSTOP)
     take(folder)
+    os.kill(first.pid, signal.SIGCONT)
     said = first.communicate(timeout=30)[1]
     assert first.returncode == 1
     assert "removed or moved" in said
@@ -269,7 +271,7 @@ def test_files_of_other_programs_are_not_overwritten(tmp_path, name, text):
         ({"problem": "os"}, 'problem="os" must be one of'),
         ({"problem": []}, "problem=[] must be"),
         ({"algorithm": "mamml"}, 'Did you mean "maml"?'),
-        ({"algorithm": None}, "algorithm must not be null."),
+        ({"algorithm": None}, "algorithm is missing."),
         ({"algorithm": {"a": 1}}, "algorithm={'a': 1} must be"),
         ({"inner_step": 3}, 'Did you mean "inner_steps"?'),
         ({"shots": "five"}, 'shots="five" must be a whole number.'),
@@ -284,7 +286,7 @@ def test_files_of_other_programs_are_not_overwritten(tmp_path, name, text):
         ({"evaluation_steps": [5, 1]}, "evaluation_steps=[5, 1] must be whole numbers that rise"),
         ({"evaluation_steps": [[]]}, "evaluation_steps=[] must be a whole number."),
         ({"learn_inner_lr": "yes"}, "learn_inner_lr='yes' must be true or false."),
-        ({"episodes": None}, "episodes must not be null."),
+        ({"episodes": None}, "episodes is missing."),
     ],
 )
 @pytest.mark.parametrize("command", [["evaluate"], ["train", "sinusoid", "--resume", "--out"]])

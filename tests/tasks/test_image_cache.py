@@ -99,10 +99,10 @@ def forbidden(tmp_path, monkeypatch) -> None:
 def full(tmp_path, monkeypatch) -> None:
     beside = cache.written_beside
 
-    def small(path):
+    def small(path, **options):
         class Opened:
             def __enter__(self):
-                self.made = beside(path)
+                self.made = beside(path, **options)
                 return FullDisk(self.made.__enter__())
 
             def __exit__(self, *error):
@@ -132,10 +132,10 @@ TROUBLES = [no_folder, read_only, forbidden, full, a_folder_of_its_name, too_lon
 def test_images_come_without_a_cache_and_a_warning_names_it(tmp_path, monkeypatch, trouble):
     root = part_folders(tmp_path / "root")
     trouble(tmp_path, monkeypatch)
-    with pytest.warns(UserWarning, match=r"The cache .*images-8x8-.*\.npy cannot be written \(.*Set FASTMETA_CACHE"):
+    with pytest.warns(UserWarning, match=r"The cache .*images-8x8-.*\.npy\" cannot be used \(.*Set FASTMETA_CACHE"):
         source = images(root)
     np.testing.assert_array_equal(source.train.x[0], pixels(0))
-    assert not list((tmp_path / "cache").glob("*.part"))
+    assert not list((tmp_path / "cache").glob(".fastmeta-*"))
 
 
 def test_a_cache_that_cannot_be_read_back_does_no_harm(tmp_path, monkeypatch):
