@@ -14,7 +14,7 @@ import numpy as np
 from fastmeta import checks, inputs
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
-from fastmeta.networks.layers import BatchNorm
+from fastmeta.networks.layers import BatchNorm, LayerNorm
 from fastmeta.networks.network import Network
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
@@ -239,6 +239,8 @@ def _exact(learner: Any, theta: Array, mode: str) -> Outputs:
 
 def _stored(net: Network, theta: Array, store: str) -> tuple[Array, Array | None, Array | None]:
     """theta as the artifact has it, and its codes and scales where it is stored as int8."""
+    if any(isinstance(layer, LayerNorm) for layer in net.layers):
+        raise ValueError(f"net={net} must have no LayerNorm to be exported. Use Affine or BatchNorm.")
     single = theta.astype(np.float32)
     if store == "float32":
         return single, None, None

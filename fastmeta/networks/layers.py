@@ -91,6 +91,17 @@ class Affine(Layer):
 
 
 @dataclass(frozen=True)
+class LayerNorm(Layer):
+    """Normalises each sample by mean and biased variance of its values (eps 1e-5): scale (C,), shift (C,).
+
+    Of images the statistics are over height, width and channels; scale and shift are each channel's. A sample's output
+    does not depend on the others.
+    """
+
+    noun: ClassVar[str] = "layer_norm"
+
+
+@dataclass(frozen=True)
 class ReLU(Layer):
     """max(x, 0); its derivative at 0 is 0."""
 
@@ -144,7 +155,19 @@ class Flatten(Layer):
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
-    for layer in (Linear, Conv2d, BatchNorm, Affine, ReLU, Tanh, Softplus, MaxPool2d, GlobalMeanPool, Flatten)
+    for layer in (
+        Linear,
+        Conv2d,
+        BatchNorm,
+        Affine,
+        LayerNorm,
+        ReLU,
+        Tanh,
+        Softplus,
+        MaxPool2d,
+        GlobalMeanPool,
+        Flatten,
+    )
 }
 
 

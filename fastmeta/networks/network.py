@@ -23,6 +23,7 @@ from fastmeta.networks.layers import (
     Flatten,
     GlobalMeanPool,
     Layer,
+    LayerNorm,
     Linear,
     MaxPool2d,
     ReLU,
@@ -38,6 +39,7 @@ _KINDS: dict[type[Layer], int] = {
     Conv2d: lt.CONVOLUTION,
     BatchNorm: lt.BATCH_NORM,
     Affine: lt.AFFINE,
+    LayerNorm: lt.LAYER_NORM,
     ReLU: lt.RELU,
     Tanh: lt.TANH,
     Softplus: lt.SOFTPLUS,
@@ -126,7 +128,8 @@ class Network:
                 continue
             seen[layer.noun] = seen.get(layer.noun, 0) + 1
             name = f"{layer.noun}{seen[layer.noun]}"
-            first, second = ("scale", "shift") if isinstance(layer, BatchNorm | Affine) else ("weight", "bias")
+            scales = isinstance(layer, BatchNorm | Affine | LayerNorm)
+            first, second = ("scale", "shift") if scales else ("weight", "bias")
             channels = int(row[lt.OUT_C])
             if isinstance(layer, Linear):
                 shapes[f"{name}.{first}"] = (before[0], channels)

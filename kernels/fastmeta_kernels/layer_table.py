@@ -1,7 +1,7 @@
 """The network as integers: one row of int64 a layer, over one flat parameter vector `theta`; and the losses' numbers.
 
 A vector of F features is an image of 1 x 1 x F. `WEIGHT` and `BIAS` are offsets into theta: a linear or
-convolution layer's weight and bias, the scale and shift of a batch norm or an affine layer; -1 where a layer has none.
+convolution layer's weight and bias, the scale and shift of a norm or an affine layer; -1 where a layer has none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 Table = NDArray[np.int64]
 
-LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN, AFFINE = range(10)
+LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN, AFFINE, LAYER_NORM = range(
+    11
+)
 
 SQUARED_ERROR, CROSS_ENTROPY, LINEAR_LOSS, PROTOTYPES = range(4)  # losses; a set's is one of the first two
 LABELLED = (CROSS_ENTROPY,)  # losses whose targets are labels, not floats like the outputs
@@ -31,7 +33,7 @@ def weight_size(row: NDArray[np.int64]) -> int:
         return int(row[IN_C] * row[OUT_C])
     if kind == CONVOLUTION:
         return int(row[KERNEL] ** 2 * row[IN_C] * row[OUT_C])
-    return int(row[OUT_C]) if kind in (BATCH_NORM, AFFINE) else 0
+    return int(row[OUT_C]) if kind in (BATCH_NORM, AFFINE, LAYER_NORM) else 0
 
 
 def blocks(table: Table) -> NDArray[np.int64]:

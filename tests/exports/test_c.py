@@ -304,3 +304,10 @@ def test_a_float64_learner_says_how_far_it_moves():
     assert "float64 parameters moved by at most" in str(made)
     assert made.files == ()
     assert not Path("unused").exists()
+
+
+def test_layer_norm_is_refused():
+    net = fm.Network([fm.Linear(4), fm.LayerNorm(), fm.ReLU(), fm.Linear(1)], (1,))
+    learner = fm.MAML(net, 0.01, device="numpy").fit(fm.tasks.Sinusoid(), 1)
+    with pytest.raises(ValueError, match=r"must have no LayerNorm to be exported\. Use Affine or BatchNorm\."):
+        fm.export(learner, "unused", samples=6, dry_run=True)

@@ -14,6 +14,7 @@ from fastmeta.networks.layers import (
     Conv2d,
     Flatten,
     GlobalMeanPool,
+    LayerNorm,
     Linear,
     MaxPool2d,
     ReLU,
@@ -49,13 +50,14 @@ def networks(draw, smooth=True):
             padding = draw(st.integers(kernel // 2, min(2, kernel - 1)) if kernel > 1 else st.just(0))
             stride = draw(st.integers(1, 3))
             layers.append(Conv2d(draw(width), kernel, stride, padding, draw(st.booleans())))
-            layers += draw(st.sampled_from([[], [BatchNorm()], [Affine()]]))
+            layers += draw(st.sampled_from([[], [BatchNorm()], [LayerNorm()], [Affine()]]))
             layers.append(draw(activations))
         if not smooth and min(Network([*layers, Flatten(), Linear(1)], shape).shapes[len(layers)][:2]) > 1:
             layers += draw(st.sampled_from([[], [MaxPool2d(2)], [MaxPool2d(2), ReLU()]]))
         layers.append(draw(st.sampled_from([Flatten(), GlobalMeanPool()])))
     for _ in range(draw(st.integers(0, 2))):
-        layers += [Linear(draw(width)), *draw(st.sampled_from([[], [BatchNorm()], [Affine()]])), draw(activations)]
+        norm = draw(st.sampled_from([[], [BatchNorm()], [LayerNorm()], [Affine()]]))
+        layers += [Linear(draw(width)), *norm, draw(activations)]
     return Network([*layers, Linear(draw(st.integers(1, 3)))], shape)
 
 

@@ -6,7 +6,16 @@ import pytest
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import TaskSet
 from fastmeta_kernels.reference import losses
-from fastmeta_kernels.reference.layers import activations, affine, batch_norm, convolution, linear, max_pool, mean_pool
+from fastmeta_kernels.reference.layers import (
+    activations,
+    affine,
+    batch_norm,
+    convolution,
+    layer_norm,
+    linear,
+    max_pool,
+    mean_pool,
+)
 from tests.gradcheck import derivative, flat, relative
 
 T, N = 3, 4
@@ -29,6 +38,8 @@ WEIGHTED = {
     "convolution_5_stride_3": _convolution(5, 3, 1),
     "norm_of_vectors": (batch_norm, (T, N, 5), [(T, 5), (T, 5)], ()),
     "norm_of_images": (batch_norm, (T, N, 3, 2, 5), [(T, 5), (T, 5)], ()),
+    "layer_norm_of_vectors": (layer_norm, (T, N, 5), [(T, 5), (T, 5)], ()),
+    "layer_norm_of_images": (layer_norm, (T, N, 3, 2, 5), [(T, 5), (T, 5)], ()),
     "affine_of_vectors": (affine, (T, N, 5), [(T, 5), (T, 5)], ()),
     "affine_of_images": (affine, (T, N, 3, 2, 5), [(T, 5), (T, 5)], ()),
 }

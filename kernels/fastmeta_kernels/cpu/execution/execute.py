@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu.layers import activations, affine, narrow, pooling, products
+from fastmeta_kernels.cpu.layers import activations, affine, layer_norm, narrow, pooling, products
 from fastmeta_kernels.cpu.layers.batch_norm import pooled, pooled_tangents, tangents, values
 from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
 from fastmeta_kernels.cpu.layout import instruction as op
@@ -76,6 +76,14 @@ def run_samples(ws, job, code, l, kind, now, t, first, last):
         pooling.run_mean_forward(ws, code, l, now, first, last)
     elif kind == op.MEAN_BACKWARD:
         pooling.run_mean_backward(ws, code, l, now, first, last)
+    elif kind == op.LAYER_NORM:
+        layer_norm.run_forward(ws, code, l, now, first, last)
+    elif kind == op.LAYER_NORM_BACKWARD:
+        layer_norm.run_backward(ws, code, l, now, first, last)
+    elif kind == op.LAYER_NORM_TANGENT:
+        layer_norm.run_forward_tangent(ws, code, l, now, first, last)
+    elif kind == op.LAYER_NORM_BACKWARD_TANGENT:
+        layer_norm.run_backward_tangent(ws, code, l, now, first, last)
     elif kind == op.FLATTEN_FORWARD:
         pooling.run_flatten_forward(ws, code, l, now, first, last)
     elif kind == op.FLATTEN_BACKWARD:
@@ -94,6 +102,8 @@ def run_channels(ws, code, l, kind, now, it, part, parts):
         affine.run_map(ws, code, l, now, first, last)
     elif kind == op.AFFINE_GRADIENT:
         affine.run_gradient(ws, code, l, now, first, last)
+    elif kind == op.LAYER_NORM_GRADIENT:
+        layer_norm.run_gradient(ws, code, l, now, first, last)
 
 
 @inlined

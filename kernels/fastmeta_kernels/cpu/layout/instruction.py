@@ -32,7 +32,8 @@ SERIAL, SAMPLES, CHANNELS, OWN = range(4)
     MAX_FORWARD, MAX_SELECT, MAX_BACKWARD, MEAN_FORWARD, MEAN_BACKWARD, FLATTEN_FORWARD, FLATTEN_BACKWARD,
     MOVE, LOSS, LOSS_TANGENT, INPUT, PARAMETERS, OUTPUT, DESCEND, RATES, MULTIPLY, HEAD, HEAD_BLOCKS,
     AFFINE, AFFINE_GRADIENT, WINOGRAD, WINOGRAD_WEIGHT, WINOGRAD_SUMS, WINOGRAD_GRADIENT,
-) = range(44)  # fmt: skip
+    LAYER_NORM, LAYER_NORM_BACKWARD, LAYER_NORM_TANGENT, LAYER_NORM_BACKWARD_TANGENT, LAYER_NORM_GRADIENT,
+) = range(49)  # fmt: skip
 
 _NORM = "x x_dot dy dy_dot scale shift scale_dot shift_dot out stats tangents flags"
 _LOSS = "targets weights z dz probabilities losses loss outputs weighted by_step last_dz constant:f8"
@@ -67,6 +68,11 @@ _FIELDS = {  # "targets", "weights", "losses" and "stream" are streams of a job
     HEAD_BLOCKS: "",
     AFFINE: "a gain b slope shift out second back",
     AFFINE_GRADIENT: "x d x_dot dy scale shift second add",
+    LAYER_NORM: "x y scale shift stats",
+    LAYER_NORM_BACKWARD: "x dy dx scale stats",
+    LAYER_NORM_TANGENT: "x x_dot y_dot scale scale_dot shift_dot stats tangents inner",
+    LAYER_NORM_BACKWARD_TANGENT: "x x_dot dy dy_dot dx_dot scale scale_dot stats tangents",
+    LAYER_NORM_GRADIENT: "x x_dot d dy stats tangents scale shift second add",
     WINOGRAD: "x x2 u u2 bias y relu back shift panel",
     WINOGRAD_WEIGHT: "a out panel",
     WINOGRAD_SUMS: "x x2 dy dy2 sums parts padding panel",

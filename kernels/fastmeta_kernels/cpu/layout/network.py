@@ -138,6 +138,8 @@ def _with_room(layer: Layer, room: Room, inner: bool) -> Layer:
     """The layer with room in a set for what it keeps there."""
     if layer.kind in (lt.BATCH_NORM, POOLED_NORM):
         return replace(layer, stats=room.take(6 * layer.cp))
+    if layer.kind == lt.LAYER_NORM:
+        return replace(layer, stats=room.take(2 * layer.n))
     if layer.kind in (lt.LINEAR, lt.CONVOLUTION) and inner:
         return replace(layer, transposed=room.take(weight(layer)[2]))
     if layer.kind == WINOGRAD:

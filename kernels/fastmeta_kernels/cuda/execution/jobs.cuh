@@ -5,6 +5,7 @@
 #include "../layers/batch_norm.cuh"
 #include "../layers/convolution.cuh"
 #include "../layers/elementwise.cuh"
+#include "../layers/layer_norm.cuh"
 #include "../program/inner_loop.cuh"
 #include "../losses/losses.cuh"
 
@@ -65,6 +66,11 @@ DEVICE void run_job(int kind, const void* members, long long task, int block, T*
     JOB(27, Loss, squared_error_tangent<T>);
     JOB(28, Sweep, descend<T>);
     JOB(29, Sweep, sweep<T>);
+    JOB(30, LayerNorm, layer_norm<T>);
+    JOB(31, LayerNorm, layer_norm_backward<T>);
+    JOB(32, LayerNorm, layer_norm_tangent<T>);
+    JOB(33, LayerNorm, layer_norm_backward_tangent<T>);
+    JOB(34, LayerNorm, layer_norm_gradient<T>);
   }
 #undef JOB
 }

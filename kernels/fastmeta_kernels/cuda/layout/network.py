@@ -119,5 +119,6 @@ def activation_set(recording: Recording, network: Layout, tasks: int, samples: i
         moves = i >= network.first
         values.append(recording.array(tasks, size) if moves or not tangents else NONE)
         deltas.append(recording.array(tasks, size) if moves else NONE)
-        statistics.append(recording.array(tasks, 2 * layer.c) if layer.kind in NORMS else NONE)
+        normed = layer.c if layer.kind in NORMS else samples if layer.kind == lt.LAYER_NORM else 0  # each by its own
+        statistics.append(recording.array(tasks, 2 * normed) if normed else NONE)
     return ActivationSet(values, deltas, statistics)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parents[1]
-_LAYERS = ("tensor_core", "product", "patches", "convolution", "batch_norm", "elementwise")
+_LAYERS = ("tensor_core", "product", "patches", "convolution", "batch_norm", "layer_norm", "elementwise")
 _SMALL_MLP = ("losses", "passes", "persistent_mlp")
 FILES = (
     "machine/base",

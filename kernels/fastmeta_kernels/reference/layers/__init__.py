@@ -13,6 +13,7 @@ from fastmeta_kernels.reference.layers import (
     batch_norm,
     convolution,
     flatten,
+    layer_norm,
     linear,
     max_pool,
     mean_pool,
@@ -88,4 +89,5 @@ LAYERS = {
     lt.GLOBAL_MEAN_POOL: Layer(mean_pool, weighted=False),
     lt.FLATTEN: Layer(flatten, weighted=False),
     lt.AFFINE: Layer(affine),
+    lt.LAYER_NORM: Layer(layer_norm),
 }
