@@ -235,7 +235,7 @@ def test_archives_are_downloaded_where_they_cannot_be_kept(
 ) -> None:
     wanted = load_images(*tiny)[1]
     trouble(tmp_path, monkeypatch)
-    with pytest.warns(UserWarning, match=r"The cache .* cannot be written .* Set FASTMETA_CACHE"):
+    with pytest.warns(UserWarning, match=r"The cache .* cannot be used .* Set FASTMETA_CACHE"):
         np.testing.assert_array_equal(load_images(None, tiny[1])[1], wanted)
 
 
