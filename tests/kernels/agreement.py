@@ -150,6 +150,10 @@ def assert_large_sizes_agree(backend):
         v = np.random.default_rng(0).standard_normal(theta.shape)
         ours, expected = (b.hvp(case.network.table, theta, v, query) for b in (backend, reference))
         assert relative(ours, expected) <= 1e-12
+    theta, support, query = sets(many_tasks)
+    each, inner = theta * np.linspace(1, 2, many_tasks.tasks)[:, None], inner_loop(many_tasks.network, "float64")
+    arguments = many_tasks.network.table, each, support, query, inner
+    assert relative(backend.meta_gradient(*arguments), reference.meta_gradient(*arguments)) <= 1e-12
 
 
 def assert_ties_go_to_the_first(backend, size):
