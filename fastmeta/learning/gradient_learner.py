@@ -77,9 +77,10 @@ class GradientLearner(Learner):
     ) -> AdaptedModel:
         """A model of the task of which x (N, ...) and y, labels (N,) or targets (N, O), are samples.
 
-        inner_steps: by default those of training; there may be more (what each step has of its own then repeats
-        the last step's), and 0 leaves theta as it is. weights (N,) multiply each sample's loss. (T, N, ...) data
-        adapt to T tasks at once. batch_norm as in `evaluate`. Raises DivergenceError, naming the inner step.
+        x of uint8 are pixels, divided by 255 as in training. inner_steps: by default those of training; there may be
+        more (what each step has of its own then repeats the last step's), and 0 leaves theta as it is. weights (N,)
+        multiply each sample's loss. (T, N, ...) data adapt to T tasks at once. batch_norm as in `evaluate`. Raises
+        DivergenceError, naming the inner step.
         """
         steps = self.inner_steps if inner_steps is None else inputs.inner_steps(inner_steps)
         x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)

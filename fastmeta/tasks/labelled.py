@@ -194,7 +194,7 @@ def check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise TypeError(
             f"x of dtype {x.dtype} must be floats or uint8. Convert it: pixels of 0 .. 255 by x.astype('uint8'), "
-            "which divides them by 255 later, other features by x.astype('float32')."
+            "which divides them by 255 later, of 0 .. 65,535 by x / 65535, other features by x.astype('float32')."
         )
     if y.dtype.kind not in "iu":
         advice = "Number them: np.unique(y, return_inverse=True)[1]."
