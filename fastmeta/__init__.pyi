@@ -35,7 +35,7 @@ from fastmeta.networks.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.networks.losses import CrossEntropy, SquaredError
+from fastmeta.networks.losses import CrossEntropy, Huber, SquaredError
 from fastmeta.networks.network import Network, predict
 from fastmeta.scores.comparison import Difference, compare
 from fastmeta.scores.score import Score
@@ -64,6 +64,7 @@ __all__ = [
     "Flatten",
     "GlobalMeanPool",
     "GradientLearner",
+    "Huber",
     "LayerNorm",
     "Learner",
     "Linear",

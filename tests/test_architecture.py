@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -235,6 +236,14 @@ def test_public_names_exist_and_explain_themselves(name):
         for method, function in vars(thing).items():
             if inspect.isfunction(function) and not method.startswith("_"):
                 assert inspect.getdoc(getattr(thing, method)), f"{name}.{method}"
+
+
+def test_the_map_names_files_that_are_there():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    files = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py*") if ".venv" not in path.parts]
+    named = re.findall(r"`([\w/]+\.pyi?)`", text)
+    assert len(named) > 30
+    assert not [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -145,11 +145,11 @@ def _objective(
                 gradient = fixed[k]
             else:
                 gradient = backend.gradient(table, phi, support)[1]
-                patterns.append(kink_pattern(table, phi, support.x))
+                patterns.append(kink_pattern(table, phi, support.x, support))
             rate = rates[k % len(rates)]
             phi = phi - mask * (np.repeat(rate, sizes) if len(rate) == len(sizes) else rate) * gradient
             gradients.append(gradient)
-        patterns.append(kink_pattern(table, phi, query.x))
+        patterns.append(kink_pattern(table, phi, query.x, query))
         return float(backend.loss(table, phi, query).mean()), hash(tuple(patterns))
 
     gradients: list[Array] = []
@@ -158,17 +158,20 @@ def _objective(
     return run
 
 
-def kink_pattern(table: lt.Table, phi: Array, x: Array) -> bytes:
-    """Which side every ReLU is on and which pixel every max-pool takes."""
+def kink_pattern(table: lt.Table, phi: Array, x: Array, data: TaskSet | None = None) -> bytes:
+    """Which side every ReLU is on, which pixel every max-pool takes; and on which piece of its loss a set is."""
+    from fastmeta_kernels.reference import losses
     from fastmeta_kernels.reference import network as reference_network
     from fastmeta_kernels.reference.layers.max_pool import winners
 
     kinked = [(i, int(row[lt.KIND]), int(row[lt.KERNEL])) for i, row in enumerate(table)]
     kinked = [(i, kind, size) for i, kind, size in kinked if kind in (lt.RELU, lt.MAX_POOL)]
-    if not kinked:
+    pieces = data if data is not None and losses.has_sides(data) else None
+    if not kinked and pieces is None:
         return b""
     xs = reference_network.forward(table, phi, x)
     sides = [xs[i] > 0 if kind == lt.RELU else winners(xs[i], size) for i, kind, size in kinked]
+    sides += [] if pieces is None else [losses.sides(xs[-1], pieces)]
     return b"".join(side.tobytes() for side in sides)
 
 

@@ -70,7 +70,22 @@ class CrossEntropy(Loss):
     measure: ClassVar[str] = "accuracy"
 
 
-LOSSES: dict[str, type[Loss]] = {loss.__name__: loss for loss in (SquaredError, CrossEntropy)}
+@dataclass(frozen=True)
+class Huber(Loss):
+    """e^2 / 2 where |e| <= delta, e = z - y, else delta (|e| - delta / 2), of outputs z and float targets y (N, O).
+
+    Far targets pull with the slope delta and no more; delta is in the targets' units (Huber 1964). Scored, as
+    SquaredError is, by the mean squared error.
+    """
+
+    delta: float = 1.0
+    number: ClassVar[int] = lt.HUBER
+
+    def __post_init__(self) -> None:
+        checks.settle(self, delta=checks.positive("delta", self.delta))
+
+
+LOSSES: dict[str, type[Loss]] = {loss.__name__: loss for loss in (SquaredError, CrossEntropy, Huber)}
 
 
 def from_dict(data: dict[str, Any]) -> Loss:

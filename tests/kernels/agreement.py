@@ -9,7 +9,7 @@ from fastmeta.networks.layers import Affine, BatchNorm, Conv2d, Flatten, Linear,
 from fastmeta.networks.network import Network
 from fastmeta_kernels import reference
 from fastmeta_kernels.contract import InnerLoop, Loss, StepParameters, TaskSet
-from fastmeta_kernels.layer_table import CROSS_ENTROPY, SQUARED_ERROR, places
+from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, SQUARED_ERROR, places
 from tests.cases import CASES, Case
 from tests.gradcheck import relative
 
@@ -123,14 +123,17 @@ def assert_losses_agree(backend, case):
     theta, support, query = sets(case, weighted=True)
     inner = inner_loop(net, "float64", "arrays")
     targets = np.eye(net.outputs)
-    floats, labels = (
-        TaskSet(data.x, y, data.weights, Loss(kind))
-        for data, y, kind in (
-            (support, targets[support.y], SQUARED_ERROR),
-            (query, query.y, CROSS_ENTROPY),
+    gaps = np.abs(reference.predict(net.table, theta, support.x) - targets[support.y])
+    delta = 1.01 * float(np.median(gaps))
+    floats, near, labels = (
+        TaskSet(data.x, y, data.weights, loss)
+        for data, y, loss in (
+            (support, targets[support.y], Loss(SQUARED_ERROR)),
+            (support, targets[support.y], Loss(HUBER, (delta,))),
+            (query, query.y, Loss(CROSS_ENTROPY)),
         )
     )
-    for one, other in ((floats, labels), (labels, floats)):
+    for one, other in ((floats, labels), (labels, floats), (near, labels), (labels, near), (near, near)):
         for order, weights in ((1, None), (2, None), (2, np.array([0.5, 0.0, 2.0]))):
             arguments = net.table, theta, one, other, inner, order, "auto", weights
             ours, expected = (b.meta_gradient(*arguments) for b in (backend, reference))

@@ -84,8 +84,61 @@ def test_a_learner_refuses_tasks_of_other_targets():
         maml.fit(labelled, 1)
 
 
-@pytest.mark.parametrize("loss", [fm.SquaredError(), fm.CrossEntropy()], ids=str)
+@pytest.mark.parametrize("loss", [fm.SquaredError(), fm.CrossEntropy(), fm.Huber(0.5)], ids=str)
 def test_a_loss_is_read_back_from_what_was_written(loss):
     assert losses.from_dict(loss.to_dict()) == loss
     with pytest.raises(ValueError, match='Did you mean "SquaredError"'):
         losses.from_dict({"loss": "SquareError"})
+
+
+HUBER = fm.Huber(0.7)
+
+
+def test_huber_is_its_equation():
+    gaps = NET.predict(NET.init(0, "float64"), X, "numpy") - TARGETS
+    assert 0.2 < (np.abs(gaps) <= HUBER.delta).mean() < 0.8
+    near, far = np.square(gaps) / 2, HUBER.delta * (np.abs(gaps) - HUBER.delta / 2)
+    wanted = np.where(np.abs(gaps) <= HUBER.delta, near, far).mean(axis=(1, 2))
+    np.testing.assert_allclose(fm.loss(NET, NET.init(0, "float64"), X, TARGETS, loss=HUBER, device="numpy"), wanted)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_meta_gradient_of_huber_agrees_with_central_differences(order, steps):
+    batch = fm.Batch(X[:2], TARGETS[:2], X[2:], TARGETS[2:], *RNG.uniform(0.5, 2, (2, 2, 6)))
+    report = fm.check_meta_gradient(NET, NET.init(0, "float64"), batch, 0.3, steps, order, device="numpy", loss=HUBER)
+    assert report.worst.error < 1e-7
+    assert report.kinks > 0
+    assert sum(block.directions for block in report.blocks) > 10
+
+
+def test_the_product_with_the_hessian_of_huber_is_the_slope_of_its_gradient():
+    theta, v = NET.init(0, "float64"), RNG.standard_normal(NET.parameter_count)
+    width = 1e-6
+    ends = [fm.gradient(NET, theta + e * v, X, TARGETS, loss=HUBER, device="numpy")[1] for e in (width, -width)]
+    product = fm.hvp(NET, theta, v, X, TARGETS, loss=HUBER, device="numpy")
+    np.testing.assert_allclose((ends[0] - ends[1]) / (2 * width), product, rtol=1e-6, atol=1e-8)
+
+
+def test_huber_resists_a_target_far_away_and_is_half_the_squared_error_near(tmp_path):
+    theta = NET.init(0, "float64")
+    wide = fm.Huber(1e6)
+    halves = [fm.gradient(NET, theta, X, TARGETS, loss=loss, device="numpy")[1] for loss in (wide, fm.SquaredError())]
+    np.testing.assert_allclose(2 * halves[0], halves[1], rtol=1e-13)
+    far = TARGETS.copy()
+    far[0, 0, 0] = 1e9
+    assert np.abs(fm.gradient(NET, theta, X, far, loss=HUBER, device="numpy")[1]).max() < 10
+    maml = fm.MAML(fm.MLP((1, 8, 1)), 0.01, device="numpy", loss=HUBER).fit(TASKS, 2, 2)
+    maml.save(tmp_path / "huber.safetensors")
+    loaded = fm.load(tmp_path / "huber.safetensors", "numpy")
+    assert loaded.loss == HUBER
+    assert loaded.evaluate(TASKS, 3).measure == "mse"
+    assert "loss=Huber(delta=0.7)" in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("delta", "error"), [(0, ValueError), (-1.0, ValueError), (np.inf, ValueError), ("1", TypeError)]
+)
+def test_a_delta_that_makes_no_sense(delta, error):
+    with pytest.raises(error, match="delta="):
+        fm.Huber(delta)

@@ -36,6 +36,19 @@ def backward_tangent(z: Array, z_dot: Array, data: TaskSet) -> Array:
     return _weighted(LOSSES[loss.kind].delta_tangent(z, z_dot, data.y, loss.constants), data)
 
 
+def has_sides(data: TaskSet) -> bool:
+    """Whether a set's loss has pieces, between which it has no second derivative."""
+    return LOSSES[loss_of(data).kind].sides is not None
+
+
+def sides(z: Array, data: TaskSet) -> Array:
+    """On which piece of such a loss each value is. (T, N, O)."""
+    loss = loss_of(data)
+    found = LOSSES[loss.kind].sides
+    assert found is not None
+    return found(z, data.y, loss.constants)
+
+
 def squared_error(z: Array, y: Array, _: Constants) -> Array:
     """(z - y)^2. (T, N, O)."""
     return np.asarray((z - y) ** 2)
@@ -71,15 +84,40 @@ def cross_entropy_delta_tangent(z: Array, z_dot: Array, y: Array, _: Constants) 
     return np.asarray(dz_dot / z.shape[1])
 
 
+def huber(z: Array, y: Array, constants: Constants) -> Array:
+    """e^2 / 2 where |e| <= delta, e = z - y, else delta (|e| - delta / 2) (Huber 1964). (T, N, O)."""
+    size, (delta,) = np.abs(z - y), constants
+    return np.asarray(np.where(size <= delta, size**2 / 2, delta * (size - delta / 2)))
+
+
+def huber_delta(z: Array, y: Array, constants: Constants) -> Array:
+    """dz = min(max(z - y, -delta), delta) / (N O). (T, N, O)."""
+    (delta,) = constants
+    return np.asarray((1 / (z.shape[1] * z.shape[2])) * np.clip(z - y, -delta, delta))
+
+
+def huber_delta_tangent(z: Array, z_dot: Array, y: Array, constants: Constants) -> Array:
+    """dz_dot = z_dot / (N O) where |z - y| <= delta, else 0. (T, N, O)."""
+    return np.asarray((1 / (z.shape[1] * z.shape[2])) * np.where(huber_sides(z, y, constants), z_dot, 0))
+
+
+def huber_sides(z: Array, y: Array, constants: Constants) -> Array:
+    """Where |z - y| <= delta: the loss has no second derivative where that changes. (T, N, O)."""
+    (delta,) = constants
+    return np.asarray(np.abs(z - y) <= delta)
+
+
 class _Loss(NamedTuple):
     values: Callable[[Array, Array, Constants], Array]
     delta: Callable[[Array, Array, Constants], Array]
     delta_tangent: Callable[[Array, Array, Array, Constants], Array]
+    sides: Callable[[Array, Array, Constants], Array] | None = None  # on which piece each value is, where there are any
 
 
 LOSSES = {
     lt.SQUARED_ERROR: _Loss(squared_error, squared_error_delta, squared_error_delta_tangent),
     lt.CROSS_ENTROPY: _Loss(cross_entropy, cross_entropy_delta, cross_entropy_delta_tangent),
+    lt.HUBER: _Loss(huber, huber_delta, huber_delta_tangent, huber_sides),
 }
 
 

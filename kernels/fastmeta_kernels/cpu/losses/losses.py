@@ -1,6 +1,6 @@
-"""Mean squared error, softmax cross-entropy and a linear loss over dense outputs z (N, O), with sample weights.
+"""Squared error, softmax cross-entropy, Huber's and a linear loss over dense outputs z (N, O), with sample weights.
 
-dz and, at z + p, the softmax probabilities stay for the second derivative.
+dz and the softmax probabilities, or in their place Huber's second derivatives, stay for the second derivative.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, integers, stream
 from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.request import Request
-from fastmeta_kernels.layer_table import CROSS_ENTROPY, LINEAR_LOSS
+from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, LINEAR_LOSS
 
 
 def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, rated: bool) -> None:
@@ -113,6 +113,33 @@ def cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p):
 
 
 @kernel
+def huber(ws, n, o, z, targets, weights, dz, curvature, delta):
+    """L = 1 / (N O) sum_n w_n h(z - t): h(e) = e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2); dz and h''."""
+    loss = 0.0
+    share = 1.0 / (n * o)
+    for i in range(n):
+        w = weights[i] * share if weights.size > 0 else share
+        for j in range(i * o, i * o + o):
+            e = ws[z + j] - targets[j]
+            if abs(e) <= delta:
+                loss += w * 0.5 * e * e
+                ws[dz + j] = w * e
+                ws[curvature + j] = w
+            else:
+                loss += w * delta * (abs(e) - 0.5 * delta)
+                ws[dz + j] = w * delta if e > 0 else -w * delta
+                ws[curvature + j] = 0.0
+    return loss
+
+
+@kernel
+def huber_tangent(ws, n, o, z_dot, dz_dot, curvature):
+    """dz_dot = w_n h'' z_dot / (N O)."""
+    for j in range(n * o):
+        ws[dz_dot + j] = ws[curvature + j] * ws[z_dot + j]
+
+
+@kernel
 def run(ws, job, code, l, now, t):
     """LOSS: the loss of a set to its stream, and the deltas of the outputs."""
     it = one(LOSS, code, l)
@@ -125,6 +152,8 @@ def run(ws, job, code, l, now, t):
         out[k] = linear(ws, n, o, z, stream(ws, job, it.targets, t, n * o), dz)
     elif it.loss == CROSS_ENTROPY:
         out[k] = cross_entropy(ws, n, o, z, integers(job, it.targets, t, n), weights, dz, p)
+    elif it.loss == HUBER:
+        out[k] = huber(ws, n, o, z, stream(ws, job, it.targets, t, n * o), weights, dz, p, it.constant)
     else:
         out[k] = squared_error(ws, n, o, z, stream(ws, job, it.targets, t, n * o), weights, dz)
 
@@ -143,5 +172,7 @@ def run_tangent(ws, job, code, l, now, t):
         stream(ws, job, RATES_GRADIENTS, t, row + 1)[row] -= slope
     if it.loss == CROSS_ENTROPY:
         cross_entropy_tangent(ws, n, o, z_dot, weights, dz_dot, p)
+    elif it.loss == HUBER:
+        huber_tangent(ws, n, o, z_dot, dz_dot, p)
     else:
         squared_error_tangent(ws, n, o, z_dot, weights, dz_dot)

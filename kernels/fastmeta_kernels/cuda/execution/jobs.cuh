@@ -71,6 +71,8 @@ DEVICE void run_job(int kind, const void* members, long long task, int block, T*
     JOB(32, LayerNorm, layer_norm_tangent<T>);
     JOB(33, LayerNorm, layer_norm_backward_tangent<T>);
     JOB(34, LayerNorm, layer_norm_gradient<T>);
+    JOB(35, Loss, huber<T>);
+    JOB(36, Loss, huber_tangent<T>);
   }
 #undef JOB
 }

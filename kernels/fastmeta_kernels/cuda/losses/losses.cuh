@@ -11,7 +11,8 @@ struct Loss {
   Batched<T> loss;                              // (1,)
   Batched<T> dz;                                // (N, O), or its tangent; may be absent
   int samples, outputs;
-  double share;                                 // 1 / N, or 1 / (N O) of squared errors
+  double share;                                 // 1 / N, or 1 / (N O) where targets are like the outputs
+  double constant;                              // of the loss's equation, if it has one
   const T* factor;                              // of losses and deltas, but for tangents; may be absent
   int adds;                                     // to the loss that is there
 };
@@ -97,5 +98,33 @@ DEVICE void squared_error_tangent(const Loss<T>& job, long long task, int, T*) {
   const int count = job.samples * job.outputs;
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
     job.dz.of(task)[i] = T(2) * weight_of(job, task, i / job.outputs) * job.z_dot.of(task)[i];
+  }
+}
+
+// L = 1/(N O) sum w h(z - y), h(e) = e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2); dz = w h' / (N O).
+template <typename T>
+DEVICE void huber(const Loss<T>& job, long long task, int, T* scratch) {
+  const int count = job.samples * job.outputs;
+  const T delta = T(job.constant);
+  T sum[1] = {T(0)};
+  for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
+    const T w = weight_of(job, task, i / job.outputs), gap = job.z.of(task)[i] - job.targets.of(task)[i];
+    const T size = gap < T(0) ? -gap : gap;
+    const bool inside = size <= delta;
+    sum[0] += w * (inside ? gap * gap / T(2) : delta * (size - delta / T(2)));
+    if (job.dz.data != nullptr) job.dz.of(task)[i] = w * (inside ? gap : gap < T(0) ? -delta : delta);
+  }
+  sum_over_rows<T, 1, LOSS_THREADS>(sum, scratch);
+  write_loss(job, task, sum[0]);
+}
+
+// dz_dot = w z_dot / (N O) where |z - y| <= delta, else 0.
+template <typename T>
+DEVICE void huber_tangent(const Loss<T>& job, long long task, int, T*) {
+  const int count = job.samples * job.outputs;
+  for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
+    const T gap = job.z.of(task)[i] - job.targets.of(task)[i];
+    const bool inside = (gap < T(0) ? -gap : gap) <= T(job.constant);
+    job.dz.of(task)[i] = inside ? weight_of(job, task, i / job.outputs) * job.z_dot.of(task)[i] : T(0);
   }
 }

@@ -8,7 +8,7 @@ from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData
 from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
 
-LOSSES = {lt.SQUARED_ERROR: "squared_error", lt.CROSS_ENTROPY: "cross_entropy"}
+LOSSES = {lt.SQUARED_ERROR: "squared_error", lt.CROSS_ENTROPY: "cross_entropy", lt.HUBER: "huber"}
 
 
 def forward(
@@ -30,5 +30,10 @@ def _job(recording: Recording, network: Layout, data: TaskData, suffix: str, **m
     assert data.loss is not None
     terms = data.samples * (1 if data.loss.kind in lt.LABELLED else network.outputs)
     arrays = {"labels": data.labels, "targets": data.targets, "weights": data.weights}
-    sizes = {"samples": data.samples, "outputs": network.outputs, "share": 1 / terms}
+    sizes = {
+        "samples": data.samples,
+        "outputs": network.outputs,
+        "share": 1 / terms,
+        "constant": sum(data.loss.constants),
+    }
     recording.job(f"{LOSSES[data.loss.kind]}{suffix}<T>", 1, struct("Loss", **arrays, **sizes, **members))
