@@ -19,9 +19,9 @@ from fastmeta_kernels.cuda.layers import products
 from fastmeta_kernels.cuda.layout.recording import Launch
 from fastmeta_kernels.cuda.machine import machine
 from fastmeta_kernels.cuda.program.program import Program
-from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.cuda.small_mlp import persistent_mlp
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, places
+from fastmeta_kernels.request import Request, SetShape
 from tests.cases import CASES, Case
 from tests.gradcheck import relative
 from tests.kernels.agreement import (
@@ -151,7 +151,7 @@ def test_no_inner_step_is_the_query_gradient(cuda, case):
 
 @pytest.mark.parametrize("kind", ["scalar", "steps_arrays"])
 def test_many_inner_steps_are_taken_in_parts(cuda, monkeypatch, kind):
-    monkeypatch.setattr(cuda, "MOST_STEPS", 2)
+    monkeypatch.setattr(cuda.CALLS, "most_steps", 2)
     case = BY_NAME["norm_on_vectors"]
     net, chosen = case.network, (2,)
     theta, support, _ = sets(case)
