@@ -18,7 +18,7 @@ LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POO
 )
 
 SQUARED_ERROR, CROSS_ENTROPY, LINEAR_LOSS, PROTOTYPES, HUBER = range(5)  # losses; LINEAR_LOSS, PROTOTYPES: the CPU's
-LABELLED = (CROSS_ENTROPY,)  # losses whose targets are labels, not floats like the outputs
+LABELLED = (CROSS_ENTROPY, PROTOTYPES)  # losses whose targets are labels, not floats like the outputs
 
 KIND, IN_H, IN_W, IN_C, OUT_H, OUT_W, OUT_C, KERNEL, STRIDE, PADDING, WEIGHT, BIAS = range(12)
 FIELDS = 12

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from fastmeta_kernels import cpu as cpu_backend
 from fastmeta_kernels import cuda as cuda_backend
+from fastmeta_kernels import reference
 from fastmeta_kernels.contract import DeviceError
 from fastmeta_kernels.cuda.execution import call as execution
 from fastmeta_kernels.cuda.machine import machine
@@ -56,10 +58,39 @@ def _device_reason():
     return None
 
 
-@pytest.fixture(params=["on_cpu", pytest.param("on_device", marks=pytest.mark.gpu)])
+ON_DEVICE = pytest.param("on_device", marks=pytest.mark.gpu)
+LONG = ("conv4_stride", "conv4_pool")  # cases that take long where CUDA is emulated: all of a few functions only
+
+
+@pytest.fixture(params=["on_cpu", ON_DEVICE])
 def cuda(request):
     """The CUDA backend on the CPU, and on a GPU where there is one."""
-    if request.param == "on_cpu":
+    return _cuda(request, request.param)
+
+
+@pytest.fixture(params=["cpu", "cuda", pytest.param("cuda_on_device", marks=pytest.mark.gpu)])
+def fast(request):
+    """Each fast backend, CUDA on the CPU and on a GPU where there is one."""
+    return _backend(request)
+
+
+@pytest.fixture(params=["numpy", "cpu", "cuda", pytest.param("cuda_on_device", marks=pytest.mark.gpu)])
+def backend(request):
+    """Each backend."""
+    return _backend(request)
+
+
+def _backend(request):
+    if not request.param.startswith("cuda"):
+        return {"numpy": reference, "cpu": cpu_backend}[request.param]
+    case = request.node.callspec.params.get("case")
+    if request.param == "cuda" and getattr(case, "name", "") in LONG and "sweep" in request.keywords:
+        pytest.skip(f"{case.name} takes long where CUDA is emulated")
+    return _cuda(request, "on_device" if request.param == "cuda_on_device" else "on_cpu")
+
+
+def _cuda(request, where):
+    if where == "on_cpu":
         return request.getfixturevalue("cuda_on_cpu")
     reason = _device_reason()
     if reason:

@@ -1,13 +1,13 @@
 """Every backend against the reference, and what each promises of itself, over tests/cases.py."""
 
-import importlib
 import inspect
 
 import numpy as np
 import pytest
 
 from fastmeta_kernels import reference
-from fastmeta_kernels.contract import Backend, TaskSet
+from fastmeta_kernels.contract import Backend, StepParameters, TaskSet
+from fastmeta_kernels.layer_table import places
 from tests.cases import CASES
 from tests.gradcheck import relative
 from tests.kernels.agreement import (
@@ -25,21 +25,10 @@ from tests.kernels.agreement import (
     smooth_seed,
 )
 
-MODULES = {"numpy": "reference", "cpu": "cpu"}
 FUNCTIONS = tuple(name for name in vars(Backend) if not name.startswith("_"))
 SOME = [
     BY_NAME[name] for name in ("mlp_odd_tanh", "mlp_odd_softplus", "norm_bias_tanh", "conv4_stride", "relu_after_pool")
 ]
-
-
-@pytest.fixture(params=MODULES)
-def backend(request):
-    return importlib.import_module(f"fastmeta_kernels.{MODULES[request.param]}")
-
-
-@pytest.fixture
-def cpu():
-    return importlib.import_module("fastmeta_kernels.cpu")
 
 
 def _has_head(net):
@@ -51,9 +40,9 @@ def _has_head(net):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=named)
-def test_cpu_equals_the_reference_in_float64(cpu, case, weighted):
+def test_equals_the_reference_in_float64(fast, case, weighted):
     expected = every_result(reference, case, "float64", 0, weighted)
-    for name, value in every_result(cpu, case, "float64", 0, weighted).items():
+    for name, value in every_result(fast, case, "float64", 0, weighted).items():
         assert relative(value, expected[name]) <= 1e-12, name
 
 
@@ -65,26 +54,29 @@ def test_float32_equals_the_float64_reference_where_no_kink_flips(backend, case)
         assert relative(value, expected[name]) <= 1e-5, name
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("adapt", ["all", "head"])
 @pytest.mark.parametrize("kind", ["scalar", "arrays", "parameters", "steps", "steps_arrays"])
 @pytest.mark.parametrize("case", SOME, ids=named)
-def test_rates_of_every_shape(cpu, case, kind, adapt):
+def test_rates_of_every_shape(fast, case, kind, adapt):
     for steps in (1, 3):
-        assert_rates_agree(cpu, case, kind, adapt, steps)
+        assert_rates_agree(fast, case, kind, adapt, steps)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("adapt", ["all", "head"])
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 @pytest.mark.parametrize("case", [*SOME[:3], SOME[4], BY_NAME["affine_first"]], ids=named)
-def test_losses_and_parameters_of_each_step(cpu, case, blocks, adapt):
-    assert_steps_agree(cpu, case, blocks, adapt)
+def test_losses_and_parameters_of_each_step(fast, case, blocks, adapt):
+    assert_steps_agree(fast, case, blocks, adapt)
 
 
 @pytest.mark.parametrize("name", ["mlp_odd_tanh", "one_sample", "conv4_stride"])
-def test_support_and_query_sets_have_losses_of_their_own(cpu, name):
-    assert_losses_agree(cpu, BY_NAME[name])
+def test_support_and_query_sets_have_losses_of_their_own(fast, name):
+    assert_losses_agree(fast, BY_NAME[name])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("case", [c for c in CASES if _has_head(c.network)], ids=named)
 def test_the_head_alone_moves(backend, case):
     net = case.network
@@ -98,19 +90,20 @@ def test_the_head_alone_moves(backend, case):
     assert relative(ours, expected) <= 1e-12
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", ["scalar", "parameters"])
 @pytest.mark.parametrize("case", SOME[:4], ids=named)
-def test_the_body_alone_moves(cpu, case, kind):
-    assert_rates_agree(cpu, case, kind, "body", 2)
+def test_the_body_alone_moves(fast, case, kind):
+    assert_rates_agree(fast, case, kind, "body", 2)
 
 
-def test_large_sizes(cpu):
-    assert_large_sizes_agree(cpu)
+def test_large_sizes(fast):
+    assert_large_sizes_agree(fast)
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_ties_of_a_max_pool_go_to_the_first(cpu, size):
-    assert_ties_go_to_the_first(cpu, size)
+def test_ties_of_a_max_pool_go_to_the_first(fast, size):
+    assert_ties_go_to_the_first(fast, size)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -118,6 +111,7 @@ def test_a_nan_reaches_the_outputs(backend):
     assert_a_nan_reaches_the_outputs(backend)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", SOME, ids=named)
 def test_memory_modes_give_the_same_bits(backend, case, dtype):
@@ -131,6 +125,7 @@ def test_memory_modes_give_the_same_bits(backend, case, dtype):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("case", SOME, ids=named)
 def test_no_inner_step_is_the_query_gradient(backend, case):
     net = case.network
@@ -147,6 +142,19 @@ def test_no_inner_step_is_the_query_gradient(backend, case):
     assert not result.rates_gradient.any()
 
 
+@pytest.mark.parametrize("kind", ["scalar", "steps_arrays"])
+def test_many_inner_steps_are_taken_in_parts(fast, monkeypatch, kind):
+    monkeypatch.setattr(fast.CALLS, "most_steps", 2)
+    case = BY_NAME["norm_on_vectors"]
+    net, chosen = case.network, (2,)
+    theta, support, _ = sets(case)
+    values = theta[places(net.table, chosen)] * np.linspace(1, 2, 6)[:, None]
+    inner = inner_loop(net, "float64", kind, steps=5)._replace(stepwise=StepParameters(chosen, values))
+    phi, losses = fast.adapt(net.table, theta, support, inner)
+    assert relative((phi, losses), reference.adapt(net.table, theta, support, inner)) <= 1e-12
+
+
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids=named)
 def test_inputs_are_unmodified_results_fresh_and_dtypes_kept(backend, case, dtype):
@@ -168,6 +176,7 @@ def _tasks(data, index):
     return TaskSet(*[None if a is None else np.ascontiguousarray(a[index]) for a in data[:3]], data.loss)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("case", SOME, ids=named)
 def test_a_batch_is_the_mean_of_its_tasks_in_any_order(backend, case):
     net = case.network
@@ -187,6 +196,7 @@ def test_a_batch_is_the_mean_of_its_tasks_in_any_order(backend, case):
     assert relative(shuffled.query_losses, together.query_losses[order]) <= 1e-14
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("case", CASES, ids=named)
 def test_the_hessian_is_linear_and_symmetric(backend, case):
     net = case.network

@@ -15,6 +15,7 @@ from fastmeta.networks.layers import BatchNorm, Conv2d, Flatten, GlobalMeanPool,
 from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, TaskSet
+from fastmeta_kernels.cpu.execution import call
 from fastmeta_kernels.cpu.layout.layer import WINOGRAD
 from fastmeta_kernels.cpu.layout.network import plan
 from fastmeta_kernels.cpu.layout.winograd import takes_tiles
@@ -62,7 +63,7 @@ def results(backend, net: Network, dtype: str, samples: int) -> dict[str, np.nda
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_are_the_reference_in_float64(name, samples, monkeypatch):
     net = NETWORKS[name]
-    monkeypatch.setattr(cpu, "WINOGRAD", "1")
+    monkeypatch.setattr(call, "WINOGRAD", "1")
     layers = plan(net.table.tobytes(), samples, 8, "1").layers
     assert WINOGRAD in [layer.kind for layer in layers]
     exact = results(reference, net, "float64", samples)
@@ -78,7 +79,7 @@ def test_error_in_float32(name, samples, monkeypatch):
     exact = results(reference, net, "float64", samples)
     errors = {}
     for chosen in "01":
-        monkeypatch.setattr(cpu, "WINOGRAD", chosen)
+        monkeypatch.setattr(call, "WINOGRAD", chosen)
         found = results(cpu, net, "float32", samples)
         errors[chosen] = {what: relative(ours, exact[what]) for what, ours in found.items()}
     for what, error in errors["1"].items():
@@ -88,7 +89,7 @@ def test_error_in_float32(name, samples, monkeypatch):
 
 def test_error_of_one_layer_of_64_channels(monkeypatch):
     """1e-6 of the outputs and of the weight's gradient, in the Euclidean norm."""
-    monkeypatch.setattr(cpu, "WINOGRAD", "1")
+    monkeypatch.setattr(call, "WINOGRAD", "1")
     net = Network([Conv2d(64), Conv2d(64), Flatten()], (14, 14, 1))
     rng = np.random.default_rng(0)
     theta = net.init(0, "float32")
@@ -133,7 +134,7 @@ def test_the_same_bits_for_any_number_of_threads(images, tmp_path):
 
 
 def test_nan_and_what_a_workspace_held_before(monkeypatch):
-    monkeypatch.setattr(cpu, "WINOGRAD", "1")
+    monkeypatch.setattr(call, "WINOGRAD", "1")
     net = NETWORKS["beside_stride_2"]
     theta, rng = net.init(0, "float64"), np.random.default_rng(0)
     x, y = rng.random((2, 3, *net.input_shape)), np.zeros((2, 3), np.int64)
@@ -148,7 +149,7 @@ def test_nan_and_what_a_workspace_held_before(monkeypatch):
 @pytest.mark.parametrize("function", ["gradient", "hvp"])
 def test_partial_sums_of_many_tiles_start_from_nothing(function, monkeypatch):
     """1,024 tiles are summed in two parts: the second call finds what the first left in the workspace."""
-    monkeypatch.setattr(cpu, "WINOGRAD", "1")
+    monkeypatch.setattr(call, "WINOGRAD", "1")
     net = Network([Conv2d(4), Tanh(), Conv2d(4), Flatten(), Linear(2)], (8, 8, 1))
     rng = np.random.default_rng(0)
     theta = net.init(0, "float64")

@@ -55,7 +55,7 @@ def test_float64_has_one_precision_and_an_unknown_one_is_named(cuda, monkeypatch
     expected = cuda.loss(case.network.table, theta, support)
     monkeypatch.setenv("FASTMETA_CUDA_PRECISION", "tf32")
     assert np.array_equal(cuda.loss(case.network.table, theta, support), expected)
-    assert execution.latest().program.request.precision == "fp32"
+    assert execution.latest().program.request.variant == "fp32"
     monkeypatch.setenv("FASTMETA_CUDA_PRECISION", "half")
     theta, support, _ = sets(case, "float32")
     message = 'FASTMETA_CUDA_PRECISION="half" must be one of "fp32", "3xtf32", "tf32".'

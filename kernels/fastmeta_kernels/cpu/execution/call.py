@@ -4,35 +4,55 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.contract import Array, InnerLoop, PrototypeHead, TaskSet
+from fastmeta_kernels.contract import Array
+from fastmeta_kernels.cpu.execution import heads
 from fastmeta_kernels.cpu.execution.threads import launch
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
+from fastmeta_kernels.cpu.layout.winograd import CHOSEN
 from fastmeta_kernels.cpu.program.program import program
-from fastmeta_kernels.cpu.request import ADAPT, LOSS, META, PREDICT, Request
+from fastmeta_kernels.request import Request, stash_bytes
 
 MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threads
 SMALL = 1 << 14  # bytes; a smaller array is copied to where the job points: that takes less than asking for its address
 OUTPUTS = [job.QUERY_LOSSES, job.SUPPORT_LOSSES, job.RESULTS]  # streams behind each other in one array of results
+STREAMS = {
+    "theta": job.THETA, "v": job.DIRECTION, "rates": job.RATES, "own": job.STEP_VALUES,
+    "support.x": job.SUPPORT_X, "support.y": job.SUPPORT_Y, "support.weights": job.SUPPORT_W,
+    "query.x": job.QUERY_X, "query.y": job.QUERY_Y, "query.weights": job.QUERY_W,
+}  # fmt: skip
+SUPPORT = {"query.x": job.SUPPORT_X, "query.y": job.SUPPORT_Y, "query.weights": job.SUPPORT_W}
+WINOGRAD = CHOSEN
+STASH_BYTES = 1 << 29  # of a thread: "auto" keeps every step's activations up to here
 KEPT = 4  # calls of different kinds that each Python thread remembers
 _local = threading.local()
 
 
-class Results(NamedTuple):
-    """What a job leaves, as far as its kind has it."""
+def run(request: Request, arrays: dict[str, Array], names: Sequence[str]) -> list[Array]:
+    """The results of a request of these names."""
+    if request.kind == "prototype_loss":
+        return heads.run(request, arrays, names)
+    request = request._replace(variant=WINOGRAD)
+    inputs = _inputs(request, arrays)
+    calls: OrderedDict[Request, _Call] = _local.__dict__.setdefault("calls", OrderedDict())
+    call = calls.pop(request, None) or _Call(request, inputs)
+    calls[request] = call
+    if len(calls) > KEPT:
+        calls.popitem(last=False)
+    found = call.run(inputs, _head(call.program.head, request, arrays))
+    return [found[name] for name in names]
 
-    query_losses: Array  # (T,)
-    support_losses: Array  # (T, S)
-    parameters: Array  # (T, P), or outputs (T, N * O)
-    gradient: Array  # (P,), and of the rates and of each step's own parameters: means over tasks
-    rates_gradient: Array
-    stepwise_gradient: Array
+
+def fits(request: Request) -> bool:
+    """Whether memory "auto" keeps the activations of every inner step of a thread's task."""
+    return stash_bytes(request) <= STASH_BYTES
 
 
 class Input(NamedTuple):
@@ -43,47 +63,32 @@ class Input(NamedTuple):
     by_task: bool
 
 
-def run(
-    request: Request,
-    theta: Array,
-    support: TaskSet,
-    query: TaskSet,
-    inner: InnerLoop,
-    direction: Array | None,
-    head: tuple[int, PrototypeHead] | None,
-) -> Results:
-    """Carry out a request."""
-    inputs = [Input(job.THETA, theta, theta.ndim > 1), Input(job.RATES, inner.rates, False)]
-    if direction is not None:
-        inputs.append(Input(job.DIRECTION, direction, direction.ndim > 1))
-    if request.kind in (ADAPT, META):
-        inputs += _data(support, job.SUPPORT_X)
-    if request.kind != ADAPT:
-        inputs += _data(query, job.QUERY_X)
-    if inner.stepwise is not None:
-        values = inner.stepwise.values
-        own = np.concatenate([values, np.zeros((1, values.shape[1]), values.dtype)])  # and a row of zeros
-        inputs.append(Input(job.STEP_VALUES, own, False))
-    calls: OrderedDict[Any, _Call] = _local.__dict__.setdefault("calls", OrderedDict())
-    key = request, len(query.x), theta.ndim, direction is not None and direction.ndim
-    call = calls.pop(key, None) or _Call(request, len(query.x), inputs, theta.dtype)
-    calls[key] = call
-    if len(calls) > KEPT:
-        calls.popitem(last=False)
-    return call.run(inputs, _head(call.program.head, head, query.y, theta.dtype))
+def _inputs(request: Request, arrays: dict[str, Array]) -> list[Input]:
+    """The arrays of a request at their streams; a set is the support set where an inner loop is all there is."""
+    shared = {"theta": request.thetas == 1, "v": request.directions == 1, "rates": True, "own": True}
+    streams = STREAMS | (SUPPORT if request.kind == "adapt" else {})
+    arrays = {"rates": np.zeros((1, 1), request.dtype)} | arrays
+    if "own" in arrays:  # and a row of zeros
+        arrays["own"] = np.concatenate([arrays["own"], np.zeros((1, arrays["own"].shape[1]), request.dtype)])
+    if request.query_loss_steps:
+        factors = arrays.pop("loss_weights")[:, None]
+        weights = arrays.get("query.weights", np.ones((request.tasks, request.query.samples), request.dtype))
+        arrays["query.weights"] = factors * weights[:, None]  # (T, S + 1, N)
+    return [Input(streams[name], values, not shared.get(name, False)) for name, values in arrays.items()]
 
 
 class _Call:
     """A job for `tasks` tasks, with room of its own for small inputs and for sums."""
 
-    def __init__(self, request: Request, tasks: int, inputs: list[Input], dtype: Any) -> None:
-        self.request, self.tasks, self.dtype, self.program = request, tasks, dtype, program(request)
-        kind, (rows, count), of = request.kind, request.rates, self.program
+    def __init__(self, request: Request, inputs: list[Input]) -> None:
+        self.request, self.tasks, self.dtype = request, request.tasks, request.dtype
+        self.program = of = program(request.of_one_task())
+        kind, (rows, count), tasks, dtype = request.kind, request.rates, request.tasks, request.dtype
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
         one = self.jobs.view(job.JOB)[0, 0]
         self.streams = one["streams"]
-        chunks = min(tasks, MOST_CHUNKS) if kind == META else tasks
-        by_task = inputs[0].by_task
+        chunks = min(tasks, MOST_CHUNKS) if kind == "meta_gradient" else tasks
+        by_task = request.thetas > 1
         sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
         sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
         sizes |= {"schedule": job.address(of.schedule), "schedule_rows": len(of.schedule)}
@@ -92,40 +97,40 @@ class _Call:
             one[name] = value
         self.views: list[Array | None] = []  # where inputs are copied to; None where the job points at them
         for stream, values, own in inputs:
-            view = np.empty(values.shape, _lanes(values, dtype)) if values.nbytes <= SMALL else None
+            view = np.empty(values.shape, job.lanes(values, dtype)) if values.nbytes <= SMALL else None
             self._point(stream, 0 if view is None else job.address(view), _stride(values, dtype) if own else 0)
             self.views.append(view)
         self._point(job.EDGES, job.address(of.query.edges))
 
-        size = inputs[0].values.shape[-1]
-        steps = request.steps + 1 if request.stepwise else 0
-        wide = next((i.values.shape[-1] for i in inputs if i.stream == job.STEP_VALUES), 0)
+        size = of.query.blocks[-1].start + of.query.blocks[-1].size  # P
+        steps = request.steps + 1 if request.step_parameters else 0
+        wide = sum(of.query.blocks[i].size for i in request.step_parameters)
         self.sizes = size, rows * count, steps * wide
         self.shapes = (rows, count), (steps, wide)
         line = CACHE_LINE // dtype.itemsize
-        row = -(-sum(self.sizes) // line) * line if kind == META else 0
+        row = -(-sum(self.sizes) // line) * line if kind == "meta_gradient" else 0
         self.sums = np.zeros((chunks, row), dtype)
         at, step = job.address(self.sums), row * dtype.itemsize
         for stream, count in zip((job.GRADIENTS, job.RATES_GRADIENTS, job.STEP_GRADIENTS), self.sizes, strict=True):
             self._point(stream, at, by_chunk=step)
             at += count * dtype.itemsize
 
-        width = 0 if kind in (LOSS, META) else size
-        width = request.query * of.query.o if kind == PREDICT else width
-        self.outputs = (tasks, len(request.losses) or 1), (tasks, request.steps), (tasks, width)
+        width = 0 if kind in ("loss", "meta_gradient") else size
+        width = request.query.samples * of.query.o if kind == "predict" else width
+        self.outputs = (tasks, len(request.query_loss_steps) or 1), (tasks, request.steps), (tasks, width)
         self.ends = np.cumsum([0, *(prod(shape) for shape in self.outputs)]).tolist()
         self.places = np.array(self.ends[:3]) * dtype.itemsize
         for stream, shape in zip(OUTPUTS, self.outputs, strict=True):
             self._point(stream, 0, shape[1] * dtype.itemsize)
 
-    def run(self, inputs: list[Input], head: tuple[Array, ...]) -> Results:
+    def run(self, inputs: list[Input], head: tuple[Array, ...]) -> dict[str, Array]:
         """The results for these inputs."""
         dtype, held = self.dtype, [*head]  # what is pointed at lives until the job is done
         for (stream, values, _), view in zip(inputs, self.views, strict=True):
             if view is not None:
                 view[...] = values
             else:
-                held.append(np.ascontiguousarray(values, _lanes(values, dtype)))
+                held.append(np.ascontiguousarray(values, job.lanes(values, dtype)))
                 self.streams[stream, 0] = job.address(held[-1])
         if head:
             self._point(job.HEAD, job.address(head[0]))
@@ -134,49 +139,43 @@ class _Call:
         self.streams[OUTPUTS, 0] = self.places + job.address(results)
         size, *_ = self.sizes
         self.sums[:, size:] = 0
-        launch(self.request, self.program, self.jobs, dtype)
+        launch(self.request.of_one_task(), self.program, self.jobs, dtype)
 
         losses, support_losses, parameters = (
             results[start:end].reshape(shape)
             for start, end, shape in zip(self.ends, self.ends[1:], self.outputs, strict=False)
         )
-        query_losses = losses.sum(axis=1) if self.request.losses else losses[:, 0]
+        query_losses = losses.sum(axis=1) if self.request.query_loss_steps else losses[:, 0]
         means = np.add.reduce(self.sums, 0)
         means *= dtype.type(1.0 / self.tasks)
-        parts, start = [], size
-        for count, shape in zip(self.sizes[1:], self.shapes, strict=True):
-            parts.append(means[start : start + count].reshape(shape) if means.size else np.empty(0, dtype))
+        found = {"losses": support_losses if self.request.kind == "adapt" else query_losses}
+        found |= {"query_losses": query_losses, "support_losses": support_losses, "gradient": means[:size]}
+        found |= dict.fromkeys(("outputs", "gradients", "products", "phi"), parameters)
+        start = size
+        for name, count, shape in zip(
+            ("rates_gradient", "stepwise_gradient"), self.sizes[1:], self.shapes, strict=True
+        ):
+            if means.size:
+                found[name] = means[start : start + count].reshape(shape)
             start += count
-        return Results(query_losses, support_losses, parameters, means[:size], *parts)
+        return found
 
     def _point(self, stream: int, address: int, by_task: int = 0, by_chunk: int = 0) -> None:
         self.streams[stream] = address, by_task, by_chunk
 
 
-def _lanes(values: Array, dtype: Any) -> Any:
-    """What kernels read an array as: labels are int64."""
-    return dtype if values.dtype.kind == "f" else np.int64
-
-
 def _stride(values: Array, dtype: Any) -> int:
     """Bytes from one task's part to the next's."""
-    return prod(values.shape[1:]) * int(np.dtype(_lanes(values, dtype)).itemsize)
+    return prod(values.shape[1:]) * int(np.dtype(job.lanes(values, dtype)).itemsize)
 
 
-def _data(data: TaskSet, first: int) -> list[Input]:
-    """A set as inputs at three streams."""
-    inputs = [Input(first, data.x, True), Input(first + 1, data.y, True)]
-    return inputs if data.weights is None else [*inputs, Input(first + 2, data.weights, True)]
-
-
-def _head(
-    template: NDArray[np.void] | None, head: tuple[int, PrototypeHead] | None, y: Array, dtype: Any
-) -> tuple[Array, ...]:
+def _head(template: NDArray[np.void] | None, request: Request, arrays: dict[str, Array]) -> tuple[Array, ...]:
     """The fields of a prototype head, and what they point at."""
-    if template is None or head is None:
+    if template is None or request.head is None:
         return ()
-    labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, : head[0]], y[:, head[0] :])]
-    one, held = template.copy(), (*labels, np.array([head[1].scale], dtype))
+    y, n = arrays["query.y"], request.inner.samples
+    labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, :n], y[:, n:])]
+    one, held = template.copy(), (*labels, np.array([request.head.scale], request.dtype))
     for name, array in zip(("y_support", "y_query", "scale"), held, strict=True):
         one[name] = job.address(array)
     return one, *held

@@ -18,7 +18,7 @@ from fastmeta_kernels.cpu.machine.jit import compile_linked
 from fastmeta_kernels.cpu.machine.processors import available, let_waiting_threads_sleep
 from fastmeta_kernels.cpu.machine.product import compile_product
 from fastmeta_kernels.cpu.program.schedule import Program
-from fastmeta_kernels.cpu.request import Request
+from fastmeta_kernels.request import Request
 
 ALONE_WORK = 1_000_000  # multiply-adds of all tasks, 0.2 ms: others would hardly be awake
 SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions

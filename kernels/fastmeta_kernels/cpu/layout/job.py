@@ -138,3 +138,8 @@ def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network
         setattr(_local, use, kept)
     array: NDArray[Any] = kept[1]
     return array
+
+
+def lanes(values: NDArray[Any], dtype: Any) -> Any:
+    """What kernels read an array as: labels are int64."""
+    return dtype if values.dtype.kind == "f" else np.int64

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.instruction import LOSS, LOSS_TANGENT, SERIAL, Code, R, S, at, one, place
 from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, integers, stream
 from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.machine.jit import kernel
-from fastmeta_kernels.cpu.request import Request
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, LINEAR_LOSS
+from fastmeta_kernels.request import Request
 
 
 def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, rated: bool) -> None:
     """The loss of the support or query set, or the tangents of its outputs' deltas; rated: and the rate's gradient."""
-    register, loss = R if tangent else S, request.support_loss if support else request.query_loss
-    by_step = of.samples if request.losses and not support else 0
+    register, data = R if tangent else S, request.inner if support else request.query
+    by_step = of.samples if request.query_loss_steps and not support else 0
+    loss = data.loss or Loss(LINEAR_LOSS)
     code.add(
         LOSS_TANGENT if tangent else LOSS,
         SERIAL,
@@ -33,7 +35,7 @@ def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, r
         loss=loss.kind,
         constant=loss.constants[0] if loss.constants else 0.0,
         outputs=of.o,
-        weighted=request.support_weighted if support else request.query_weighted,
+        weighted=data.weighted or by_step > 0,
         by_step=rated if tangent else by_step,
         last_dz=at(S, of.output_deltas),
     )

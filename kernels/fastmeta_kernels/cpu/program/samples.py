@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu.layout.instruction import INPUT, MOVE, OUTPUT, one, place
-from fastmeta_kernels.cpu.layout.job import stream
+from fastmeta_kernels.cpu.layout.instruction import INPUT, MOVE, OUTPUT, SAMPLES, Code, S, at, one, place
+from fastmeta_kernels.cpu.layout.job import stream as job_stream
+from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, load_first, splat, store, store_first
+
+
+def read(code: Code, of: Plan, stream: int) -> None:
+    """Emit the way of a set's samples, or of their patches, into the first position of a set."""
+    layer, names = of.layers[0], ("image_h", "image_w", "image_c", "taps", "stride", "padding")
+    patches = dict(zip(names, of.image, strict=True))
+    code.add(INPUT, SAMPLES, layer, stream=stream, x=at(S, layer.x), **patches)
 
 
 @kernel
@@ -13,7 +21,7 @@ def _read_patches(ws, job, it, t, first, last, target):
     """Copy what lies under each pixel of a convolution's output, 0 outside the image, instead of the image."""
     h, w, c = it.image_h, it.image_w, it.image_c
     kernel, stride, padding = it.taps, it.stride, it.padding
-    x, width = stream(ws, job, it.stream, t, last * h * w * c), VECTOR_BYTES // ws.itemsize
+    x, width = job_stream(ws, job, it.stream, t, last * h * w * c), VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
     for i in range(first, last):
         for y in range(it.h):
@@ -43,7 +51,7 @@ def run_input(ws, job, code, l, now, t, first, last):
     cp, c, line = it.cp, it.c, it.w * it.c
     source = first * it.h * line
     rows = it.h
-    x = stream(ws, job, it.stream, t, last * it.h * line)
+    x = job_stream(ws, job, it.stream, t, last * it.h * line)
     if it.x_n == rows * line and last > first:  # dense altogether: one run
         target += first * it.x_n
         line, rows, first, last = (last - first) * rows * line, 1, 0, 1
@@ -85,6 +93,6 @@ def run_move(ws, code, l, now):
 def run_output(ws, job, code, l, now, t):
     """OUTPUT: copy dense outputs to a stream."""
     it = one(OUTPUT, code, l)
-    outputs, to = place(now, it.outputs), stream(ws, job, it.stream, t, it.size)
+    outputs, to = place(now, it.outputs), job_stream(ws, job, it.stream, t, it.size)
     for i in range(it.size):
         to[i] = ws[outputs + i]

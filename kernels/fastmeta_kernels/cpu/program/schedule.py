@@ -36,6 +36,7 @@ class Schedule:
         self.rows: list[NDArray[np.void]] = []
         self.segments: dict[str, tuple[int, int]] = {}
         self.line, self.size = CACHE_LINE // itemsize, 0
+        self.first_rows = self.last_rows = 0  # at its start and end for a chunk's first and last task only
 
     def up(self, count: int) -> int:
         """`count` in whole cache lines."""

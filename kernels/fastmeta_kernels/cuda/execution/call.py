@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.contract import Array
+from fastmeta_kernels.cuda.layout.network import layout
 from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, JobLaunch
 from fastmeta_kernels.cuda.machine import machine
 from fastmeta_kernels.cuda.machine.kernel_table import PRECISIONS
 from fastmeta_kernels.cuda.program.program import Program
-from fastmeta_kernels.cuda.request import Request
+from fastmeta_kernels.request import Request, stash_bytes
 
+STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
 MOST_PROGRAMS = 8
 MOST_GROUPS = 65535  # rows of a grid
 LIKE_THETA = frozenset(("gradient", "gradients", "products", "phi"))  # results with theta's last axis
@@ -100,7 +102,7 @@ class Execution:
         """All jobs at once by groups of blocks that wait for themselves, or each job in a launch of its own."""
         request = self.program.request
         scalar = "float" if request.dtype.itemsize == 4 else "double"
-        name = f"run_jobs<{scalar}, {PRECISIONS[request.precision]}>"
+        name = f"run_jobs<{scalar}, {PRECISIONS[request.variant]}>"
         function, threads = machine.function(name)
         if machine.cooperates():
             most = machine.resident_blocks(name)
@@ -118,8 +120,8 @@ def run(request: Request, inputs: dict[str, Any], results: Sequence[str]) -> lis
 
     Raises MemoryError, naming a meta-batch that fits, where the device is too small.
     """
-    if request.dtype.itemsize == 4:
-        request = request._replace(precision=machine.precision())
+    request = request._replace(variant=machine.precision() if request.dtype.itemsize == 4 else "fp32")
+    inputs = _complete(request, inputs)
     key = machine.cupy().cuda.runtime.getDevice(), request
     with _lock:
         execution = _programs.pop(key, None) or _fitting(request)
@@ -127,6 +129,25 @@ def run(request: Request, inputs: dict[str, Any], results: Sequence[str]) -> lis
         while len(_programs) > MOST_PROGRAMS:
             _programs.popitem(last=False)
         return execution(inputs, results)
+
+
+def fits(request: Request) -> bool:
+    """Whether memory "auto" keeps the activations of every inner step of all tasks."""
+    return request.tasks * stash_bytes(request) <= STASH_BYTES
+
+
+def _complete(request: Request, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The arrays of a request, and what an inner loop asks of its network."""
+    if "rates" not in arrays:
+        return arrays
+    edges = np.array(layout(request.table).edges, np.int64)
+    arrays = arrays | {"edges": edges}
+    if not request.step_parameters:
+        return arrays
+    blocks = np.array(request.step_parameters)
+    sizes, own_at = np.diff(edges)[blocks], np.full(len(edges) - 1, -1)
+    own_at[blocks] = np.cumsum(sizes) - sizes
+    return arrays | {"own_at": own_at}
 
 
 def latest() -> Execution:

@@ -9,7 +9,7 @@ import numpy as np
 from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData
 from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
 from fastmeta_kernels.cuda.program.passes import passes_over, tangents_over
-from fastmeta_kernels.cuda.request import Request
+from fastmeta_kernels.request import Request
 
 
 class InnerLoop:
@@ -25,11 +25,11 @@ class InnerLoop:
         rows, rates = request.rates
         self.rates = recording.input("rates", 1, rows * rates).address
         self.edges = recording.input("edges", 1, len(network.edges), np.int64).address
-        self.own_count = sum(network.edges[i + 1] - network.edges[i] for i in request.own)
-        if request.own:
+        self.own_count = sum(network.edges[i + 1] - network.edges[i] for i in request.step_parameters)
+        if request.step_parameters:
             self.own = recording.input("own", 1, (request.steps + 1) * self.own_count).address
             self.own_at = recording.input("own_at", 1, len(network.edges) - 1, np.int64).address
-        if request.losses:
+        if request.query_loss_steps:
             self.loss_weights = recording.input("loss_weights", 1, request.steps + 1).address
         if request.kind == "meta_gradient":
             self.rates_gradient = recording.result("rates_gradient", 1, rows * rates).address
@@ -48,7 +48,7 @@ class InnerLoop:
     ) -> tuple[Array, Array]:
         """Losses; returns v_0 and d Q / d alpha (T, rows P) of each task."""
         request, recording, tasks, steps = self.request, self.recording, self.request.tasks, self.request.steps
-        exact, counts = request.order == 2, request.losses or (False,) * steps + (True,)
+        exact, counts = request.order == 2, request.query_loss_steps or (False,) * steps + (True,)
         keeps = request.stash or not exact
 
         passes, run = passes_over(recording, self.network, tasks, support)
@@ -65,7 +65,7 @@ class InnerLoop:
 
         query_passes, query_run = passes_over(recording, self.network, tasks, query)
         v, along = self._vector(), recording.array(tasks, request.rates[0] * self.network.parameters)
-        own_v = recording.array(tasks, (steps + 1) * self.own_count) if request.own else NONE
+        own_v = recording.array(tasks, (steps + 1) * self.own_count) if request.step_parameters else NONE
         outcome = self._vector() if any(counts[:-1]) else NONE
         if exact and steps:
             direction, product = self._vector(), self._vector()
@@ -76,18 +76,18 @@ class InnerLoop:
                 passes.hvp(phis[k], direction, runs[k], dot, product)
                 terms["product"] = product
             if counts[k]:
-                factor = self.loss_weights + k * self.itemsize if request.losses else 0
+                factor = self.loss_weights + k * self.itemsize if request.query_loss_steps else 0
                 to, adds = (v, False) if k == steps else (outcome, any(counts[k + 1 :]))
                 query_passes.gradient(phis[k], query_run, query_losses, to, factor, adds)
                 terms |= {"outcome": to} if k < steps else {}
-            if request.own:
+            if request.step_parameters:
                 terms["own_v"] = own_v.at(k * self.own_count, self.itemsize)
             if k:
                 if not keeps and k < steps:
                     passes.gradient(phis[k - 1], run, unused, gradients[k - 1])
                 terms |= {"gradient": gradients[k - 1], "direction": direction if exact else NONE}
             self._sweep(k, v, along, terms)
-        if request.own:
+        if request.step_parameters:
             self._mean("stepwise_gradient", own_v, tasks, (steps + 1) * self.own_count)
         return v, along
 
@@ -107,7 +107,7 @@ class InnerLoop:
 
     def _first_phi(self, theta: Array) -> Array:
         """theta with the parameters that are the first step's own."""
-        if not self.request.own:
+        if not self.request.step_parameters:
             return theta
         phi = self._vector()
         self._descend(-1, theta, NONE, phi)
@@ -132,7 +132,7 @@ class InnerLoop:
         sizes = {"parameters": parameters, "start": start, "stop": stop}
         arrays = {"rate_count": rates, "arrays": len(self.network.edges) - 1, "edges": self.edges}
         arrays["rates"] = self.rates + max(k, 0) % rows * rates * self.itemsize
-        if self.request.own:
+        if self.request.step_parameters:
             arrays |= {"own": self.own + own_row * self.own_count * self.itemsize, "own_at": self.own_at}
         return struct("Sweep", **sizes, **arrays, **members)
 

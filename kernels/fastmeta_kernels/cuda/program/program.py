@@ -13,10 +13,8 @@ from fastmeta_kernels.cuda.losses import prototypes
 from fastmeta_kernels.cuda.losses.prototypes import Embeddings
 from fastmeta_kernels.cuda.program.inner_loop import InnerLoop
 from fastmeta_kernels.cuda.program.passes import passes_over, tangents_over
-from fastmeta_kernels.cuda.request import Request, SetShape
 from fastmeta_kernels.cuda.small_mlp import persistent_mlp
-
-STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
+from fastmeta_kernels.request import Request, SetShape
 
 
 class Program:
@@ -55,8 +53,7 @@ class Program:
 
     def _pullback(self) -> None:
         passes, run = passes_over(self.recording, self.network, self.request.tasks, self.query)
-        tasks, size = self.request.tasks, self.query.samples * self.network.outputs
-        run.deltas[-1] = self.recording.input("d_outputs", tasks, size)
+        run.deltas[-1], tasks = self.query.targets, self.request.tasks
         passes.forward(self.theta, run)
         passes.backward(self.theta, run, self.recording.result("gradients", tasks, self.network.parameters))
 
@@ -152,11 +149,3 @@ class Program:
             targets = self.recording.input(f"{name}.y", tasks, n * outputs)
         weights = self.recording.input(f"{name}.weights", tasks, n) if shape.weighted else NONE
         return TaskData(x, labels, targets, weights, n, shape.loss)
-
-
-def stashes(request: Request) -> bool:
-    """Whether "auto" keeps the activations of every inner step of a meta_gradient request."""
-    assert request.support is not None
-    values = sum(layer.outputs for layer in layout(request.table).layers)
-    samples = request.tasks * request.support.samples
-    return 2 * values * samples * request.steps * request.dtype.itemsize <= STASH_BYTES

@@ -14,7 +14,7 @@ from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cuda.layout.network import Layout, TaskData
 from fastmeta_kernels.cuda.layout.recording import Array, Recording, struct
-from fastmeta_kernels.cuda.request import Request
+from fastmeta_kernels.request import Request
 
 LOSSES = {Loss(lt.SQUARED_ERROR), Loss(lt.CROSS_ENTROPY)}
 MOST_LAYERS, MOST_SHARED, MOST_CHUNKS = 8, 96 * 1024, 4096
@@ -92,7 +92,7 @@ def record(
 
     None, and nothing recorded, where the request does not take this path.
     """
-    if request.losses or request.own or not {support.loss, query.loss} <= LOSSES:
+    if request.query_loss_steps or request.step_parameters or not {support.loss, query.loss} <= LOSSES:
         return None
     found = plan(network, max(support.samples, query.samples), request.dtype.itemsize)
     if found is None:

@@ -1,0 +1,147 @@
+"""The contract's functions as requests, once for every backend that runs requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastmeta_kernels.contract import (
+    Array,
+    InnerLoop,
+    Loss,
+    MetaGradient,
+    PrototypeHead,
+    PrototypeLoss,
+    TaskSet,
+    loss_of,
+)
+from fastmeta_kernels.host import on_host
+from fastmeta_kernels.layer_table import LINEAR_LOSS, PROTOTYPES, Table
+from fastmeta_kernels.request import Request, SetShape
+
+Run = Callable[[Request, dict[str, Any], Sequence[str]], list[Array]]
+
+
+class Calls:
+    """The functions of `contract.Backend` over `run(request, arrays, names of results)`.
+
+    most_steps: inner steps of one program, `adapt` runs it again for more; fits: whether memory "auto" keeps the
+    activations of every inner step.
+    """
+
+    def __init__(self, run: Run, most_steps: int, fits: Callable[[Request], bool]) -> None:
+        self.run, self.most_steps, self.fits = run, most_steps, fits
+
+    def predict(self, table: Table, theta: Array, x: Array) -> Array:
+        """Outputs (T, N, O); see the contract."""
+        request = Request("predict", table.tobytes(), theta.dtype, len(x), SetShape(x.shape[1]), thetas=_count(theta))
+        return self.run(request, {"theta": theta, "query.x": x}, ("outputs",))[0].reshape(*x.shape[:2], -1)
+
+    def loss(self, table: Table, theta: Array, data: TaskSet) -> Array:
+        """Losses (T,); see the contract."""
+        return self.run(*_one_set("loss", table, theta, data), ("losses",))[0].reshape(-1)
+
+    def gradient(self, table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
+        """Losses (T,) and gradients (T, P); see the contract."""
+        losses, gradients = self.run(*_one_set("gradient", table, theta, data), ("losses", "gradients"))
+        return losses.reshape(-1), gradients
+
+    def pullback(self, table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
+        """Vector-Jacobian products (T, P); see the contract."""
+        data = TaskSet(x, d_outputs, loss=Loss(LINEAR_LOSS))
+        return self.run(*_one_set("pullback", table, theta, data), ("gradients",))[0]
+
+    def hvp(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
+        """Hessian-vector products (T, P); see the contract."""
+        request, arrays = _one_set("hvp", table, theta, data)
+        return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
+
+    def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
+        """phi_S (T, P) and support losses (T, S); see the contract."""
+        phi, losses = theta, []
+        for first in range(0, max(inner.steps, 1), self.most_steps):
+            steps = min(inner.steps - first, self.most_steps)
+            rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
+            own = inner.stepwise and inner.stepwise._replace(values=inner.stepwise.values[first : first + steps + 1])
+            part = InnerLoop(steps, rates, inner.adapted, own)
+            phi, found = self.run(*_with_inner_loop(*_one_set("adapt", table, phi, support), part), ("phi", "losses"))
+            losses.append(found.reshape(len(support.x), steps))
+        return phi, np.concatenate(losses, axis=1)
+
+    def meta_gradient(
+        self,
+        table: Table,
+        theta: Array,
+        support: TaskSet,
+        query: TaskSet,
+        inner: InnerLoop,
+        order: int = 2,
+        memory: str = "auto",
+        loss_weights: Array | None = None,
+    ) -> MetaGradient:
+        """Gradient of the mean query loss after the inner loop; see the contract."""
+        request, arrays = _one_set("meta_gradient", table, theta, query)
+        request, arrays = _with_inner_loop(request, arrays | _arrays("support", support), inner)
+        request = request._replace(support=_shape(support), order=order)
+        request = request._replace(stash=memory == "stash" or (memory == "auto" and self.fits(request)))
+        if loss_weights is not None:
+            counts = tuple((np.asarray(on_host(loss_weights)) != 0).tolist())
+            request, arrays = request._replace(query_loss_steps=counts), arrays | {"loss_weights": loss_weights}
+        names = ["query_losses", "support_losses", "gradient", "rates_gradient", "stepwise_gradient"]
+        own = inner.stepwise is not None
+        query_losses, support_losses, total, rates, *rest = self.run(request, arrays, names if own else names[:-1])
+        rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
+        stepwise = rest[0].reshape(inner.steps + 1, -1) if own else np.zeros((0, 0), theta.dtype)
+        return MetaGradient(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, stepwise)
+
+    def prototype_loss(
+        self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
+    ) -> PrototypeLoss:
+        """Prototypical networks' loss of embeddings, and its gradients; see the contract."""
+        (tasks, samples, width), queries = support.shape, query.shape[1]
+        request = Request("prototype_loss", b"", support.dtype, tasks, SetShape(queries), SetShape(samples))
+        arrays = {"support": support, "y_support": y_support, "query": query, "y_query": y_query}
+        names = ("losses", "logits", "d_support", "d_query")
+        losses, logits, *slopes = self.run(request._replace(head=head, width=width), arrays, names)
+        d_support, d_query = (slope.reshape(of.shape) for slope, of in zip(slopes, (support, query), strict=True))
+        return PrototypeLoss(losses.reshape(-1), logits.reshape(tasks, queries, head.ways), d_support, d_query)
+
+    def prototype_gradient(
+        self, table: Table, theta: Array, data: TaskSet, support: int, head: PrototypeHead
+    ) -> tuple[Array, Array]:
+        """Losses (T,) and gradients (T, P) of a network that embeds; see the contract."""
+        request, arrays = _one_set("prototype_gradient", table, theta, data._replace(loss=Loss(PROTOTYPES)))
+        request = request._replace(support=SetShape(support), head=head)
+        losses, gradients = self.run(request, arrays, ("losses", "gradients"))
+        return losses.reshape(-1), gradients
+
+
+def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:
+    request = Request(kind, table.tobytes(), theta.dtype, len(data.x), _shape(data), thetas=_count(theta))
+    return request, {"theta": theta} | _arrays("query", data)
+
+
+def _arrays(name: str, data: TaskSet) -> dict[str, Any]:
+    arrays = {f"{name}.x": data.x, f"{name}.y": data.y}
+    return arrays if data.weights is None else arrays | {f"{name}.weights": data.weights}
+
+
+def _shape(data: TaskSet) -> SetShape:
+    return SetShape(data.x.shape[1], data.weights is not None, loss_of(data))
+
+
+def _with_inner_loop(request: Request, arrays: dict[str, Any], inner: InnerLoop) -> tuple[Request, dict[str, Any]]:
+    rates = inner.rates if inner.steps else np.zeros((1, 1), request.dtype)
+    start, stop = inner.adapted
+    request = request._replace(steps=inner.steps, rates=rates.shape, adapted=(int(start), int(stop)))
+    arrays = arrays | {"rates": rates}
+    if inner.stepwise is None:
+        return request, arrays
+    own = tuple(map(int, inner.stepwise.blocks))
+    return request._replace(step_parameters=own), arrays | {"own": inner.stepwise.values}
+
+
+def _count(theta: Array) -> int:
+    return len(theta) if theta.ndim > 1 else 1

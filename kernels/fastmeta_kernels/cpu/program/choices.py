@@ -1,0 +1,106 @@
+"""How a request is carried out: all that is decided before anything is written, from the request alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from fastmeta_kernels.cpu.layout.network import Plan, plan
+from fastmeta_kernels.cpu.layout.packing import Block
+from fastmeta_kernels.cpu.program.passes import MATRICES
+from fastmeta_kernels.request import Request
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What follows from a request."""
+
+    request: Request
+
+    @cached_property
+    def support(self) -> Plan:
+        """The network over a support set."""
+        samples = self.request.query if self.request.head else self.request.inner
+        return self._plan(samples.samples)
+
+    @cached_property
+    def query(self) -> Plan:
+        """The network over a query set."""
+        return self._plan(self.request.query.samples)
+
+    @cached_property
+    def parameters(self) -> int:
+        """P."""
+        return self.query.blocks[-1].start + self.query.blocks[-1].size
+
+    @cached_property
+    def adapted(self) -> tuple[int, int]:
+        """What the inner loop moves, among the packed parameters."""
+        places = {block.start: block.packed_start for block in self.query.blocks}
+        start, stop = (places.get(place, self.query.packed) for place in self.request.adapted)
+        return start, stop
+
+    @cached_property
+    def per_parameter(self) -> bool:
+        """Whether each parameter has a rate of its own."""
+        rates = self.request.rates[1]
+        return rates > len(self.query.blocks) or rates == self.parameters > 1
+
+    @cached_property
+    def head_only(self) -> bool:
+        """Whether only the last layer, a linear one, moves: the body's features are computed once."""
+        request, last = self.request, self.query.layers[-1]
+        linear = last.kind in MATRICES and len(self.query.layers) > 1 + self.query.first
+        alone = self.adapted == (last.weight, self.query.packed)
+        return linear and alone and request.steps > 0 and not request.step_parameters
+
+    @cached_property
+    def direct(self) -> bool:
+        """One rate for all parameters of an MLP: products move the parameters, the sweep needs no gradient again."""
+        request = self.request
+        linear = all(layer.kind in MATRICES for layer in self.query.layers if layer.weight >= 0)
+        one_rate = request.rates[1] == 1 and self.adapted == (0, self.query.packed) and not self.per_parameter
+        return one_rate and linear and request.order == 2 and not (self.head_only or request.step_parameters)
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether there is a sweep of Hessian-vector products."""
+        return self.request.kind == "meta_gradient" and self.request.order == 2 and self.request.steps > 0
+
+    @cached_property
+    def stash(self) -> bool:
+        """Whether each inner step keeps its set."""
+        return self.head_only or self.request.stash
+
+    @cached_property
+    def kept(self) -> int:
+        """Parameter vectors kept beside theta, which serves all tasks of a chunk where there is one."""
+        if self.exact or (self.request.kind == "meta_gradient" and self.request.query_loss_steps):
+            return self.request.steps
+        return min(self.request.steps, 1) if self.request.kind == "meta_gradient" else 0
+
+    @cached_property
+    def keeps_gradients(self) -> bool:
+        """Whether the gradient of each inner step stays."""
+        return self.request.kind == "meta_gradient" and (self.request.order == 1 or self.stash)
+
+    @cached_property
+    def keeps_sets(self) -> bool:
+        """Whether each inner step has a set of its own."""
+        return self.exact and self.stash
+
+    @cached_property
+    def own(self) -> tuple[Block, ...]:
+        """The parameter arrays that are each step's own, by their places in a row of their values."""
+        blocks = [self.query.blocks[i] for i in self.request.step_parameters]
+        starts = accumulate((block.size for block in blocks), initial=0)
+        return tuple(block._replace(start=start) for block, start in zip(blocks, starts, strict=False))
+
+    @cached_property
+    def own_size(self) -> int:
+        """Values of such a row."""
+        return sum(block.size for block in self.own)
+
+    def _plan(self, samples: int) -> Plan:
+        return plan(self.request.table, samples, self.request.dtype.itemsize, self.request.variant)
