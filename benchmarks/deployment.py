@@ -63,7 +63,7 @@ def learners() -> dict[str, tuple[Any, dict[str, Any]]]:
     tasks = fm.tasks.from_arrays(x, y, ways=5, shots=1, queries=1)
     sine = fm.MAML(fm.MLP((1, 40, 40, 1)), 0.01, 5, device="numpy").fit(fm.tasks.Sinusoid(), 20)
     digits = fm.MAML(fm.Conv4((28, 28, 1), 16), 0.1, 3, device="numpy").fit(tasks, 1, tasks_per_step=1)
-    return {"sine": (sine, {"samples": 10}), "digits": (digits, {"samples": 5, "loss": "cross_entropy"})}
+    return {"sine": (sine, {"samples": 10}), "digits": (digits, {"samples": 5, "loss": fm.CrossEntropy()})}
 
 
 def output(command: list[str], folder: Path, **environment: str) -> str:
