@@ -52,7 +52,7 @@ def export(run: str, out: str, episodes: int | None, head: str | None, data: str
         raise ValueError(f'head="{head}" must be left out: {type(learner).__name__} fits no head.')
     curves = settings["problem"] == "sinusoid"
     if isinstance(learner, GradientLearner):
-        options["loss"] = "squared_error" if curves else "cross_entropy"
+        options["loss"] = learner.loss or (fm.SquaredError() if curves else fm.CrossEntropy())
     else:
         options["ways"] = options["ways"] or settings["ways"]
     options["samples"] = options["samples"] or settings["shots"] * (1 if curves else settings["ways"])

@@ -21,6 +21,7 @@ from fastmeta.exports.onnx_files import onnx_files, onnx_self_test
 from fastmeta.exports.report import ExportReport, report
 from fastmeta.exports.wasm_files import wasm_files
 from fastmeta.learning.learner import Learner
+from fastmeta.networks.losses import Loss
 from fastmeta_kernels.files import written_beside
 
 TARGETS = ("c", "onnx", "wasm")
@@ -43,7 +44,7 @@ def export(
     samples: int,
     queries: int | None = None,
     ways: int | None = None,
-    loss: str | None = None,
+    loss: Loss | None = None,
     store: str = "float32",
     batch_norm: str | None = None,
     ram: int | None = None,
@@ -60,7 +61,7 @@ def export(
 
     samples: the most support samples of one adaptation; it decides the memory. queries: the most of one predict with
     transductive batch norm, by default `samples`. ways: the most classes, of learners that have no fixed number of
-    them. loss: "cross_entropy" or "squared_error", where a network with several outputs takes inner steps. store:
+    them. loss: where inner steps of a network with several outputs have one that the learner was not told. store:
     "float32", or "int8" with a scale for each parameter array: storage only, the arithmetic is float32. batch_norm:
     "frozen" (by default), "transductive", or "running" for MAML++. ram: bytes that state and work must fit into.
     force: replace files. dry_run: the sizes alone.

@@ -14,13 +14,15 @@ import numpy as np
 from fastmeta import checks, inputs
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
+from fastmeta.networks import losses
 from fastmeta.networks.layers import BatchNorm, LayerNorm
+from fastmeta.networks.losses import CrossEntropy, Loss, SquaredError
 from fastmeta.networks.network import Network
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
 
 Outputs = Callable[[Array, Array, Array], Array]
-LOSSES = ("cross_entropy", "squared_error")
+LOSSES = (CrossEntropy, SquaredError)
 STORES = ("float32", "int8")
 BATCH_STEPS = 50  # inner steps whose mini-batches are written down, where there are not more in training
 
@@ -70,7 +72,7 @@ def export_model(
     learner: Learner,
     samples: int,
     ways: int | None = None,
-    loss: str | None = None,
+    loss: Loss | None = None,
     store: str = "float32",
     batch_norm: str | None = None,
 ) -> ExportModel:
@@ -89,24 +91,27 @@ def export_model(
     makers = {"ProtoNet": _protonet, "Transfer": _transfer}
     if name not in makers:
         raise ValueError(f"learner={name} must be a gradient learner, ProtoNet or Transfer: others cannot be exported.")
-    if loss not in (None, "cross_entropy"):
-        raise ValueError(f'loss="{loss}" must be left out: {name} classifies.')
+    if loss is not None:
+        raise ValueError(f"loss={loss} must be left out: {name} classifies.")
     if ways is None:
         raise ValueError(f"ways=None must be the most classes of a task. Give ways=5 to {name}.")
     return makers[name](learner, samples, checks.integer("ways", ways, 2), store, batch_norm)
 
 
-def _loss(learner: GradientLearner, loss: str | None) -> str:
-    if loss is not None:
-        return checks.choice("loss", loss, LOSSES)
-    if learner.net.outputs == 1:
-        return "squared_error"
-    raise ValueError(
-        'loss=None must be "cross_entropy" (labels) or "squared_error" (targets) for more than one output.'
-    )
+def _loss(learner: GradientLearner, loss: Loss | None) -> Loss:
+    """The learner's own loss, or the one that is given; squared error for one output, which can be no class."""
+    found = losses.checked(learner.loss or loss) or (SquaredError() if learner.net.outputs == 1 else None)
+    if found is None:
+        raise ValueError(
+            "loss=None must be fm.CrossEntropy() (labels) or fm.SquaredError() (targets) for more than one output."
+        )
+    if loss not in (None, found) or not isinstance(found, LOSSES):
+        wanted = f"that of the learner, {found}" if isinstance(found, LOSSES) else "CrossEntropy or SquaredError"
+        raise ValueError(f"loss={loss or found} must be {wanted}, to be exported.")
+    return found
 
 
-def _steps(learner: GradientLearner, samples: int, loss: str, store: str, batch_norm: str | None) -> ExportModel:
+def _steps(learner: GradientLearner, samples: int, loss: Loss, store: str, batch_norm: str | None) -> ExportModel:
     net, parameters = learner.net, learner.parameters
     mode = learner.batch_norm_mode(batch_norm or ("frozen" if learner.batch_norm else None))
     if mode == "support":
@@ -121,7 +126,7 @@ def _steps(learner: GradientLearner, samples: int, loss: str, store: str, batch_
         theta=theta,
         kind="steps",
         outputs=net.outputs,
-        classifies=loss == "cross_entropy",
+        classifies=loss.labelled,
         batch_norm=mode,
         samples=samples,
         exact=_exact(learner, theta, mode),

@@ -41,7 +41,7 @@ def small(outputs: int | None = 3) -> Any:
 
 
 NUMPY = {"device": "numpy"}
-LABELS = {"loss": "cross_entropy"}
+LABELS = {"loss": fm.CrossEntropy()}
 Made = tuple[Callable[[], Any], dict[str, Any]]
 MODELS: dict[str, Made] = {
     "sine": (lambda: fitted(fm.MAML(fm.MLP((1, 40, 40, 1)), 0.01, 5, **NUMPY), SINE, 20), {"samples": 10}),

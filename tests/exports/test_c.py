@@ -158,7 +158,7 @@ def test_networks_of_any_layers(made, channels, classifies, store, kind):
         return
     theta = (net.init(0) + 0.1 * np.random.default_rng(1).standard_normal(net.parameter_count)).astype(np.float32)
     learner.fit(images(12, 3), 0, theta=theta)
-    loss = "cross_entropy" if classifies else "squared_error"
+    loss = fm.CrossEntropy() if classifies else fm.SquaredError()
     model = export_model(learner, 4, loss=loss, store=store)
     error = compiler.self_test(c_files(model, "drawn", 4, report(model, "drawn", 4), golden(model)), "drawn")
     assert error is not None

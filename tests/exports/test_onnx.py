@@ -116,7 +116,7 @@ def test_networks_of_any_layers(made):
         return
     learner = fm.MAML(net, 0.05, 2, **NUMPY)
     theta = (net.init(0) + 0.1 * np.random.default_rng(1).standard_normal(net.parameter_count)).astype(np.float32)
-    model = export_model(learner.fit(images(12, 3), 0, theta=theta), 4, loss="cross_entropy")
+    model = export_model(learner.fit(images(12, 3), 0, theta=theta), 4, loss=fm.CrossEntropy())
     error = onnx_self_test(model, onnx_files(model, "drawn", "0"), golden(model))
     assert error is not None
     assert error <= 2e-5
