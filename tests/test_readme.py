@@ -133,7 +133,15 @@ def parse(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "kernels/README.md", "docs/algorithms.md"]
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "kernels/README.md",
+        "kernels/mathematics.md",
+        "docs/algorithms.md",
+    ],
 )
 def test_links_lead_somewhere(name):
     path = ROOT / name

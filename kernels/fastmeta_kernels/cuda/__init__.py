@@ -1,4 +1,4 @@
-"""CUDA kernels through CuPy: the same results as `reference`, on an NVIDIA GPU; see kernels/README.md.
+"""CUDA kernels through CuPy: the same results as `reference`, on an NVIDIA GPU; see README.md.
 
 Arrays may be NumPy's or, already on the device, CuPy's. Results are NumPy's, but that gradients, products and adapted
 parameters lie where theta lies.

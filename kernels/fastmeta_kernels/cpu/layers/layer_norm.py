@@ -1,7 +1,7 @@
 """Layer norm in a workspace: y = scale xh + shift, xh = (x - mean) r by the statistics of each sample.
 
 A set keeps mean and r of each sample, the tangent set mean(x_dot) and mean(xh x_dot), N each. Loops walk the channels
-that carry data: padding stays zero. Derivations: kernels/README.md.
+that carry data: padding stays zero. Derivations: kernels/mathematics.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 // Batch norm over the rows of x (rows, channels): a block owns NORM_WIDTH channels of a task, or a chunk of their rows.
 //
 // With one chunk a kernel first sums over the rows and then writes its result. With more, it runs twice: SUMS leaves
-// each chunk's sums in `partial`, APPLY adds them up in order. <.> is the mean over the rows; see kernels/README.md.
+// each chunk's sums in `partial`, APPLY adds them up in order. <.> is the mean over the rows; see kernels/mathematics.md.
 // An affine layer is a batch norm with <x> = 0 and r = 1 that nothing moves, so that every other <.> is 0.
 #pragma once
 #include "../machine/base.cuh"

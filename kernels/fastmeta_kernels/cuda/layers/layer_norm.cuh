@@ -1,6 +1,6 @@
 // Layer norm: a block owns a sample of a task, or, for the gradients of scale and shift, some channels of it.
 //
-// <.> is the mean over a sample; see kernels/README.md.
+// <.> is the mean over a sample; see kernels/mathematics.md.
 #pragma once
 #include "../machine/base.cuh"
 

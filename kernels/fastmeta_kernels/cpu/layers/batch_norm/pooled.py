@@ -2,7 +2,7 @@
 
 The normalised image is never stored. Whoever needs to know where a window's largest value was, the first in row order,
 computes the window again from x and the statistics; where none exceeds `low` no gradient passes. The sums over a set
-are those of `batch_norm` with dy at the chosen pixels and 0 elsewhere. Derivations: kernels/README.md.
+are those of `batch_norm` with dy at the chosen pixels and 0 elsewhere. Derivations: kernels/mathematics.md.
 
 A pixel's vectors of channels follow each other in the innermost loop, so that images come from memory in one stream;
 constants and sums are read from the cache. Behind a row's four statistics lie two more, for the sums of a line.

@@ -1,4 +1,4 @@
-"""Tangents of batch norm, forward and backward; operands as in `batch_norm`, derivations in kernels/README.md."""
+"""Tangents of batch norm, forward and backward; operands as in `batch_norm`, derivations in kernels/mathematics.md."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 The values take up to four vectors of channels at a time, so that large images come from memory in one stream.
 A row's statistics in a set are four vectors of CP: mean, r, dscale, dshift; in the tangent set mean_dot,
 mean(xh x_dot), dscale_dot, dshift_dot. A ReLU that the row took over passes dy where the value, computed again
-from x, is positive. Derivations: kernels/README.md.
+from x, is positive. Derivations: kernels/mathematics.md.
 """
 
 from __future__ import annotations
