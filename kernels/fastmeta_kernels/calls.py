@@ -82,13 +82,17 @@ class Calls:
         loss_weights: Array | None = None,
     ) -> MetaGradient:
         """Gradient of the mean query loss after the inner loop; see the contract."""
-        request, arrays = _one_set("meta_gradient", table, theta, query)
-        request, arrays = _with_inner_loop(request, arrays | _arrays("support", support), inner)
-        request = request._replace(support=_shape(support), order=order)
-        request = request._replace(stash=memory == "stash" or (memory == "auto" and self.fits(request)))
+        counts: tuple[bool, ...] = ()
+        arrays = {"theta": theta} | _arrays("query", query) | _arrays("support", support)
         if loss_weights is not None:
-            counts = tuple((np.asarray(on_host(loss_weights)) != 0).tolist())
-            request, arrays = request._replace(query_loss_steps=counts), arrays | {"loss_weights": loss_weights}
+            counts, arrays["loss_weights"] = tuple((np.asarray(on_host(loss_weights)) != 0).tolist()), loss_weights
+        request = Request(
+            "meta_gradient", table.tobytes(), theta.dtype, len(query.x), _shape(query), _shape(support),
+            thetas=_count(theta), order=order, stash=memory == "stash", query_loss_steps=counts,
+        )  # fmt: skip
+        request, arrays = _with_inner_loop(request, arrays, inner)
+        if memory == "auto" and self.fits(request):
+            request = request._replace(stash=True)
         names = ["query_losses", "support_losses", "gradient", "rates_gradient", "stepwise_gradient"]
         own = inner.stepwise is not None
         query_losses, support_losses, total, rates, *rest = self.run(request, arrays, names if own else names[:-1])
@@ -135,12 +139,11 @@ def _shape(data: TaskSet) -> SetShape:
 def _with_inner_loop(request: Request, arrays: dict[str, Any], inner: InnerLoop) -> tuple[Request, dict[str, Any]]:
     rates = inner.rates if inner.steps else np.zeros((1, 1), request.dtype)
     start, stop = inner.adapted
-    request = request._replace(steps=inner.steps, rates=rates.shape, adapted=(int(start), int(stop)))
+    own = () if inner.stepwise is None else tuple(map(int, inner.stepwise.blocks))
+    moved = int(start), int(stop)
+    request = request._replace(steps=inner.steps, rates=rates.shape, adapted=moved, step_parameters=own)
     arrays = arrays | {"rates": rates}
-    if inner.stepwise is None:
-        return request, arrays
-    own = tuple(map(int, inner.stepwise.blocks))
-    return request._replace(step_parameters=own), arrays | {"own": inner.stepwise.values}
+    return request, arrays if inner.stepwise is None else arrays | {"own": inner.stepwise.values}
 
 
 def _count(theta: Array) -> int:

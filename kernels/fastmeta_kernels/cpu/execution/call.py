@@ -39,7 +39,7 @@ def run(request: Request, arrays: dict[str, Array], names: Sequence[str]) -> lis
     """The results of a request of these names."""
     if request.kind == "prototype_loss":
         return heads.run(request, arrays, names)
-    request = request._replace(variant=WINOGRAD)
+    request = request if WINOGRAD == "auto" else request._replace(variant=WINOGRAD)
     inputs = _inputs(request, arrays)
     calls: OrderedDict[Request, _Call] = _local.__dict__.setdefault("calls", OrderedDict())
     call = calls.pop(request, None) or _Call(request, inputs)
@@ -67,7 +67,8 @@ def _inputs(request: Request, arrays: dict[str, Array]) -> list[Input]:
     """The arrays of a request at their streams; a set is the support set where an inner loop is all there is."""
     shared = {"theta": request.thetas == 1, "v": request.directions == 1, "rates": True, "own": True}
     streams = STREAMS | (SUPPORT if request.kind == "adapt" else {})
-    arrays = {"rates": np.zeros((1, 1), request.dtype)} | arrays
+    if "rates" not in arrays:
+        arrays = arrays | {"rates": np.zeros((1, 1), request.dtype)}
     if "own" in arrays:  # and a row of zeros
         arrays["own"] = np.concatenate([arrays["own"], np.zeros((1, arrays["own"].shape[1]), request.dtype)])
     if request.query_loss_steps:
@@ -82,12 +83,13 @@ class _Call:
 
     def __init__(self, request: Request, inputs: list[Input]) -> None:
         self.request, self.tasks, self.dtype = request, request.tasks, request.dtype
-        self.program = of = program(request.of_one_task())
+        self.one_task = request.of_one_task()
+        self.program = of = program(self.one_task)
         kind, (rows, count), tasks, dtype = request.kind, request.rates, request.tasks, request.dtype
+        self.chunks = chunks = min(tasks, MOST_CHUNKS) if kind == "meta_gradient" else tasks
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
         one = self.jobs.view(job.JOB)[0, 0]
         self.streams = one["streams"]
-        chunks = min(tasks, MOST_CHUNKS) if kind == "meta_gradient" else tasks
         by_task = request.thetas > 1
         sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
         sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
@@ -139,7 +141,7 @@ class _Call:
         self.streams[OUTPUTS, 0] = self.places + job.address(results)
         size, *_ = self.sizes
         self.sums[:, size:] = 0
-        launch(self.request.of_one_task(), self.program, self.jobs, dtype)
+        launch(self.one_task, self.program, self.jobs, (self.tasks, self.chunks), dtype)
 
         losses, support_losses, parameters = (
             results[start:end].reshape(shape)

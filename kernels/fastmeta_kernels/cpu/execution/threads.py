@@ -39,17 +39,16 @@ def thread_count() -> int:
     return min(int(chosen), int(numba.config.NUMBA_NUM_THREADS))
 
 
-def launch(request: Request, plan: Program, jobs: NDArray[np.int64], dtype: Any) -> None:
+def launch(request: Request, program: Program, jobs: NDArray[np.int64], sizes: tuple[int, int], dtype: Any) -> None:
     """Tasks over threads, little work in the calling one; threads share a task's instructions where they are more."""
     compile_for(dtype)
-    one, threads = jobs.view(job.JOB)[0, 0], usable()
-    tasks, chunks = int(one["tasks"]), int(one["chunks"])
-    if tasks * plan.work < ALONE_WORK:
+    (tasks, chunks), threads = sizes, usable()
+    if tasks * program.work < ALONE_WORK:
         threads = 1
-    shared = tasks < threads and plan.work >= SHARED_WORK
+    shared = tasks < threads and program.work >= SHARED_WORK
     used = threads if shared else min(threads, chunks)
     copies, panels = (1, used - 1) if shared else (used, 0)
-    workspaces = job.workspace((request, copies, panels), copies, plan.workspace + panels * plan.panel, dtype)
+    workspaces = job.workspace((request, copies, panels), copies, program.workspace + panels * program.panel, dtype)
     if used == 1:
         run_alone(workspaces, jobs)
     elif shared:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout.layer import Layer
-from fastmeta_kernels.cpu.layout.record import record_of, row_as, seen_as
+from fastmeta_kernels.cpu.layout.record import record_of, record_type, row_as, seen_as
 from fastmeta_kernels.cpu.machine.jit import kernel
 
 # Registers: nothing, parameters, set, direction, tangent set, where a gradient goes, next parameters, inputs of a head.
@@ -137,7 +137,7 @@ def one(context: Any, kind: Any, code: Any, l: Any) -> Any:
     """Instruction l, which is of that kind, as the record of its fields."""
     if not isinstance(kind, types.Literal):
         return None
-    record = from_dtype(LAYOUTS[kind.literal_value])
+    record = record_type(LAYOUTS[kind.literal_value])
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return seen_as(context, builder, record, code, *args[1:])

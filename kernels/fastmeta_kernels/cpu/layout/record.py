@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
+from numba.core.datamodel import register_default
+from numba.core.datamodel.models import RecordModel
 from numba.extending import intrinsic
 
 
@@ -25,7 +29,7 @@ def record_of(names: str, count: int = 0) -> np.dtype[np.void]:
 
 def row_as(dtype: np.dtype[np.void]) -> Any:
     """A function of compiled code: row `index` of a matrix as a record of that dtype."""
-    record = from_dtype(dtype)
+    record = record_type(dtype)
 
     @intrinsic
     def row(context: Any, matrix: Any, index: Any) -> Any:
@@ -35,6 +39,25 @@ def row_as(dtype: np.dtype[np.void]) -> Any:
         return record(matrix, types.int64), emit
 
     return row
+
+
+class ShortRecord(types.Record):
+    """A record with a short name: compiled functions are named after the types of their arguments."""
+
+    def __init__(self, fields: Any, size: int, aligned: bool) -> None:
+        super().__init__(fields, size, aligned)
+        self.name = f"Record{zlib.crc32(self.name.encode()):08x}"
+
+
+register_default(ShortRecord)(RecordModel)
+
+
+@cache
+def record_type(dtype: np.dtype[np.void]) -> Any:
+    """The type of a record in compiled code."""
+    of: Any = from_dtype(dtype)
+    fields = [(name, {"type": field.type, "offset": field.offset}) for name, field in of.fields.items()]
+    return ShortRecord(fields, of.size, of.aligned)
 
 
 def seen_as(context: Any, builder: Any, record: Any, matrix: Any, values: Any, index: Any) -> Any:

@@ -103,4 +103,4 @@ class Choices:
         return sum(block.size for block in self.own)
 
     def _plan(self, samples: int) -> Plan:
-        return plan(self.request.table, samples, self.request.dtype.itemsize, self.request.variant)
+        return plan(self.request.table, samples, self.request.dtype.itemsize, self.request.variant or "auto")
