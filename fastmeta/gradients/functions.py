@@ -4,6 +4,8 @@ One task's data (N, ...) give one result; (T, N, ...) data give one per task, fo
 are pixels, which are divided by 255 as in training. For
 device="cuda" theta and x may be arrays on the GPU, CuPy's or any that DLPack brings; gradients, products and adapted
 parameters lie where theta lies.
+
+One file of more than 200 lines, because its functions share their arguments and what these may be.
 """
 
 from __future__ import annotations
