@@ -196,10 +196,10 @@ def meta_gradient(
     )
 
 
-def _by_name(net: Network, stepwise: StepParameters | None, gradient: Array) -> dict[str, Array]:
-    if stepwise is None:
+def _by_name(net: Network, given: StepParameters | None, gradient: Array) -> dict[str, Array]:
+    if given is None:
         return {}
-    shapes = [list(net.parameter_shapes.items())[i] for i in stepwise.blocks]
+    shapes = [list(net.parameter_shapes.items())[i] for i in given.blocks]
     edges = np.cumsum([math.prod(shape) for _, shape in shapes])[:-1]
     parts = np.split(gradient, edges, axis=1)
     return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
