@@ -20,7 +20,8 @@ from fastmeta.lab.central_differences import check_meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.loading import load
-from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, LinearSchedule, StepSchedule
+from fastmeta.learning.optimizers import SGD, Adam
+from fastmeta.learning.schedules import CosineSchedule, LinearSchedule, StepSchedule
 from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import (
     Affine,

@@ -1,6 +1,8 @@
 """The public door: arrays of any layout become what the kernels take, or an error says what to change.
 
 Every kernel input is C-contiguous, aligned and of one dtype: float64 where theta is, else float32.
+
+One file of more than 200 lines, because what kernels take is said in one place.
 """
 
 from __future__ import annotations

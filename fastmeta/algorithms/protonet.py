@@ -15,7 +15,8 @@ from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner, check_evaluation
-from fastmeta.learning.optimizers import Adam, Optimizer, StepSchedule
+from fastmeta.learning.optimizers import Adam, Optimizer
+from fastmeta.learning.schedules import StepSchedule
 from fastmeta.learning.settings import Setting
 from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.layers import BatchNorm

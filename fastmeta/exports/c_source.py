@@ -1,4 +1,7 @@
-"""A model as C: the files of c/ without what it does not need, with its numbers and its name."""
+"""A model as C: the files of c/ without what it does not need, with its numbers and its name.
+
+One file of more than 200 lines, because the parts of a C program are written in their order.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What leaves Python of a learner: the one place that knows how each algorithm adapts."""
+"""What leaves Python of a learner: the one place that knows how each algorithm adapts.
+
+One file of more than 200 lines, because every export reads a learner as this one description.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The layers as stock ONNX operators, forwards and backwards. Images are (N, C, H, W), their weights (O, I, k, k)."""
+"""The layers as stock ONNX operators, forwards and backwards. Images are (N, C, H, W), their weights (O, I, k, k).
+
+One file of more than 200 lines, because a layer's forward and backward nodes stand together.
+"""
 
 from __future__ import annotations
 

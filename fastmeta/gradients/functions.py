@@ -4,6 +4,8 @@ One task's data (N, ...) give one result; (T, N, ...) data give one per task, fo
 are pixels, which are divided by 255 as in training. For
 device="cuda" theta and x may be arrays on the GPU, CuPy's or any that DLPack brings; gradients, products and adapted
 parameters lie where theta lies.
+
+One file of more than 200 lines, because its functions share their arguments and what these may be.
 """
 
 from __future__ import annotations
@@ -194,10 +196,10 @@ def meta_gradient(
     )
 
 
-def _by_name(net: Network, stepwise: StepParameters | None, gradient: Array) -> dict[str, Array]:
-    if stepwise is None:
+def _by_name(net: Network, given: StepParameters | None, gradient: Array) -> dict[str, Array]:
+    if given is None:
         return {}
-    shapes = [list(net.parameter_shapes.items())[i] for i in stepwise.blocks]
+    shapes = [list(net.parameter_shapes.items())[i] for i in given.blocks]
     edges = np.cumsum([math.prod(shape) for _, shape in shapes])[:-1]
     parts = np.split(gradient, edges, axis=1)
     return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}

@@ -3,6 +3,8 @@
 Ridders' extrapolation along a random direction and two coordinates of every parameter array, and of inner_lr.
 Where a ReLU or a max-pool changes side between two evaluations the difference means nothing: the step is
 narrowed until none does, or the direction skipped, and both are counted.
+
+One file of more than 200 lines, because the check and its report are read together.
 """
 
 from __future__ import annotations

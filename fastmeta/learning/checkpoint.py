@@ -1,4 +1,7 @@
-"""Checkpoints: one safetensors file of arrays, with everything else as JSON in its metadata. No pickle."""
+"""Checkpoints: one safetensors file of arrays, with everything else as JSON in its metadata. No pickle.
+
+One file of more than 200 lines, because what writes a format and what distrusts it change together.
+"""
 
 from __future__ import annotations
 

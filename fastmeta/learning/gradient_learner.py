@@ -159,17 +159,9 @@ class GradientLearner(Learner):
         for begin, end in pairwise([0, *steps]):
             if end > begin:
                 rates = step_rates(self.rates, begin, end)
+                more, data = end - begin, (x, y)
                 phi = gradients.adapt(
-                    self.net,
-                    phi,
-                    x,
-                    y,
-                    rates,
-                    end - begin,
-                    self.adapts,
-                    weights,
-                    loss=self.loss,
-                    device=self.device,
+                    self.net, phi, *data, rates, more, self.adapts, weights, loss=self.loss, device=self.device
                 )
             yield phi
 

@@ -1,4 +1,7 @@
-"""The layers a network is made of: frozen descriptions that say what comes out for what goes in."""
+"""The layers a network is made of: frozen descriptions that say what comes out for what goes in.
+
+One file of more than 200 lines, because the layers are small and a reader looks for all of them here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fastmeta import checks
+from fastmeta_kernels import layer_table as lt
 
 Shape = tuple[int, ...]  # (F,) or (H, W, C)
 
@@ -14,12 +18,22 @@ Shape = tuple[int, ...]  # (F,) or (H, W, C)
 class Layer:
     """One layer; `output_shape` gives the shape of a sample behind it or raises ValueError."""
 
+    kind: ClassVar[int]  # its number in fastmeta_kernels.layer_table
     noun: ClassVar[str] = ""  # what its parameters are named after, "" where it has none
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """Size, stride and padding of what an output looks at; zeros where that is not to be said."""
+        return 0, 0, 0
 
     @property
     def parameter_arrays(self) -> int:
         """How many parameter arrays it has: a weight or scale, and most often a bias or shift."""
         return 0 if not self.noun else 2 if getattr(self, "bias", True) else 1
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        """Name and shape of its parameter arrays for an input of `shape`, in the order of theta."""
+        return {}
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of one sample's output for an input of `shape`."""
@@ -31,6 +45,7 @@ class Linear(Layer):
     """y = x W + b: weight (I, O), bias (O,). Takes vectors; put Flatten or GlobalMeanPool before it."""
 
     outputs: int
+    kind: ClassVar[int] = lt.LINEAR
     noun: ClassVar[str] = "linear"
 
     def __post_init__(self) -> None:
@@ -40,6 +55,9 @@ class Linear(Layer):
         if len(shape) != 1:
             raise ValueError(f"Linear takes vectors but gets {_image(shape)}. Put Flatten() or GlobalMeanPool() first.")
         return (self.outputs,)
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        return {"weight": (shape[0], self.outputs), "bias": (self.outputs,)}
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Conv2d(Layer):
     stride: int = 1
     padding: int = 1
     bias: bool = True
+    kind: ClassVar[int] = lt.CONVOLUTION
     noun: ClassVar[str] = "conv"
 
     def __post_init__(self) -> None:
@@ -72,32 +91,51 @@ class Conv2d(Layer):
             )
         return (out[0], out[1], self.channels)
 
+    @property
+    def window(self) -> tuple[int, int, int]:
+        return self.kernel, self.stride, self.padding
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        weight = {"weight": (self.kernel, self.kernel, shape[2], self.channels)}
+        return weight | ({"bias": (self.channels,)} if self.bias else {})
+
 
 @dataclass(frozen=True)
-class BatchNorm(Layer):
+class _Scaled(Layer):
+    """A layer that has a scale (C,) and a shift (C,)."""
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        return {"scale": shape[-1:], "shift": shape[-1:]}
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Scaled):
     """Normalises each channel by mean and biased variance of the batch at hand (eps 1e-5): scale (C,), shift (C,).
 
     Transductive, as in the published MAML: no running statistics; gradients flow through the statistics.
     """
 
+    kind: ClassVar[int] = lt.BATCH_NORM
     noun: ClassVar[str] = "norm"
 
 
 @dataclass(frozen=True)
-class Affine(Layer):
+class Affine(_Scaled):
     """y = scale x + shift of each channel: scale (C,), shift (C,). What batch norm is with fixed statistics."""
 
+    kind: ClassVar[int] = lt.AFFINE
     noun: ClassVar[str] = "affine"
 
 
 @dataclass(frozen=True)
-class LayerNorm(Layer):
+class LayerNorm(_Scaled):
     """Normalises each sample by mean and biased variance of its values (eps 1e-5): scale (C,), shift (C,).
 
     Of images the statistics are over height, width and channels; scale and shift are each channel's. A sample's output
     does not depend on the others.
     """
 
+    kind: ClassVar[int] = lt.LAYER_NORM
     noun: ClassVar[str] = "layer_norm"
 
 
@@ -105,15 +143,21 @@ class LayerNorm(Layer):
 class ReLU(Layer):
     """max(x, 0); its derivative at 0 is 0."""
 
+    kind: ClassVar[int] = lt.RELU
+
 
 @dataclass(frozen=True)
 class Tanh(Layer):
     """tanh(x)."""
 
+    kind: ClassVar[int] = lt.TANH
+
 
 @dataclass(frozen=True)
 class Softplus(Layer):
     """log(1 + exp(x))."""
+
+    kind: ClassVar[int] = lt.SOFTPLUS
 
 
 @dataclass(frozen=True)
@@ -121,6 +165,7 @@ class MaxPool2d(Layer):
     """Maximum over size x size windows, stride size, the remainder dropped; ties go to the first in row order."""
 
     size: int = 2
+    kind: ClassVar[int] = lt.MAX_POOL
 
     def __post_init__(self) -> None:
         checks.settle(self, size=checks.integer("size", self.size, 1))
@@ -133,10 +178,16 @@ class MaxPool2d(Layer):
             )
         return (height // self.size, width // self.size, channels)
 
+    @property
+    def window(self) -> tuple[int, int, int]:
+        return self.size, self.size, 0
+
 
 @dataclass(frozen=True)
 class GlobalMeanPool(Layer):
     """Mean over height and width: (H, W, C) -> (C,)."""
+
+    kind: ClassVar[int] = lt.GLOBAL_MEAN_POOL
 
     def output_shape(self, shape: Shape) -> Shape:
         return (_image_shape(self, shape)[2],)
@@ -145,6 +196,8 @@ class GlobalMeanPool(Layer):
 @dataclass(frozen=True)
 class Flatten(Layer):
     """(H, W, C) -> (H * W * C,) in H, W, C order; a vector stays as it is."""
+
+    kind: ClassVar[int] = lt.FLATTEN
 
     def output_shape(self, shape: Shape) -> Shape:
         size = 1

@@ -15,38 +15,9 @@ from fastmeta import checks, inputs, memory
 from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.networks import initial
-from fastmeta.networks import layers as layer_module
-from fastmeta.networks.layers import (
-    Affine,
-    BatchNorm,
-    Conv2d,
-    Flatten,
-    GlobalMeanPool,
-    Layer,
-    LayerNorm,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Shape,
-    Softplus,
-    Tanh,
-)
+from fastmeta.networks.layers import LAYERS, Layer, Linear, Shape
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
-
-_KINDS: dict[type[Layer], int] = {
-    Linear: lt.LINEAR,
-    Conv2d: lt.CONVOLUTION,
-    BatchNorm: lt.BATCH_NORM,
-    Affine: lt.AFFINE,
-    LayerNorm: lt.LAYER_NORM,
-    ReLU: lt.RELU,
-    Tanh: lt.TANH,
-    Softplus: lt.SOFTPLUS,
-    MaxPool2d: lt.MAX_POOL,
-    GlobalMeanPool: lt.GLOBAL_MEAN_POOL,
-    Flatten: lt.FLATTEN,
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +42,7 @@ class Network:
             raise ValueError(f"input_shape={shape} must be (features,) or (height, width, channels).")
         checks.settle(self, input_shape=tuple(checks.integer("input_shape", n, 1) for n in shape))
         for layer in self.layers:
-            if not isinstance(layer, Layer) or type(layer) not in _KINDS:
+            if not isinstance(layer, Layer) or type(layer) not in LAYERS.values():
                 raise TypeError(f"layers must be fastmeta layers such as Linear(40); got {layer!r}.")
         if len(self.shapes[-1]) != 1:
             raise ValueError(
@@ -97,19 +68,14 @@ class Network:
         rows = np.zeros((len(self.layers), lt.FIELDS), np.int64)
         offset = 0
         for row, layer, before, after in zip(rows, self.layers, self.shapes, self.shapes[1:], strict=False):
-            row[lt.KIND] = _KINDS[type(layer)]
+            row[lt.KIND] = layer.kind
             row[lt.IN_H : lt.IN_C + 1] = before if len(before) == 3 else (1, 1, before[0])
             row[lt.OUT_H : lt.OUT_C + 1] = after if len(after) == 3 else (1, 1, after[0])
-            if isinstance(layer, Conv2d):
-                row[[lt.KERNEL, lt.STRIDE, lt.PADDING]] = layer.kernel, layer.stride, layer.padding
-            elif isinstance(layer, MaxPool2d):
-                row[[lt.KERNEL, lt.STRIDE]] = layer.size
-            has_weight = bool(layer.noun)
-            has_bias = has_weight and getattr(layer, "bias", True)
-            row[lt.WEIGHT] = offset if has_weight else -1
-            offset += lt.weight_size(row) if has_weight else 0
-            row[lt.BIAS] = offset if has_bias else -1
-            offset += int(row[lt.OUT_C]) if has_bias else 0
+            row[lt.KERNEL : lt.PADDING + 1] = layer.window
+            row[lt.WEIGHT : lt.BIAS + 1] = -1
+            for place, shape in zip((lt.WEIGHT, lt.BIAS), layer.parameters(before).values(), strict=False):
+                row[place] = offset
+                offset += math.prod(shape)
         rows.flags.writeable = False
         return rows
 
@@ -123,22 +89,10 @@ class Network:
         """Name and shape of each parameter array, in the order of theta."""
         shapes: dict[str, Shape] = {}
         seen: dict[str, int] = {}
-        for layer, before, row in zip(self.layers, self.shapes, self.table, strict=False):
-            if not layer.noun:
-                continue
+        for layer, before in zip(self.layers, self.shapes, strict=False):
             seen[layer.noun] = seen.get(layer.noun, 0) + 1
-            name = f"{layer.noun}{seen[layer.noun]}"
-            scales = isinstance(layer, BatchNorm | Affine | LayerNorm)
-            first, second = ("scale", "shift") if scales else ("weight", "bias")
-            channels = int(row[lt.OUT_C])
-            if isinstance(layer, Linear):
-                shapes[f"{name}.{first}"] = (before[0], channels)
-            elif isinstance(layer, Conv2d):
-                shapes[f"{name}.{first}"] = (layer.kernel, layer.kernel, before[2], channels)
-            else:
-                shapes[f"{name}.{first}"] = (channels,)
-            if row[lt.BIAS] >= 0:
-                shapes[f"{name}.{second}"] = (channels,)
+            own = layer.parameters(before)
+            shapes |= {f"{layer.noun}{seen[layer.noun]}.{name}": shape for name, shape in own.items()}
         return shapes
 
     @cached_property
@@ -205,8 +159,8 @@ class Network:
         made = []
         for entry in data["layers"]:
             arguments = dict(entry)
-            kind = checks.choice("layer", arguments.pop("layer"), layer_module.LAYERS)
-            made.append(layer_module.LAYERS[kind](**arguments))
+            kind = checks.choice("layer", arguments.pop("layer"), LAYERS)
+            made.append(LAYERS[kind](**arguments))
         return cls(made, tuple(data["input_shape"]), data.get("description", ""))
 
 

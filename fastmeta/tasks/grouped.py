@@ -1,4 +1,7 @@
-"""Personalisation tasks: each group, such as a person, is a task, and the classes are the same for all."""
+"""Personalisation tasks: each group, such as a person, is a task, and the classes are the same for all.
+
+One file of more than 200 lines, because labels and targets of groups are drawn by the same rules.
+"""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_features_learned_on_some_classes_serve_others(head, inductive):
 
 
 def test_the_first_batch_is_drawn_from_all_classes_and_the_seed_decides():
-    from fastmeta.algorithms.transfer.transfer import Minibatches
+    from fastmeta.algorithms.transfer.minibatches import Minibatches
 
     tasks = clusters()
     batches = Minibatches(tasks, 1000)

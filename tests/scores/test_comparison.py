@@ -6,7 +6,7 @@ import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -163,10 +163,12 @@ def test_an_episode_that_diverged_is_null_in_the_table_of_scores():
             return score([0.5, np.nan])
 
     class Problem:
+        settings: ClassVar = {"episodes": 2}
+
         def evaluations(self, part):
             yield 1, SINE
 
-    (row,) = evaluate.scores(Half(fm.MLP((1, 1))), Problem(), (), 2, seed=1)
+    (row,) = evaluate.scores(Half(fm.MLP((1, 1))), Problem(), seed=1)
     assert row["values"] == [0.5, None]
     assert (row["mean"], row["median"], row["diverged"]) == (0.5, 0.25, 1)
     assert "NaN" not in json.dumps(row)

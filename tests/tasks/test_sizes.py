@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import fastmeta as fm
-from fastmeta.algorithms.transfer.transfer import Minibatches
+from fastmeta.algorithms.transfer.minibatches import Minibatches
 from fastmeta.tasks import from_arrays, from_groups
 
 SIZES = (12, 9, 5, 2, 12)  # samples of the classes 0 .. 4

@@ -1,4 +1,7 @@
-"""MAML++: MAML with what makes it train stably, each a switch (Antoniou, Edwards & Storkey 2019)."""
+"""MAML++: MAML with what makes it train stably, each a switch (Antoniou, Edwards & Storkey 2019).
+
+One file of more than 200 lines, because its switches act on each other.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,19 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.algorithms.maml import MAML, LearnInnerRates
-from fastmeta.algorithms.maml_plus_plus.norm_statistics import FixedNorms, measure, norm_channels, norm_parameters
+from fastmeta.algorithms.maml_plus_plus.norm_statistics import (
+    FixedNorms,
+    by_name,
+    norm_channels,
+    norm_parameters,
+    task_means,
+)
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.gradient_learner import InnerRate, InnerSteps, step_rates
-from fastmeta.learning.optimizers import SGD, Adam, CosineSchedule, Optimizer
+from fastmeta.learning.optimizers import SGD, Adam, Optimizer
+from fastmeta.learning.schedules import CosineSchedule
 from fastmeta.learning.settings import Setting, Share
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
@@ -23,6 +33,12 @@ from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
 
 MOMENTUM = 0.1  # share of a new batch in the running statistics
+RECIPES: dict[str, dict[str, Any]] = {
+    "": {"multi_step_iterations": Share("iterations", 10)},  # the first 10 of 100 epochs
+    "sinusoid": {"inner_steps": 5},
+    "omniglot": {"tasks_per_step": 8, "inner_lr": 0.1, "inner_steps": 5, "evaluation_steps": (5,)},
+    "images": {"tasks_per_step": 2, "evaluation_steps": (5,)},
+}
 
 
 class MAMLPlusPlus(MAML):
@@ -48,12 +64,7 @@ class MAMLPlusPlus(MAML):
 
     word = "maml++"
     batch_norm_modes = (*MAML.batch_norm_modes, "running")
-    recipes: ClassVar = {
-        "": {"multi_step_iterations": Share("iterations", 10)},  # the first 10 of 100 epochs
-        "sinusoid": {"inner_steps": 5},
-        "omniglot": {"tasks_per_step": 8, "inner_lr": 0.1, "inner_steps": 5, "evaluation_steps": (5,)},
-        "images": {"tasks_per_step": 2, "evaluation_steps": (5,)},
-    }
+    recipes: ClassVar = RECIPES
 
     def __init__(
         self,
@@ -74,15 +85,7 @@ class MAMLPlusPlus(MAML):
         self.first_order_iterations = checks.integer("first_order_iterations", first_order_iterations, 0)
         self.step_norms = bool(self.batch_norm) if step_norms is None else checks.switch("step_norms", step_norms)
         self.running_statistics = checks.switch("running_statistics", running_statistics)
-        for name in ("step_norms", "running_statistics"):
-            if getattr(self, name) and not self.batch_norm:
-                raise ValueError(f"{name}=True must come with a network that has batch norm. {net} has none.")
-        wanted = (self.inner_steps, len(net.parameter_shapes))
-        if learn_inner_lr and np.shape(self.inner_lr) not in ((), wanted):
-            raise ValueError(
-                f"inner_lr of shape {np.shape(self.inner_lr)} must be a number or {wanted} with learn_inner_lr=True: "
-                "one rate for each inner step and parameter array."
-            )
+        _check(self)
 
     def default_optimizer(self, iterations: int) -> Optimizer:
         """Adam from 1e-3 to 1e-5 along a cosine."""
@@ -109,19 +112,14 @@ class MAMLPlusPlus(MAML):
             own = np.concatenate([net.views(theta)[name] for name in norm_parameters(net)])
             parameters["norms"] = np.tile(own, (rows, 1))
         if self.running_statistics:
-            channels = sum(norm_channels(net))
-            parameters["statistics"] = np.tile(np.repeat([[0.0], [1.0]], channels, axis=1), (rows, 1, 1))
-            parameters["statistics"] = parameters["statistics"].astype(theta.dtype)
+            normal = np.repeat([[0.0], [1.0]], sum(norm_channels(net)), axis=1)  # (2, C)
+            parameters["statistics"] = np.tile(normal, (rows, 1, 1)).astype(theta.dtype)
         return parameters
 
     def loss_weights(self, iteration: int) -> Array | None:
         """Weights (S + 1,) of the query losses at this iteration; None where only the last one counts."""
-        if iteration >= self.multi_step_iterations:
-            return None
-        early = (1 - iteration / self.multi_step_iterations) / self.inner_steps
-        weights = np.full(self.inner_steps + 1, early)
-        weights[0], weights[-1] = 0.0, 1 - (self.inner_steps - 1) * early
-        return weights
+        left = 1 - iteration / self.multi_step_iterations if iteration < self.multi_step_iterations else 0
+        return _annealed(left, self.inner_steps) if left else None
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The weighted query loss, its gradients, and how far the running statistics are from this batch's."""
@@ -151,8 +149,6 @@ class MAMLPlusPlus(MAML):
         """ "transductive", "support", or "running" where there are running statistics."""
         if asked == "running" and self.batch_norm and not self.running_statistics:
             raise ValueError('batch_norm="running" must come with a learner trained with running_statistics=True.')
-        if asked == "running" and self.running_statistics:
-            return asked
         return super().batch_norm_mode(asked)
 
     def descend(
@@ -172,17 +168,9 @@ class MAMLPlusPlus(MAML):
             if fixed is not None:
                 own = {fixed.names[name]: values for name, values in own.items()}
                 own |= fixed.statistics(self.parameters["statistics"][rows])
+            at, more = step_rates(rates, begin, end), end - begin
             phi = gradients.adapt(
-                net,
-                phi,
-                x,
-                y,
-                step_rates(rates, begin, end),
-                end - begin,
-                weights=weights,
-                step_parameters=own,
-                loss=self.loss,
-                device=self.device,
+                net, phi, x, y, at, more, "all", weights, step_parameters=own, loss=self.loss, device=self.device
             )
             yield phi
 
@@ -194,18 +182,31 @@ class MAMLPlusPlus(MAML):
 
     def _norms(self, rows: Array) -> dict[str, Array]:
         """The scales and shifts of some steps, by their names in net.views."""
-        if not self.step_norms:
-            return {}
-        names = norm_parameters(self.net)
-        edges = np.cumsum([self.net.parameter_shapes[name][0] for name in names])[:-1]
-        return dict(zip(names, np.split(self.parameters["norms"][rows], edges, axis=1), strict=True))
+        return by_name(self.net, self.parameters["norms"][rows]) if self.step_norms else {}
 
     def _batch_statistics(self, batch: Batch) -> Array:
         """(S + 1, 2, C): of the support sets before each inner step, of the query sets after the last; task means."""
-        path = list(self.descend(batch.x_support, batch.y_support, batch.support_weights, range(self.inner_steps + 1)))
+        path = self.descend(batch.x_support, batch.y_support, batch.support_weights, range(self.inner_steps + 1))
         sets = [batch.x_support] * self.inner_steps + [batch.x_query]
-        parts = []
-        for phi, x in zip(path, sets, strict=True):
-            phis = np.broadcast_to(phi, (len(batch), phi.shape[-1]))
-            parts.append(measure(self.net, phis, x, self.device).mean(axis=0))
-        return np.stack(parts)
+        return np.stack([task_means(self.net, phi, x, self.device) for phi, x in zip(path, sets, strict=True)])
+
+
+def _annealed(left: float, steps: int) -> Array:
+    """Weights (S + 1,) of which `left` is still spread over the inner steps, and the rest is the last one's."""
+    weights = np.full(steps + 1, left / steps)
+    weights[0], weights[-1] = 0.0, 1 - (steps - 1) * (left / steps)
+    return weights
+
+
+def _check(learner: MAMLPlusPlus) -> None:
+    """ValueError where the arguments do not fit the network."""
+    net, rates = learner.net, np.shape(learner.inner_lr)
+    for name in ("step_norms", "running_statistics"):
+        if getattr(learner, name) and not learner.batch_norm:
+            raise ValueError(f"{name}=True must come with a network that has batch norm. {net} has none.")
+    wanted = (learner.inner_steps, len(net.parameter_shapes))
+    if learner.learn_inner_lr and rates not in ((), wanted):
+        raise ValueError(
+            f"inner_lr of shape {rates} must be a number or {wanted} with learn_inner_lr=True: one rate for each "
+            "inner step and parameter array."
+        )

@@ -39,6 +39,19 @@ def measure(net: Network, theta: Array, x: Array, device: str) -> Array:
     return np.stack([np.concatenate(means, axis=1), np.concatenate(variances, axis=1)], axis=1)
 
 
+def task_means(net: Network, phi: Array, x: Array, device: str) -> Array:
+    """Statistics (2, C) of sets x (T, N, ...) with phi (P,) or (T, P): means over tasks."""
+    means: Array = measure(net, np.broadcast_to(phi, (len(x), phi.shape[-1])), x, device).mean(axis=0)
+    return means
+
+
+def by_name(net: Network, values: Array) -> dict[str, Array]:
+    """Scales and shifts (S, B) of all batch norms as arrays by their names in net.views."""
+    names = norm_parameters(net)
+    edges = np.cumsum([net.parameter_shapes[name][0] for name in names])[:-1]
+    return dict(zip(names, np.split(values, edges, axis=1), strict=True))
+
+
 class FixedNorms:
     """`net` with given statistics in its batch norms: each is two affine layers, x_hat = r x - r mean and its own.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Annotated, Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike
 from fastmeta import checks, inputs
 from fastmeta.algorithms.transfer.folding import folded, norm_sizes, population_statistics
 from fastmeta.algorithms.transfer.heads import HEADS, normalised
+from fastmeta.algorithms.transfer.minibatches import Minibatches
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
@@ -19,23 +19,12 @@ from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import Setting
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
-from fastmeta.tasks.episode import Batch, stream
+from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
 
 STATISTICS_SAMPLES = 1024
 NOT_TAKEN = -1.0  # no variance: that of features that are all alike is 0
 _NUMBERED = "y_support must hold each label 0 .. ways-1, with a weight above 0. Number classes so."
-
-
-class LabelledSource(Protocol):
-    """Labelled samples, as `fm.tasks.from_arrays` keeps them."""
-
-    y: Array  # (n,) any whole numbers
-    classes: Array  # (C,) the distinct ones, ascending
-
-    def take(self, rows: Array) -> Array:
-        """Samples rows.shape + (...), float32."""
-        ...
 
 
 class Transfer(Learner):
@@ -205,31 +194,3 @@ class HeadModel(AdaptedModel):
             raise ValueError(f"x has {tasks} tasks but the model was adapted to {len(self.weight)}.")
         logits: Array = features @ self.weight + self.bias
         return logits
-
-
-@dataclass(frozen=True)
-class Minibatches:
-    """Batches of `size` samples drawn from all classes, labelled by place in `tasks.classes`."""
-
-    tasks: LabelledSource
-    size: int
-
-    @cached_property
-    def rows(self) -> Array:
-        """(n,) places of the samples whose class is one of `tasks.classes`: small ones may be left out."""
-        return np.flatnonzero(np.isin(self.tasks.y, self.tasks.classes))
-
-    @cached_property
-    def labels(self) -> Array:
-        """(n,) in 0 .. C-1."""
-        return np.searchsorted(self.tasks.classes, self.tasks.y[self.rows])
-
-    def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
-        """`tasks` batches as query sets (the support sets are the same); a pure function of (seed, step)."""
-        drawn = stream(seed, step).integers(len(self.rows), size=(checks.integer("tasks", tasks, 1), self.size))
-        x, y = self.tasks.take(self.rows[drawn]), self.labels[drawn]
-        return Batch(x, y, x, y)
-
-    def on_device(self, device: str) -> Minibatches:
-        """The same batches from samples where `device` computes, where `tasks` can lie there."""
-        return replace(self, tasks=self.tasks.on_device(device)) if hasattr(self.tasks, "on_device") else self
