@@ -108,7 +108,7 @@ def test_the_commands_install_extras_that_exist():
     assert names
 
 
-@pytest.mark.parametrize("line", re.findall(r"fastmeta (?:check|train|evaluate|compare) ?[^\n`]+", README))
+@pytest.mark.parametrize("line", re.findall(r"fastmeta (?:check|train|evaluate|compare|export) ?[^\n`]+", README))
 def test_every_command_in_it_is_understood(line):
     """Click parses each line whole: every option, value and folder; nothing runs."""
     parse(shlex.split(line.split("#")[0].split("&&")[0])[1:])
@@ -141,6 +141,7 @@ def parse(words: list[str]) -> None:
         "kernels/README.md",
         "kernels/mathematics.md",
         "docs/algorithms.md",
+        "docs/deployment/README.md",
     ],
 )
 def test_links_lead_somewhere(name):

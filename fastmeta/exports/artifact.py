@@ -15,7 +15,7 @@ import fastmeta
 from fastmeta import checks
 from fastmeta.exports import c_source, wrapper
 from fastmeta.exports.compiler import self_test
-from fastmeta.exports.golden import Golden, golden
+from fastmeta.exports.golden import QUERIES, Golden, golden
 from fastmeta.exports.model import ExportModel, export_model
 from fastmeta.exports.onnx_files import onnx_files, onnx_self_test
 from fastmeta.exports.report import ExportReport, report
@@ -78,7 +78,7 @@ def export(
     check_memory(sizes, ram)
     if dry_run:
         return sizes
-    test = golden(model)
+    test = golden(model, most if model.batch_norm == "transductive" else QUERIES)
     sources = c_files(model, name, most, sizes, test)
     if to == "c":
         files = sources

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta.exports.golden import QUERIES, Golden
+from fastmeta.exports.golden import Golden
 from fastmeta.exports.model import ExportModel
 from fastmeta.exports.places import Places
 from fastmeta_kernels import layer_table as lt
 
 FOLDER = Path(__file__).parent / "c"
-PARTS = ("numbers", "stored", "affine", "product", "norm", "activations", "pooling", "pass")
+PARTS = ("numbers", "stored", "affine", "product", "norm", "layer_norm", "activations", "pooling", "pass")
 CONDITION = re.compile(r"#(ifdef|ifndef|else|endif)(?: MODEL_WITH_(\w+))?\s*$")
 
 
@@ -53,7 +53,7 @@ def features(model: ExportModel) -> set[str]:
         "UNIT_LENGTH": unit,
         "LENGTHS": cosine or unit,
         "DOT": steps or cosine or unit,
-        "SQRT": norm or cosine or unit,
+        "SQRT": norm or "LAYER_NORM" in places.kinds or cosine or unit,
         "SCALED": "AFFINE" in places.kinds or (norm and model.batch_norm != "transductive"),
         "EXP": (steps and model.classifies) or bool({"TANH", "SOFTPLUS"} & places.kinds),
     }
@@ -119,7 +119,7 @@ def _constant_data(model: ExportModel, golden: Golden) -> Iterator[str]:
     own = model.step_norms if model.step_norms is not None else model.running
     constants |= {"NORM_ROWS": len(own)} if own is not None else {}
     constants |= {"NORM_VALUES": int(own[0].size)} if own is not None else {}
-    yield from ["enum {", *_constants(constants | {"TEST_QUERIES": QUERIES}), "};"]
+    yield from ["enum {", *_constants(constants | {"TEST_QUERIES": len(golden.outputs)}), "};"]
     yield "static const model_layer model_layers[] = {"
     for layer in places.layers:
         row = list(layer.row)

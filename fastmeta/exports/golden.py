@@ -17,7 +17,7 @@ LARGEST = 1e30  # in float64; float32 ends at 3e38
 
 
 class Golden(NamedTuple):
-    """A seed of `draw`, and the outputs (QUERIES, O) in float64."""
+    """A seed of `draw`, and the outputs (at most QUERIES, O) in float64."""
 
     seed: int
     outputs: Array
@@ -28,14 +28,17 @@ class Golden(NamedTuple):
         return max(1.0, float(np.abs(self.outputs).max()))
 
 
-def golden(model: ExportModel) -> Golden:
-    """Of a few seeds the one whose outputs change least where x does, so that no value lies at a kink of a ReLU."""
+def golden(model: ExportModel, queries: int = QUERIES) -> Golden:
+    """Outputs of at most `queries` samples; of a few seeds those that change least where x does.
+
+    So no value lies at a kink of a ReLU, where float32 and float64 may part.
+    """
     found: list[tuple[float, Golden]] = []
     for seed in SEEDS:
-        x, queries, y = samples(model, seed)
+        x, asked, y = samples(model, seed, min(queries, QUERIES))
         try:
-            outputs = model.exact(x, y, queries)
-            near = model.exact(x * np.float32(1 + 1e-6), y, queries * np.float32(1 - 1e-6))
+            outputs = model.exact(x, y, asked)
+            near = model.exact(x * np.float32(1 + 1e-6), y, asked * np.float32(1 - 1e-6))
         except DivergenceError:
             continue
         if np.abs(outputs).max() < LARGEST:
@@ -50,12 +53,12 @@ def golden(model: ExportModel) -> Golden:
     return min(found, key=lambda pair: pair[0] / pair[1].scale)[1]
 
 
-def samples(model: ExportModel, seed: int) -> tuple[Array, Array, Array]:
-    """x (N, ...), queries (QUERIES, ...) and y as the artifact's self_test draws them."""
+def samples(model: ExportModel, seed: int, count: int = QUERIES) -> tuple[Array, Array, Array]:
+    """x (N, ...), `count` queries and y as the artifact's self_test draws them."""
     size = math.prod(model.net.input_shape)
     targets = 0 if model.classifies else model.samples * model.outputs
-    numbers = draw(seed, (model.samples + QUERIES) * size + targets)
-    x, queries, rest = np.split(numbers, [model.samples * size, (model.samples + QUERIES) * size])
+    numbers = draw(seed, (model.samples + count) * size + targets)
+    x, queries, rest = np.split(numbers, [model.samples * size, (model.samples + count) * size])
     shape = model.net.input_shape
     y = np.arange(model.samples) % model.outputs if model.classifies else rest.reshape(model.samples, model.outputs)
     return x.reshape(-1, *shape), queries.reshape(-1, *shape), y

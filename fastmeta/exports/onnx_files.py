@@ -33,7 +33,7 @@ def onnx_self_test(model: ExportModel, files: dict[str, bytes], golden: Golden) 
     options.log_severity_level, options.intra_op_num_threads = 3, 1
     providers = ["CPUExecutionProvider"]
     adapt, predict = (onnxruntime.InferenceSession(f, options, providers=providers) for f in files.values())
-    x, queries, y = samples(model, golden.seed)
+    x, queries, y = samples(model, golden.seed, len(golden.outputs))
     taught = adapt.run(None, {"x_support": x, "y_support": y})
     found = dict(zip((output.name for output in adapt.get_outputs()), taught, strict=True)) | {"x_query": queries}
     (outputs,) = predict.run(None, {given.name: found[given.name] for given in predict.get_inputs()})

@@ -19,6 +19,7 @@ from fastmeta.networks.layers import (
     Flatten,
     GlobalMeanPool,
     Layer,
+    LayerNorm,
     Linear,
     MaxPool2d,
     ReLU,
@@ -171,6 +172,25 @@ def _norm_back(g: Graph, step: Step, tensors: Tensors, slopes: Tensors, d: str, 
     return g.op("Mul", g.op("Mul", d, r), scale)
 
 
+def _layer_norm(g: Graph, step: Step, tensors: Tensors) -> None:
+    scale, shift = (_spread(g, step, tensors[name]) for name in step.names)
+    axes = list(range(1, len(step.shape) + 1))
+    apart = g.op("Sub", step.x, g.op("ReduceMean", step.x, axes=axes, keepdims=1))
+    variance = g.op("ReduceMean", g.op("Mul", apart, apart), axes=axes, keepdims=1)
+    r = g.op("Reciprocal", g.op("Sqrt", g.op("Add", variance, g.constant(np.float32(BATCH_NORM_EPSILON)))))
+    hat = g.op("Mul", apart, r)
+    step.y = g.op("Add", g.op("Mul", hat, scale), shift)
+    step.noted = (r, hat, scale, axes)
+
+
+def _layer_norm_back(g: Graph, step: Step, tensors: Tensors, slopes: Tensors, d: str, wanted: bool) -> str:
+    r, hat, scale, axes = step.noted
+    slopes[step.names[0]], slopes[step.names[1]] = _sum(g, step, g.op("Mul", d, hat)), _sum(g, step, d)
+    inner = g.op("Mul", d, scale)
+    mean, turn = (g.op("ReduceMean", a, axes=axes, keepdims=1) for a in (inner, g.op("Mul", inner, hat)))
+    return g.op("Mul", g.op("Sub", g.op("Sub", inner, mean), g.op("Mul", hat, turn)), r)
+
+
 def _affine(g: Graph, step: Step, tensors: Tensors) -> None:
     scale, shift = (_spread(g, step, tensors[name]) for name in step.names)
     step.y = g.op("Add", g.op("Mul", step.x, scale), shift)
@@ -248,6 +268,7 @@ FORWARD: dict[type[Layer], Callable[[Graph, Step, Tensors], None]] = {
     Linear: _linear,
     Conv2d: _conv,
     Affine: _affine,
+    LayerNorm: _layer_norm,
     ReLU: _activation("Relu"),
     Tanh: _activation("Tanh"),
     Softplus: _activation("Softplus"),
@@ -259,6 +280,7 @@ BACKWARD: dict[type[Layer], Callable[..., str]] = {
     Linear: _linear_back,
     Conv2d: _conv_back,
     Affine: _affine_back,
+    LayerNorm: _layer_norm_back,
     ReLU: _activation_back(_relu_slope),
     Tanh: _activation_back(_tanh_slope),
     Softplus: _activation_back(_softplus_slope),

@@ -19,6 +19,8 @@ class StepGraphs(OnnxGraphs):
     def __init__(self, model: ExportModel, name: str, version: str) -> None:
         super().__init__(model, name, version)
         self.moved = self._moved()
+        stepwise = {n for names in self.norms.values() for n in names} if model.step_norms is not None else set()
+        self.carried = [n for n in self.moved if n not in stepwise]  # from inner step to inner step
         self.first = next(i for i, _, names in steps(self.net) if set(names) & set(self.moved))
 
     def adapt_and_predict(self) -> tuple[bytes, bytes]:
@@ -32,7 +34,8 @@ class StepGraphs(OnnxGraphs):
         if self.first:
             x, _, affine = forward(g, self.net, still, x, 0, self.first)
         phi = {name: f"phi.{name}" for name in self.moved}
-        g.ops("Loop", "inner_steps", "", *self.moved, out=list(phi.values()), body=self._body(g, x, still))
+        carried = [phi[name] for name in self.carried]
+        g.ops("Loop", "inner_steps", "", *self.carried, out=carried, body=self._body(g, x, still))
         self._rows(g, phi, "inner_steps")
         if self.held and model.running is not None:
             affine = self._running_affine(g, phi, "inner_steps")
@@ -68,7 +71,7 @@ class StepGraphs(OnnxGraphs):
         from onnx import TensorProto, helper
 
         model, b = self.model, Graph(g)
-        tensors = still | {name: f"in.{name}" for name in self.moved}
+        tensors = still | {name: f"in.{name}" for name in self.carried}
         own: Tensors = dict(tensors)
         self._rows(b, own, "step")
         if model.running is not None:
@@ -80,21 +83,17 @@ class StepGraphs(OnnxGraphs):
         given = model.running is not None
         out, made, _ = forward(b, self.net, own, x, self.first, self.layers, given=given)
         slopes = backward(b, made, own, self._loss_slope(b, out, y), given)
-        stepwise = {n for names in self.norms.values() for n in names} if model.step_norms is not None else set()
         rates = self._rates(g, b)
-        for name in self.moved:
+        for name in self.carried:
             before = f"in.{name}"
-            if name in stepwise:
-                b.op("Identity", before, out=f"out.{name}")
-                continue
             slope = slopes[name]
             if model.pull:
                 away = b.op("Mul", b.constant(np.float32(model.pull)), b.op("Sub", before, name))
                 slope = b.op("Add", slope, away)
             b.op("Sub", before, b.op("Mul", rates[name], slope), out=f"out.{name}")
         b.op("Identity", "go", out="go_on")
-        infos = [self.info(f"in.{name}", list(self.arrays[name].shape)) for name in self.moved]
-        results = [self.info(f"out.{name}", list(self.arrays[name].shape)) for name in self.moved]
+        infos = [self.info(f"in.{name}", list(self.arrays[name].shape)) for name in self.carried]
+        results = [self.info(f"out.{name}", list(self.arrays[name].shape)) for name in self.carried]
         step, go, go_on = (
             helper.make_tensor_value_info(name, kind, [])
             for name, kind in (("step", TensorProto.INT64), ("go", TensorProto.BOOL), ("go_on", TensorProto.BOOL))
@@ -122,7 +121,8 @@ class StepGraphs(OnnxGraphs):
 
     def _row(self, g: Graph, rows: int, step: str) -> str:
         """min(step, rows - 1)."""
-        return g.op("Min", step, g.constant(np.int64(rows - 1)))
+        last = g.constant(np.int64(rows - 1))
+        return g.op("Where", g.op("Less", step, last), step, last)
 
     def _rows(self, g: Graph, tensors: Tensors, step: str) -> None:
         """Scales and shifts of batch norm that are this step's own."""

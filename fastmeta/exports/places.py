@@ -10,12 +10,24 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmeta.exports.model import ExportModel
-from fastmeta.networks.layers import Affine, BatchNorm, Flatten, GlobalMeanPool, Layer, MaxPool2d, ReLU, Softplus, Tanh
+from fastmeta.networks.layers import (
+    Affine,
+    BatchNorm,
+    Flatten,
+    GlobalMeanPool,
+    Layer,
+    LayerNorm,
+    MaxPool2d,
+    ReLU,
+    Softplus,
+    Tanh,
+)
 from fastmeta_kernels import layer_table as lt
 
 KINDS: dict[type[Layer], str] = {
     BatchNorm: "NORM",
     Affine: "AFFINE",
+    LayerNorm: "LAYER_NORM",
     ReLU: "RELU",
     Tanh: "TANH",
     Softplus: "SOFTPLUS",

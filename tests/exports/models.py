@@ -59,6 +59,12 @@ MODELS: dict[str, Made] = {
         {"samples": 6, "batch_norm": "transductive"} | LABELS,
     ),
     "smooth": (lambda: fitted(fm.MAML(mlp("tanh"), 0.1, 3, **NUMPY), vectors()), {"samples": 6} | LABELS),
+    "layer_norm": (
+        lambda: fitted(
+            fm.MAML(fm.Network([fm.Linear(8), fm.LayerNorm(), fm.Tanh(), fm.Linear(3)], 6), 0.1, 3, **NUMPY), vectors()
+        ),
+        {"samples": 6} | LABELS,
+    ),
     "softened": (lambda: fitted(fm.MAML(mlp("softplus"), 0.1, 3, **NUMPY), vectors()), {"samples": 6} | LABELS),
     "rates": (
         lambda: fitted(fm.MAML(mlp(), np.full((3, 4), 0.1), 3, learn_inner_lr=True, **NUMPY), vectors()),
@@ -114,6 +120,7 @@ MODELS: dict[str, Made] = {
 }
 SMOOTH = {
     "smooth",
+    "layer_norm",
     "softened",
     "meta_sgd",
     "anil_vectors",

@@ -8,7 +8,18 @@ import pytest
 
 from tests.exports.toolchains import NAMES, TOOLCHAINS, result
 
-MODELS = ("sine", "digits", "digits_int8", "plus_plus", "softened", "reptile", "anil_int8", "prototypes", "transfer")
+MODELS = (
+    "sine",
+    "digits",
+    "digits_int8",
+    "plus_plus",
+    "softened",
+    "layer_norm",
+    "reptile",
+    "anil_int8",
+    "prototypes",
+    "transfer",
+)
 
 
 def hashes(artifact, name: str) -> dict[str, str]:

@@ -133,11 +133,15 @@ def layers() -> st.SearchStrategy:
         st.builds(fm.Conv2d, st.integers(1, 5), st.just(1), st.integers(1, 2), st.just(0), st.booleans()),
         st.builds(fm.Affine),
         st.builds(fm.BatchNorm),
+        st.builds(fm.LayerNorm),
         activation,
         st.builds(fm.MaxPool2d, st.integers(1, 2)),
     )
     tail = st.sampled_from([[fm.Flatten()], [fm.GlobalMeanPool()]])
-    last = st.lists(st.one_of(activation, st.builds(fm.Affine), st.builds(fm.Linear, st.integers(2, 6))), max_size=3)
+    last = st.lists(
+        st.one_of(activation, st.builds(fm.Affine), st.builds(fm.LayerNorm), st.builds(fm.Linear, st.integers(2, 6))),
+        max_size=3,
+    )
     return st.tuples(st.lists(plain, max_size=5), tail, last).map(lambda p: [*p[0], *p[1], *p[2], fm.Linear(3)])
 
 
@@ -306,8 +310,10 @@ def test_a_float64_learner_says_how_far_it_moves():
     assert not Path("unused").exists()
 
 
-def test_layer_norm_is_refused():
-    net = fm.Network([fm.Linear(4), fm.LayerNorm(), fm.ReLU(), fm.Linear(1)], (1,))
-    learner = fm.MAML(net, 0.01, device="numpy").fit(fm.tasks.Sinusoid(), 1)
-    with pytest.raises(ValueError, match=r"must have no LayerNorm to be exported\. Use Affine or BatchNorm\."):
-        fm.export(learner, "unused", samples=6, dry_run=True)
+@needs_compiler
+def test_transductive_predictions_of_one_sample(tmp_path):
+    """The self-test asks for no more queries than one predict takes."""
+    options = MODELS["transductive"][1] | {"queries": 1}
+    report = fm.export(trained("transductive"), tmp_path, name="net", **options)
+    assert 0 <= report.error <= 1e-5
+    assert "NET_QUERIES = 1" in (tmp_path / "net.h").read_text()

@@ -72,6 +72,7 @@ def distance(found, expected) -> float:
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
+@pytest.mark.filterwarnings("ignore:Batch norm is transductive")
 @pytest.mark.parametrize("name", WHOLE)
 def test_adapted_outputs_are_the_learners(graphs, name):
     run, learner = graphs(name), wide(trained(name))

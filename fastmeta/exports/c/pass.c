@@ -16,6 +16,9 @@ static void model_layer_forward(const model_layer *l, const model_state *state, 
 #ifdef MODEL_WITH_AFFINE
     case MODEL_AFFINE: model_affine(l, state, work, x, y, n); break;
 #endif
+#ifdef MODEL_WITH_LAYER_NORM
+    case MODEL_LAYER_NORM: model_layer_norm(l, state, work, x, y, n); break;
+#endif
 #ifdef MODEL_WITH_RELU
     case MODEL_RELU: model_relu(x, y, size); break;
 #endif
@@ -84,6 +87,9 @@ static void model_back(model_state *state, model_work *work, const float *x, int
 #endif
 #ifdef MODEL_WITH_AFFINE
         case MODEL_AFFINE: model_affine_back(l, state, work, in, d, n, step); break;
+#endif
+#ifdef MODEL_WITH_LAYER_NORM
+        case MODEL_LAYER_NORM: model_layer_norm_back(l, state, work, in, d, n, step); break;
 #endif
 #ifdef MODEL_WITH_RELU
         case MODEL_RELU: model_relu_back(y, d, size); break;
