@@ -132,3 +132,35 @@ def test_free_memory_is_less_than_the_limit_of_the_process():
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True True\n"
     assert host.free_bytes() < 1 << 60
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "link to a device"])
+def test_what_is_no_file_is_not_replaced(tmp_path, kind):
+    """As root, a file that takes the name of /dev/null would end every program that writes there."""
+    path = tmp_path / "odd"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null")
+    path = path if kind != "device" else "/dev/null"
+    before = os.stat(path)
+    with pytest.raises(OSError, match="It must be a file, not a folder, device or pipe"), files.written_beside(path):
+        pass
+    assert os.path.samestat(before, os.stat(path))
+    assert len(os.listdir(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_link_points_to_is_written(tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "kept", tmp_path / "link"
+    link.symlink_to(target)
+    if there:
+        target.write_text("old")
+    with files.written_beside(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert os.listdir(tmp_path / "disk") == ["kept"]

@@ -15,7 +15,7 @@ SMALL = ("refuse", "skip", "use")  # what is done with a class, or a group, of t
 def checked_size(name: str, value: Any) -> Size:
     """A whole number of at least 1, or (lowest, highest) of such numbers."""
     if not isinstance(value, tuple | list):
-        return checks.integer(name, value, 1)
+        return checks.integer(name, value, 1, "Or give a range as a pair, (lowest, highest).")
     if len(value) != 2:
         raise ValueError(f"{name}={value!r} must be a whole number or two, (lowest, highest).")
     low, high = (checks.integer(f"{name}[{i}]", end, 1) for i, end in enumerate(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -21,9 +22,14 @@ def written_beside(path: str | os.PathLike[str], durable: bool = False, mode: in
     """A file to write that takes the name `path` once it is whole, and vanishes where writing fails.
 
     Until then its name is no other thread's, process's or machine's. durable: whatever happens to the machine
-    afterwards, `path` is the whole new file. mode: as of os.open. Raises OSError that names `path`.
+    afterwards, `path` is the whole new file. mode: as of os.open. A link stays, and what it points to is written.
+    Raises OSError that names `path`, also where a device or a pipe has that name.
     """
-    place = os.path.dirname(os.fspath(path)) or os.curdir
+    path = os.path.realpath(path)
+    if os.path.lexists(path) and not os.path.isfile(path):
+        number = errno.EISDIR if os.path.isdir(path) else errno.EINVAL
+        raise OSError(number, "It must be a file, not a folder, device or pipe", path)
+    place = os.path.dirname(path)
     part = os.path.join(place, f".fastmeta-{os.urandom(8).hex()}.tmp")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
@@ -37,7 +43,7 @@ def written_beside(path: str | os.PathLike[str], durable: bool = False, mode: in
     except OSError as error:
         if error.errno is None or error.filename not in (None, part):
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise OSError(error.errno, error.strerror, path) from error
     finally:
         with suppress(OSError):
             os.remove(part)

@@ -150,6 +150,8 @@ def test_an_image_of_two_labels_is_an_error(tmp_path, part):
         (b"filename,label\n../a.png,cat\n", r"must name files within its folder, not \.\./a\.png"),
         (b"filename,label\na.png,../../etc\n", r"names a\.png, which must lie below"),
         (b"", "must begin with the columns filename,label; it has None"),
+        (b"filename,label\n", "must list at least one image below its header"),
+        (b"filename,label\n._a.png,cat\n", "must list at least one image below its header"),
         (b"\x89PNG\r\n\x1a\n", "must be text in UTF-8"),
     ],
 )
@@ -165,6 +167,16 @@ def test_a_table_with_a_byte_order_mark_and_quotes_is_read(tmp_path):
     grey(tmp_path / "images" / "a, b.png", 10)
     (tmp_path / "train.csv").write_bytes('filename,label\r\n"a, b.png",café\r\n'.encode("utf-8-sig"))
     assert images(tmp_path).classes["train"] == ("café",)
+
+
+@pytest.mark.parametrize("name", ["._0.png", ".ipynb_checkpoints/0-checkpoint.png", "images/__MACOSX/0.png"])
+def test_hidden_files_are_skipped_where_a_table_lists_them(tmp_path, name):
+    for i in range(2):
+        grey(tmp_path / "images" / f"{i}.png", i)
+    hidden = tmp_path / ("images" if name.startswith("._") else "") / name
+    grey(hidden, 99)
+    table(tmp_path, ["0.png,cat", "1.png,dog", f"{name},cat"])
+    assert shades(tmp_path) == [[0], [1]]
 
 
 def test_spaces_after_commas_are_no_part_of_a_name(tmp_path):

@@ -306,6 +306,7 @@ def test_bad_csv_files(tmp_path, table, message):
     [
         ({"split": "mini"}, 'split="mini" must be one of "miniimagenet", "cifar-fs"'),
         ({"split": {"tests": ["ant"]}}, 'split="tests" must be one of .* Did you mean "test"'),
+        ({"split": {"train": "ant"}}, r'split\["train"\]="ant" must be several class names'),
         ({"split": "cifar-fs"}, "must hold a folder of images for each class of split; not .* and 93 more"),
         ({"image_size": 0}, "image_size=0 must be at least 1"),
         ({"largest_gib": 0}, "largest_gib=0 must be positive"),
@@ -314,7 +315,7 @@ def test_bad_csv_files(tmp_path, table, message):
 )
 def test_bad_arguments(tmp_path, changes, message):
     class_folders(tmp_path / "root")
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=message):
         fm.tasks.Images(tmp_path / "root", **SIZES | changes)
 
 

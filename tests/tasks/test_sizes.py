@@ -92,6 +92,7 @@ def test_too_few_classes_are_left() -> None:
         ({"shots": (3, 1)}, ValueError, r"shots=\(3, 1\) must have lowest <= highest"),
         ({"shots": (1, 2, 3)}, ValueError, r"must be a whole number or two, \(lowest, highest\)"),
         ({"queries": (0, 3)}, ValueError, r"queries\[0\]=0 must be at least 1"),
+        ({"shots": range(1, 3)}, TypeError, r"must be a whole number. Or give a range as a pair, \(lowest, highest\)"),
         ({"queries": (1, 2.5)}, TypeError, r"queries\[1\]=2.5 must be a whole number"),
         ({"small_classes": "drop"}, ValueError, 'small_classes="drop" must be one of "refuse", "skip", "use"'),
     ],

@@ -37,6 +37,8 @@ def named_split(split: Split) -> dict[str, tuple[str, ...]] | None:
         return published_split(split)
     for part in split:
         checks.choice("split", part, PARTS)
+        if isinstance(split[part], str):
+            raise TypeError(f'split["{part}"]="{split[part]}" must be several class names. Give a list of them.')
     names = {part: tuple(str(name) for name in split[part]) for part in PARTS if part in split}
     check_disjoint("split", names)
     return names

@@ -45,7 +45,8 @@ def listed(root: Path, tables: Mapping[str, Path]) -> dict[str, Files]:
 def read_table(path: Path) -> Names:
     """File names by label of a csv file whose header has the columns filename and label.
 
-    Raises ValueError, naming the file, where it is not such a table in UTF-8, or a name leaves the folder.
+    Hidden files, and what notebooks and archives leave behind, are skipped. Raises ValueError, naming the file, where
+    it is not such a table in UTF-8, lists nothing, or a name leaves the folder.
     """
     try:
         with regular(path) as file:
@@ -69,9 +70,12 @@ def read_table(path: Path) -> Names:
                 )
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{path} must name files within its folder, not {_short(name)}. Repair it.")
-            files.setdefault(label, []).append(name)
+            if not any(map(is_leftover, Path(name).parts)):
+                files.setdefault(label, []).append(name)
     except csv.Error as error:
         raise ValueError(f"{path} must be a csv file; line {reader.line_num}: {error}. Repair it.") from error
+    if not files:
+        raise ValueError(f"{path} must list at least one image below its header. Add them, or take the file away.")
     return files
 
 
