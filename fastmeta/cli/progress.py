@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from fastmeta.cli.speech import say
+from fastmeta.cli.speech import is_watched, say
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -52,7 +51,7 @@ class Progress:
 
     def _begin(self, iteration: int, now: float) -> None:
         self._first, self._started, self._shown = iteration, now, now  # the first iteration compiles
-        if sys.stderr.isatty():
+        if is_watched():
             from tqdm import tqdm
 
             self._bar = tqdm(total=self.iterations, initial=iteration - 1, unit="it", dynamic_ncols=True)

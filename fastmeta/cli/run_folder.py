@@ -38,7 +38,10 @@ class RunFolder:
         """
         self._refuse(resume)
         new = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ValueError(f'out="{self.path}" must be a place for a folder: {error}. Name another.') from error
         ours = os.stat(self.path)
         try:
             with locked(self.path / "run.lock", f'out="{self.path}"'):

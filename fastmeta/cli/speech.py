@@ -12,12 +12,17 @@ GONE = (errno.EPIPE, errno.EIO)  # the reader of the pipe, the terminal
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print a line, on standard error with `err`."""
+    """Print a line, on standard error with `err`; OSError, which names it, where for example its disk is full."""
     try:
         click.echo(text, err=err)
     except OSError as error:
         if error.errno not in GONE:
-            raise
+            raise OSError(error.errno, error.strerror, f"standard {'error' if err else 'output'}") from error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
         os.close(nowhere)
+
+
+def is_watched() -> bool:
+    """Whether standard error is a terminal; a program that was started without one has None."""
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -25,10 +25,10 @@ def written_beside(path: str | os.PathLike[str], durable: bool = False, mode: in
     afterwards, `path` is the whole new file. mode: as of os.open. A link stays, and what it points to is written.
     Raises OSError that names `path`, also where a device or a pipe has that name.
     """
-    path = os.path.realpath(path)
+    name, path = os.fspath(path), os.path.realpath(path)
     if os.path.lexists(path) and not os.path.isfile(path):
         number = errno.EISDIR if os.path.isdir(path) else errno.EINVAL
-        raise OSError(number, "It must be a file, not a folder, device or pipe", path)
+        raise OSError(number, "It must be a file, not a folder, device or pipe", name)
     place = os.path.dirname(path)
     part = os.path.join(place, f".fastmeta-{os.urandom(8).hex()}.tmp")
     try:
@@ -43,7 +43,7 @@ def written_beside(path: str | os.PathLike[str], durable: bool = False, mode: in
     except OSError as error:
         if error.errno is None or error.filename not in (None, part):
             raise
-        raise OSError(error.errno, error.strerror, path) from error
+        raise OSError(error.errno, error.strerror, name) from error
     finally:
         with suppress(OSError):
             os.remove(part)

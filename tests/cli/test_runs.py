@@ -222,6 +222,33 @@ def test_a_closed_pipe_loses_no_score(run, tmp_path, stream, command):
     assert json.loads((folder / score).read_text())["scores"][0]["values"]
 
 
+@pytest.mark.parametrize("descriptors", [(1,), (2,), (1, 2), (0, 1, 2)])
+def test_a_run_that_was_started_without_streams_ends_with_its_score(tmp_path, descriptors):
+    def close() -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    run = process(*SINUSOID, "--iterations", 5, "--out", tmp_path / "run", preexec_fn=close)
+    run.communicate(timeout=60)
+    assert run.returncode == 0
+    assert json.loads((tmp_path / "run" / "score.json").read_text())["scores"][0]["values"]
+
+
+@pytest.mark.parametrize("below", ["", "b", "b/c"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, below):
+    (tmp_path / "file").touch()
+    folder = RunFolder(tmp_path / "file" / below)
+    with pytest.raises(ValueError, match=r'out=".*" must be a place for a folder'), folder.owned({}):
+        pass
+
+
+def test_a_full_standard_output_is_named(tmp_path):
+    with open("/dev/full", "w") as full:
+        run = process(*SINUSOID, "--iterations", 5, "--out", tmp_path / "run", stdout=full)
+        assert "No space left on device: 'standard output'" in run.communicate(timeout=60)[1]
+    assert run.returncode == 1
+
+
 # a start that failed
 
 
