@@ -79,6 +79,16 @@ def test_the_program_for_a_new_algorithm_runs(tmp_path):
     assert after < before
 
 
+def test_the_program_of_the_laboratory_prints_what_is_shown(tmp_path):
+    text = (ROOT / "docs" / "laboratory.md").read_text("utf-8")
+    (program,), (shown,) = blocks(text, "python"), blocks(text, "text")
+    printed = run(program, tmp_path).splitlines()
+    expected = shown.splitlines()
+    assert [line.split()[0] for line in printed] == [line.split()[0] for line in expected]
+    first, last = ([float(n) for n in NUMBER.findall(lines[0])] for lines in (printed, expected))
+    assert first == pytest.approx(last, abs=0.02)  # before any training has carried rounding along
+
+
 def test_the_page_of_algorithms_has_a_row_for_each():
     text = (ROOT / "docs" / "algorithms.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| (?:`([a-z0-9+-]+)`|Python only) \| ", text, re.MULTILINE))
@@ -141,6 +151,7 @@ def parse(words: list[str]) -> None:
         "kernels/README.md",
         "kernels/mathematics.md",
         "docs/algorithms.md",
+        "docs/laboratory.md",
         "docs/deployment/README.md",
     ],
 )
