@@ -102,6 +102,7 @@ class Adam(Optimizer):
 
     The moments are kept as plain sums, m / (1 - beta1) and v / (1 - beta2) of the paper.
 
+    >>> from fastmeta import CosineSchedule
     >>> Adam(CosineSchedule(1e-3, 1e-5, steps=50_000), clip_norm=10).init(np.zeros(3)).step
     0
     """

@@ -26,6 +26,7 @@ class Network:
 
     Raises ValueError where a layer does not fit on what comes before it, or nothing has parameters.
 
+    >>> from fastmeta import Conv2d, GlobalMeanPool, Linear, ReLU
     >>> net = Network([Conv2d(8), ReLU(), GlobalMeanPool(), Linear(5)], input_shape=(28, 28, 1))
     >>> net.init(seed=0).shape
     (125,)

@@ -121,7 +121,8 @@ def test_a_run_that_is_told_to_end_keeps_its_last_iteration(tmp_path, number):
     assert first.returncode == 128 + number
     assert f"{tmp_path}/checkpoint.safetensors holds it. Go on with: fastmeta train sinusoid" in said
     done = len((tmp_path / "log.jsonl").read_text().splitlines())
-    assert fm.load(tmp_path / "checkpoint.safetensors").training.step == done
+    step = fm.load(tmp_path / "checkpoint.safetensors").training.step
+    assert step in (done, done + 1)  # told between an iteration and its line, which a resume writes
 
 
 def test_nohup_is_respected(tmp_path):

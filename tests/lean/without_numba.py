@@ -17,7 +17,8 @@ ALLOWED = frozenset(
     fastmeta.gradients fastmeta.gradients.functions
     fastmeta.gradients.task_sets fastmeta.learning.loading fastmeta.inputs fastmeta.late fastmeta.learning
     fastmeta.learning.adapted_model fastmeta.learning.checkpoint fastmeta.learning.gradient_learner
-    fastmeta.learning.keeper fastmeta.learning.learner fastmeta.learning.optimizers fastmeta.learning.training
+    fastmeta.learning.keeper fastmeta.learning.learner fastmeta.learning.optimizers fastmeta.learning.schedules
+    fastmeta.learning.settings fastmeta.learning.training
     fastmeta.memory fastmeta.networks fastmeta.networks.architectures fastmeta.networks.frozen_norms
     fastmeta.networks.initial fastmeta.networks.layers fastmeta.networks.losses fastmeta.networks.network
     fastmeta.scores fastmeta.scores.evaluation fastmeta.scores.score fastmeta.tasks fastmeta.tasks.episode""".split()  # noqa: SIM905

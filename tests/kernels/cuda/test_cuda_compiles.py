@@ -17,6 +17,7 @@ STRUCTS = (
     "Product",
     "BatchNorm",
     "Elementwise",
+    "LayerNorm",
     "Loss",
     "Sweep",
     "TaskMean",

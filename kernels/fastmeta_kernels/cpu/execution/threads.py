@@ -42,9 +42,8 @@ def thread_count() -> int:
 def launch(request: Request, program: Program, jobs: NDArray[np.int64], sizes: tuple[int, int], dtype: Any) -> None:
     """Tasks over threads, little work in the calling one; threads share a task's instructions where they are more."""
     compile_for(dtype)
-    (tasks, chunks), threads = sizes, usable()
-    if tasks * program.work < ALONE_WORK:
-        threads = 1
+    tasks, chunks = sizes
+    threads = 1 if tasks * program.work < ALONE_WORK else usable()
     shared = tasks < threads and program.work >= SHARED_WORK
     used = threads if shared else min(threads, chunks)
     copies, panels = (1, used - 1) if shared else (used, 0)

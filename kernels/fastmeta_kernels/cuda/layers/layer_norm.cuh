@@ -47,18 +47,20 @@ template <typename T>
 DEVICE void layer_norm(const LayerNorm<T>& job, long long task, int sample, T* scratch) {
   const long long start = static_cast<long long>(sample) * job.size();
   const T* x = job.x.of(task) + start;
-  const T origin = x[0], count = T(job.size());  // a constant sample is its own mean to the last bit
+  const T origin = x[0];  // a constant sample is its own mean to the last bit
   T sum[1] = {T(0)};
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) sum[0] += x[i] - origin;
   sum_over_rows<T, 1, SAMPLE_THREADS>(sum, scratch);
-  const T away = sum[0] / count;
+  const T away = sum[0] / T(job.size());
   sum[0] = T(0);
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
     const T centred = (x[i] - origin) - away;
     sum[0] += centred * centred;
   }
   sum_over_rows<T, 1, SAMPLE_THREADS>(sum, scratch);
-  const T mean = origin + away, variance = sum[0] / count + T(job.epsilon);
+  const T mean = origin + away, variance = sum[0] / T(job.size()) + T(job.epsilon);
   const T r = rsqrt(variance) + (variance - variance);  // NaN: an overflow must not look like a constant
   if (threadIdx.x == 0) {
     job.statistics.of(task)[sample] = mean;
@@ -66,6 +68,7 @@ DEVICE void layer_norm(const LayerNorm<T>& job, long long task, int sample, T* s
   }
   const T *scale = job.scale.of(task), *shift = job.shift.of(task);
   T* y = job.result.of(task) + start;
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
     y[i] = scale[i % job.channels] * ((x[i] - mean) * r) + shift[i % job.channels];
   }
@@ -78,6 +81,7 @@ DEVICE void layer_norm_backward(const LayerNorm<T>& job, long long task, int sam
   const Normalised<T> at(job, task, sample);
   const T *dy = job.dy.of(task) + start, *scale = job.scale.of(task);
   T sums[2] = {};
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
     const T g = scale[i % job.channels] * dy[i];
     sums[0] += g;
@@ -87,6 +91,7 @@ DEVICE void layer_norm_backward(const LayerNorm<T>& job, long long task, int sam
   const T mean_g = sums[0] / T(job.size()), mean_xg = sums[1] / T(job.size());
   const T* mask = job.mask.of(task);
   T* dx = job.result.of(task) + start;
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
     const T value = at.r * (scale[i % job.channels] * dy[i] - mean_g - at.hat(i) * mean_xg);
     dx[i] = passed(value, mask, start + i);
@@ -100,6 +105,7 @@ DEVICE void layer_norm_tangent(const LayerNorm<T>& job, long long task, int samp
   Normalised<T> at(job, task, sample);
   T sums[2] = {};
   if (at.x_dot != nullptr) {
+#pragma unroll 1  // registers are scarce
     for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
       sums[0] += at.x_dot[i];
       sums[1] += at.x_dot[i] * at.hat(i);
@@ -115,6 +121,7 @@ DEVICE void layer_norm_tangent(const LayerNorm<T>& job, long long task, int samp
   }
   const T *scale = job.scale.of(task), *scale_dot = job.scale_dot.of(task), *shift_dot = job.shift_dot.of(task);
   T* y_dot = job.result.of(task) + start;
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
     const int c = i % job.channels;
     y_dot[i] = scale[c] * at.hat_dot(i) + scale_dot[c] * at.hat(i) + shift_dot[c];
@@ -127,8 +134,9 @@ DEVICE void layer_norm_backward_tangent(const LayerNorm<T>& job, long long task,
   const long long start = static_cast<long long>(sample) * job.size();
   const Normalised<T> at(job, task, sample);
   const T *dy = job.dy.of(task) + start, *dy_dot = job.dy_dot.of(task) + start;
-  const T *scale = job.scale.of(task), *scale_dot = job.scale_dot.of(task), count = T(job.size());
+  const T *scale = job.scale.of(task), *scale_dot = job.scale_dot.of(task);
   T sums[4] = {};  // of g, x_hat g, g_dot, x_hat g_dot + x_hat_dot g
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
     const int c = i % job.channels;
     const T g = scale[c] * dy[i], g_dot = scale_dot[c] * dy[i] + scale[c] * dy_dot[i], x_hat = at.hat(i);
@@ -138,13 +146,15 @@ DEVICE void layer_norm_backward_tangent(const LayerNorm<T>& job, long long task,
     sums[3] += x_hat * g_dot + at.hat_dot(i) * g;
   }
   sum_over_rows<T, 1, SAMPLE_THREADS>(sums, scratch);
+  for (T& sum : sums) sum /= T(job.size());
   const T* mask = job.mask.of(task);
   T* dx_dot = job.result.of(task) + start;
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
     const int c = i % job.channels;
     const T g = scale[c] * dy[i], g_dot = scale_dot[c] * dy[i] + scale[c] * dy_dot[i], x_hat = at.hat(i);
-    const T turned = g_dot - sums[2] / count - at.hat_dot(i) * (sums[1] / count) - x_hat * (sums[3] / count);
-    const T still = g - sums[0] / count - x_hat * (sums[1] / count);
+    const T turned = g_dot - sums[2] - at.hat_dot(i) * sums[1] - x_hat * sums[3];
+    const T still = g - sums[0] - x_hat * sums[1];
     dx_dot[i] = passed(at.r * (turned - at.r * at.along * still), mask, start + i);
   }
 }
@@ -155,15 +165,17 @@ DEVICE void layer_norm_gradient(const LayerNorm<T>& job, long long task, int blo
   const int channel = block * SCALE_WIDTH + threadIdx.x % SCALE_WIDTH;
   const bool tangent = job.dy_dot.data != nullptr;
   T sums[2] = {};
+#pragma unroll 1  // registers are scarce
   for (int sample = 0; sample < job.samples && channel < job.channels; sample++) {
     const Normalised<T> at(job, task, sample);
     const long long start = static_cast<long long>(sample) * job.size();
-    for (int pixel = threadIdx.x / SCALE_WIDTH; pixel < job.pixels; pixel += SCALE_ROWS) {
-      const int i = pixel * job.channels + channel;
-      const T dy = job.dy.of(task)[start + i], d = tangent ? job.dy_dot.of(task)[start + i] : dy;
-      sums[0] += d;
-      sums[1] += d * at.hat(i);
-      if (tangent) sums[1] += dy * at.hat_dot(i);
+    const T* dy = job.dy.of(task) + start;
+    const T* d = tangent ? job.dy_dot.of(task) + start : dy;
+#pragma unroll 1  // registers are scarce
+    for (int i = threadIdx.x / SCALE_WIDTH * job.channels + channel; i < job.size(); i += SCALE_ROWS * job.channels) {
+      sums[0] += d[i];
+      sums[1] += d[i] * at.hat(i);
+      if (tangent) sums[1] += dy[i] * at.hat_dot(i);
     }
   }
   sum_over_rows<T, SCALE_WIDTH, SCALE_ROWS>(sums, scratch);

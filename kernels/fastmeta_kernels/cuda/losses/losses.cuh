@@ -107,6 +107,7 @@ DEVICE void huber(const Loss<T>& job, long long task, int, T* scratch) {
   const int count = job.samples * job.outputs;
   const T delta = T(job.constant);
   T sum[1] = {T(0)};
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
     const T w = weight_of(job, task, i / job.outputs), gap = job.z.of(task)[i] - job.targets.of(task)[i];
     const T size = gap < T(0) ? -gap : gap;
@@ -122,6 +123,7 @@ DEVICE void huber(const Loss<T>& job, long long task, int, T* scratch) {
 template <typename T>
 DEVICE void huber_tangent(const Loss<T>& job, long long task, int, T*) {
   const int count = job.samples * job.outputs;
+#pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < count; i += LOSS_THREADS) {
     const T gap = job.z.of(task)[i] - job.targets.of(task)[i];
     const bool inside = (gap < T(0) ? -gap : gap) <= T(job.constant);
