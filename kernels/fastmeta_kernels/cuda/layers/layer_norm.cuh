@@ -60,8 +60,8 @@ DEVICE void layer_norm(const LayerNorm<T>& job, long long task, int sample, T* s
     sum[0] += centred * centred;
   }
   sum_over_rows<T, 1, SAMPLE_THREADS>(sum, scratch);
-  const T mean = origin + away, variance = sum[0] / T(job.size()) + T(job.epsilon);
-  const T r = rsqrt(variance) + (variance - variance);  // NaN: an overflow must not look like a constant
+  sum[0] = sum[0] / T(job.size()) + T(job.epsilon);
+  const T mean = origin + away, r = rsqrt(sum[0]) + (sum[0] - sum[0]);  // NaN: an overflow is no constant
   if (threadIdx.x == 0) {
     job.statistics.of(task)[sample] = mean;
     job.statistics.of(task)[job.samples + sample] = r;
@@ -70,7 +70,8 @@ DEVICE void layer_norm(const LayerNorm<T>& job, long long task, int sample, T* s
   T* y = job.result.of(task) + start;
 #pragma unroll 1  // registers are scarce
   for (int i = threadIdx.x; i < job.size(); i += SAMPLE_THREADS) {
-    y[i] = scale[i % job.channels] * ((x[i] - mean) * r) + shift[i % job.channels];
+    const int c = i % job.channels;
+    y[i] = scale[c] * ((x[i] - mean) * r) + shift[c];
   }
 }
 
