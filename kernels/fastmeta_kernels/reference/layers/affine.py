@@ -6,7 +6,7 @@ Batch norm with fixed statistics is two of these: x_hat = r x - r mean, then y =
 from __future__ import annotations
 
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.reference.layers.batch_norm import per_channel, sum_channels
+from fastmeta_kernels.reference.layers.normalisation import per_channel, sum_channels
 
 
 def forward(x: Array, scale: Array, shift: Array) -> Array:
