@@ -34,7 +34,7 @@ LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those
     ("cli",),
 )
 WORDS = (  # of each fast backend, likewise
-    ("request",),
+    ("request", "fused_layers"),
     ("machine",),
     ("layout",),
     ("layers", "losses", "small_mlp"),

@@ -183,7 +183,7 @@ def meta_gradient(
     _check_inner(result.support_losses, result.query_losses, inner_lr)
     _check_finite("meta-gradient", result.gradient, "Halve inner_lr, or scale the data")
     _check_finite("gradient of inner_lr", result.rates_gradient, "Halve inner_lr, or scale the data")
-    _check_finite("gradient of step_parameters", result.stepwise_gradient, "Halve inner_lr, or scale the data")
+    _check_finite("gradient of step_parameters", result.step_parameters_gradient, "Halve inner_lr, or scale the data")
     rates = result.rates_gradient.reshape(np.shape(inner_lr))
     mean = float(np.add.reduce(result.query_losses, dtype=np.float64)) / len(result.query_losses)
     return MetaGradient(
@@ -192,7 +192,7 @@ def meta_gradient(
         rates if rates.ndim else float(rates),
         result.query_losses,
         result.support_losses,
-        _by_name(net, inner.stepwise, result.stepwise_gradient),
+        _by_name(net, inner.step_parameters, result.step_parameters_gradient),
     )
 
 

@@ -11,7 +11,7 @@ from fastmeta_kernels.contract import (
     Array,
     InnerLoop,
     Loss,
-    MetaGradient,
+    MetaGradientArrays,
     PrototypeHead,
     PrototypeLoss,
     TaskSet,
@@ -64,7 +64,8 @@ class Calls:
         for first in range(0, max(inner.steps, 1), self.most_steps):
             steps = min(inner.steps - first, self.most_steps)
             rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
-            own = inner.stepwise and inner.stepwise._replace(values=inner.stepwise.values[first : first + steps + 1])
+            own = inner.step_parameters
+            own = own and own._replace(values=own.values[first : first + steps + 1])
             part = InnerLoop(steps, rates, inner.adapted, own)
             phi, found = self.run(*_with_inner_loop(*_one_set("adapt", table, phi, support), part), ("phi", "losses"))
             losses.append(found.reshape(len(support.x), steps))
@@ -80,7 +81,7 @@ class Calls:
         order: int = 2,
         memory: str = "auto",
         loss_weights: Array | None = None,
-    ) -> MetaGradient:
+    ) -> MetaGradientArrays:
         """Gradient of the mean query loss after the inner loop; see the contract."""
         counts: tuple[bool, ...] = ()
         arrays = {"theta": theta} | _arrays("query", query) | _arrays("support", support)
@@ -93,12 +94,12 @@ class Calls:
         request, arrays = _with_inner_loop(request, arrays, inner)
         if memory == "auto" and self.fits(request):
             request = request._replace(stash=True)
-        names = ["query_losses", "support_losses", "gradient", "rates_gradient", "stepwise_gradient"]
-        own = inner.stepwise is not None
+        names = ["query_losses", "support_losses", "gradient", "rates_gradient", "step_parameters_gradient"]
+        own = inner.step_parameters is not None
         query_losses, support_losses, total, rates, *rest = self.run(request, arrays, names if own else names[:-1])
         rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
-        stepwise = rest[0].reshape(inner.steps + 1, -1) if own else np.zeros((0, 0), theta.dtype)
-        return MetaGradient(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, stepwise)
+        by_step = rest[0].reshape(inner.steps + 1, -1) if own else np.zeros((0, 0), theta.dtype)
+        return MetaGradientArrays(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, by_step)
 
     def prototype_loss(
         self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
@@ -139,11 +140,11 @@ def _shape(data: TaskSet) -> SetShape:
 def _with_inner_loop(request: Request, arrays: dict[str, Any], inner: InnerLoop) -> tuple[Request, dict[str, Any]]:
     rates = inner.rates if inner.steps else np.zeros((1, 1), request.dtype)
     start, stop = inner.adapted
-    own = () if inner.stepwise is None else tuple(map(int, inner.stepwise.blocks))
-    moved = int(start), int(stop)
-    request = request._replace(steps=inner.steps, rates=rates.shape, adapted=moved, step_parameters=own)
+    own = inner.step_parameters
+    moved, blocks = (int(start), int(stop)), () if own is None else tuple(map(int, own.blocks))
+    request = request._replace(steps=inner.steps, rates=rates.shape, adapted=moved, step_parameters=blocks)
     arrays = arrays | {"rates": rates}
-    return request, arrays if inner.stepwise is None else arrays | {"own": inner.stepwise.values}
+    return request, arrays if own is None else arrays | {"step_parameters": own.values}
 
 
 def _count(theta: Array) -> int:

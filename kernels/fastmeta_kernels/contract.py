@@ -57,17 +57,17 @@ class InnerLoop(NamedTuple):
     steps: int
     rates: Array  # alpha: (1 or steps, R), R = 1, V (one per parameter array) or P
     adapted: tuple[int, int]  # m: only theta[start:stop] moves
-    stepwise: StepParameters | None = None
+    step_parameters: StepParameters | None = None
 
 
-class MetaGradient(NamedTuple):
+class MetaGradientArrays(NamedTuple):
     """Means over tasks, but for the losses."""
 
     query_losses: Array  # (T,) at phi_S, or their weighted sum over phi_0 .. phi_S
     support_losses: Array  # (T, S) before each inner step
     gradient: Array  # (P,) d mean query loss / d theta
     rates_gradient: Array  # d mean query loss / d alpha, the shape of rates
-    stepwise_gradient: Array = np.zeros((0, 0))  # d mean query loss / d stepwise.values, of their shape
+    step_parameters_gradient: Array = np.zeros((0, 0))  # d mean query loss / d step_parameters.values, of their shape
 
 
 class PrototypeHead(NamedTuple):
@@ -136,7 +136,7 @@ class Backend(Protocol):
         order: int = 2,
         memory: str = "auto",
         loss_weights: Array | None = None,
-    ) -> MetaGradient:
+    ) -> MetaGradientArrays:
         """Gradient of the mean query loss after the inner loop (MAML, arXiv 1703.03400, equation 1).
 
         loss_weights (S + 1,): the query loss is sum_k w_k Q(phi_k) (MAML++, arXiv 1810.09502, equation 4), by

@@ -106,14 +106,14 @@ def assert_steps_agree(backend, case, blocks, adapt):
         if chosen:
             values = theta[places(net.table, chosen)]
             own = StepParameters(chosen, values + 0.3 * rng.standard_normal((steps + 1, values.size)))
-        inner = inner_loop(net, "float64", "arrays", adapt, steps)._replace(stepwise=own)
+        inner = inner_loop(net, "float64", "arrays", adapt, steps)._replace(step_parameters=own)
         adapted = backend.adapt(net.table, theta, support, inner)
         assert relative(adapted, reference.adapt(net.table, theta, support, inner)) <= 1e-12
         for weights in (None, rng.uniform(size=steps + 1), np.eye(steps + 1)[0]):
             for order, memory in ((1, "auto"), (2, "stash"), (2, "recompute")):
                 arguments = net.table, theta, support, query, inner, order, memory, weights
                 ours, expected = (b.meta_gradient(*arguments) for b in (backend, reference))
-                assert ours.stepwise_gradient.shape == expected.stepwise_gradient.shape
+                assert ours.step_parameters_gradient.shape == expected.step_parameters_gradient.shape
                 assert relative(ours, expected) <= 1e-12
 
 

@@ -149,7 +149,7 @@ def test_many_inner_steps_are_taken_in_parts(fast, monkeypatch, kind):
     net, chosen = case.network, (2,)
     theta, support, _ = sets(case)
     values = theta[places(net.table, chosen)] * np.linspace(1, 2, 6)[:, None]
-    inner = inner_loop(net, "float64", kind, steps=5)._replace(stepwise=StepParameters(chosen, values))
+    inner = inner_loop(net, "float64", kind, steps=5)._replace(step_parameters=StepParameters(chosen, values))
     phi, losses = fast.adapt(net.table, theta, support, inner)
     assert relative((phi, losses), reference.adapt(net.table, theta, support, inner)) <= 1e-12
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmeta_kernels.contract import Array, InnerLoop, MetaGradient, TaskSet
+from fastmeta_kernels.contract import Array, InnerLoop, MetaGradientArrays, TaskSet
 from fastmeta_kernels.layer_table import OUT_C, OUT_H, Table, blocks, places
 from fastmeta_kernels.reference.derivatives import Pass, gradient_pass, quiet, tangent_pass
 
@@ -46,8 +46,8 @@ def meta_gradient(
     order: int = 2,
     memory: str = "auto",
     loss_weights: Array | None = None,
-) -> MetaGradient:
-    """d mean_t sum_k w_k Q_t(phi_k) / d theta (P,), / d alpha and / d stepwise; order 1 leaves out H.
+) -> MetaGradientArrays:
+    """d mean_t sum_k w_k Q_t(phi_k) / d theta (P,), / d alpha and / d step_parameters; order 1 leaves out H.
 
     d Q / d alpha_k = - m grad L(phi_k) v_{k+1}, summed over whatever shares a rate.
     """
@@ -63,7 +63,8 @@ def meta_gradient(
     weights = np.eye(1, inner.steps + 1, inner.steps, phi.dtype)[0] if loss_weights is None else loss_weights
     query_losses, v = np.zeros(len(phi), phi.dtype), np.zeros_like(phi)
     rates_gradient = np.zeros_like(inner.rates)
-    stepwise_gradient = np.zeros((0, 0) if inner.stepwise is None else inner.stepwise.values.shape, phi.dtype)
+    own = inner.step_parameters
+    own_gradient = np.zeros((0, 0) if own is None else own.values.shape, phi.dtype)
     moved = slice(*inner.adapted)
     for k in range(inner.steps, -1, -1):
         if k < inner.steps:
@@ -80,11 +81,11 @@ def meta_gradient(
             outcome = gradient_pass(table, phi, query)
             query_losses += weights[k] * outcome.losses
             v += weights[k] * outcome.gradient
-        if inner.stepwise is not None:
-            own = places(table, inner.stepwise.blocks)
-            stepwise_gradient[k] = v[:, own].mean(axis=0)
-            v[:, own] = 0.0
-    return MetaGradient(query_losses, support_losses, v.mean(axis=0), rates_gradient, stepwise_gradient)
+        if own is not None:
+            at = places(table, own.blocks)
+            own_gradient[k] = v[:, at].mean(axis=0)
+            v[:, at] = 0.0
+    return MetaGradientArrays(query_losses, support_losses, v.mean(axis=0), rates_gradient, own_gradient)
 
 
 def _each_task(theta: Array, data: TaskSet) -> Array:
@@ -101,8 +102,8 @@ def _descend(table: Table, phi: Array, gradient: Array, inner: InnerLoop, k: int
 
 def _put(table: Table, phi: Array, inner: InnerLoop, k: int) -> Array:
     """phi, written over with the parameters that are step k's own."""
-    if inner.stepwise is not None:
-        phi[:, places(table, inner.stepwise.blocks)] = inner.stepwise.values[k]
+    if inner.step_parameters is not None:
+        phi[:, places(table, inner.step_parameters.blocks)] = inner.step_parameters.values[k]
     return phi
 
 

@@ -24,7 +24,7 @@ MOST_CHUNKS = 16  # partial sums of a gradient: the same for any number of threa
 SMALL = 1 << 14  # bytes; a smaller array is copied to where the job points: that takes less than asking for its address
 OUTPUTS = [job.QUERY_LOSSES, job.SUPPORT_LOSSES, job.RESULTS]  # streams behind each other in one array of results
 STREAMS = {
-    "theta": job.THETA, "v": job.DIRECTION, "rates": job.RATES, "own": job.STEP_VALUES,
+    "theta": job.THETA, "v": job.DIRECTION, "rates": job.RATES, "step_parameters": job.STEP_PARAMETERS,
     "support.x": job.SUPPORT_X, "support.y": job.SUPPORT_Y, "support.weights": job.SUPPORT_W,
     "query.x": job.QUERY_X, "query.y": job.QUERY_Y, "query.weights": job.QUERY_W,
 }  # fmt: skip
@@ -65,12 +65,14 @@ class Input(NamedTuple):
 
 def _inputs(request: Request, arrays: dict[str, Array]) -> list[Input]:
     """The arrays of a request at their streams; a set is the support set where an inner loop is all there is."""
-    shared = {"theta": request.thetas == 1, "v": request.directions == 1, "rates": True, "own": True}
+    shared = {"theta": request.thetas == 1, "v": request.directions == 1, "rates": True, "step_parameters": True}
     streams = STREAMS | (SUPPORT if request.kind == "adapt" else {})
     if "rates" not in arrays:
         arrays = arrays | {"rates": np.zeros((1, 1), request.dtype)}
-    if "own" in arrays:  # and a row of zeros
-        arrays["own"] = np.concatenate([arrays["own"], np.zeros((1, arrays["own"].shape[1]), request.dtype)])
+    if "step_parameters" in arrays:  # and a row of zeros
+        arrays["step_parameters"] = np.concatenate(
+            [arrays["step_parameters"], np.zeros((1, arrays["step_parameters"].shape[1]), request.dtype)]
+        )
     if request.query_loss_steps:
         factors = arrays.pop("loss_weights")[:, None]
         weights = arrays.get("query.weights", np.ones((request.tasks, request.query.samples), request.dtype))
@@ -155,7 +157,7 @@ class _Call:
         found |= dict.fromkeys(("outputs", "gradients", "products", "phi"), parameters)
         start = size
         for name, count, shape in zip(
-            ("rates_gradient", "stepwise_gradient"), self.sizes[1:], self.shapes, strict=True
+            ("rates_gradient", "step_parameters_gradient"), self.sizes[1:], self.shapes, strict=True
         ):
             if means.size:
                 found[name] = means[start : start + count].reshape(shape)

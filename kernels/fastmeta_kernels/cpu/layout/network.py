@@ -22,6 +22,7 @@ from fastmeta_kernels.cpu.layout import winograd as winograd_layout
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE, NARROW, POOLED_NORM, POOLED_SIZE, WINOGRAD, Layer, Room, up
 from fastmeta_kernels.cpu.layout.packing import Block, Packing, weight
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
+from fastmeta_kernels.fused_layers import fused
 
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
 FEW_VALUES = 16  # of a patch: a first convolution of so few reads patches that the input was copied to
@@ -73,7 +74,7 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
         here, behind = positions[i : i + 2]
         layer = Layer(
             n=samples, kind=int(row[lt.KIND]), **_sizes(geometry[i], geometry[i + 1]), kernel=int(row[lt.KERNEL]),
-            stride=int(row[lt.STRIDE]), padding=int(row[lt.PADDING]), relu=bool(relu[i]), weight=-1, bias=-1,
+            stride=int(row[lt.STRIDE]), padding=int(row[lt.PADDING]), relu=relu[i], weight=-1, bias=-1,
             x=here.value, dx=here.delta, x_n=here.sample, x_r=here.line,
             y=behind.value, dy=behind.delta, y_n=behind.sample, y_r=behind.line,
         )  # fmt: skip
@@ -149,28 +150,27 @@ def _with_room(layer: Layer, room: Room, inner: bool) -> Layer:
     return layer
 
 
-def _fuse(logical: lt.Table) -> tuple[list[Any], list[int]]:
-    """Rows without the Flatten and ReLU rows that a neighbour takes over, and the flags of those that take a ReLU."""
+def _fuse(logical: lt.Table) -> tuple[list[Any], list[bool]]:
+    """Rows without those that a neighbour takes over, and the flags of those that take a ReLU."""
     kept: list[Any] = []
-    relu: list[int] = []
-    for i, row in enumerate(logical):
-        if row[lt.KIND] == lt.FLATTEN:
-            image = row[lt.IN_H] * row[lt.IN_W] > 1
-            if not image or i + 1 == len(logical) or logical[i + 1, lt.KIND] == lt.LINEAR:
-                continue
-        if row[lt.KIND] == lt.RELU and kept and kept[-1][lt.KIND] in FUSES_RELU and not relu[-1]:
-            relu[-1] = 1
-            continue
+    relu: list[bool] = []
+    for row, rectifies in fused(logical, FUSES_RELU, _is_left_out):
         pools = row[lt.KIND] == lt.MAX_POOL and row[lt.KERNEL] == POOLED_SIZE
         if pools and kept and kept[-1][lt.KIND] == lt.BATCH_NORM:
             kept[-1][lt.KIND] = POOLED_NORM
             kept[-1][[lt.OUT_H, lt.OUT_W]] = row[[lt.OUT_H, lt.OUT_W]]
             continue
-        kept.append(row.copy())
-        relu.append(0)
+        kept.append(row)
+        relu.append(rectifies)
     for before, row in pairwise(kept):  # a linear layer reads an image as it lies
         row[lt.IN_H : lt.IN_C + 1] = before[lt.OUT_H : lt.OUT_C + 1]
     return kept, relu
+
+
+def _is_left_out(logical: lt.Table, i: int) -> bool:
+    """Whether a Flatten is no layer: pixels are padded, and only a linear layer reads them as they lie."""
+    image = logical[i, lt.IN_H] * logical[i, lt.IN_W] > 1
+    return not image or i + 1 == len(logical) or logical[i + 1, lt.KIND] == lt.LINEAR
 
 
 def _patches(row: Any) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ def _load(schedule: Schedule, choices: Choices, vectors: Vectors, total: int) ->
         schedule.run("zeros", p=zeros)
     schedule.run("theta", p=vectors.theta)
     schedule.first_rows = len(schedule.rows)
-    schedule.segment("own", lambda: _move_own(schedule, choices, job.STEP_VALUES, op.P, parameters.LOAD))
+    schedule.segment("own", lambda: _move_own(schedule, choices, job.STEP_PARAMETERS, op.P, parameters.LOAD))
     schedule.run("own", p=vectors.theta)
 
 
@@ -107,7 +107,7 @@ def _meta_gradient(
     """The sweep back, and v_0 to the sum over a chunk's tasks, which the last of them stores."""
     code, query = schedule.code, choices.query
     schedule.segment("own gradient", lambda: _move_own(schedule, choices, job.STEP_GRADIENTS, G, parameters.ADD))
-    schedule.segment("own zeros", lambda: _move_own(schedule, choices, job.STEP_VALUES, G, parameters.LOAD))
+    schedule.segment("own zeros", lambda: _move_own(schedule, choices, job.STEP_PARAMETERS, G, parameters.LOAD))
     schedule.segment("added", lambda: passes.backward(ADDED))
     sweep_back(schedule, choices, vectors, found, v, s)
     schedule.segment("sum", lambda: parameters.add(code, query, at(op.P), at(G)))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fastmeta_kernels.cuda.layout.network import Layer
 from fastmeta_kernels.cuda.layout.places import Places, Sets
-from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
+from fastmeta_kernels.cuda.layout.recording import NONE, Batched, Recording, struct
 from fastmeta_kernels.cuda.machine.kernel_table import TILES
 
 SIDE, DEPTH = 16, 16  # threads along a tile, summed places of a stage: as in product.cuh
@@ -18,9 +18,9 @@ MOST_SPLITS, LEAST_STAGES = 16, 4
 class Pair(NamedTuple):
     """The factors of one product; `ones` is what the bias is multiplied with."""
 
-    x: Array = NONE
-    weight: Array = NONE
-    dy: Array = NONE
+    x: Batched = NONE
+    weight: Batched = NONE
+    dy: Batched = NONE
     ones: int = 0
 
 
@@ -58,7 +58,7 @@ def backward_tangent(sets: Sets, layer: Layer, at: Places) -> None:
     _convolve_backward(sets, layer, inputs, weights, at.dx_dot, at)
 
 
-def _convolve(sets: Sets, layer: Layer, pairs: list[Pair], result: Array, mask: Array, rectified: bool) -> None:
+def _convolve(sets: Sets, layer: Layer, pairs: list[Pair], result: Batched, mask: Batched, rectified: bool) -> None:
     """result = sum_p R(x_p) [W_p; b_p], rectified, or, with a mask, where the mask is positive."""
     size = _Size(sets.samples * layer.out_h * layer.out_w, layer.out_c, _taps(layer))
     tile = min(TILES, key=lambda t: size.padded(t))
@@ -68,7 +68,7 @@ def _convolve(sets: Sets, layer: Layer, pairs: list[Pair], result: Array, mask: 
 
 
 def _convolve_backward(
-    sets: Sets, layer: Layer, inputs: list[Pair], weights: list[Pair], dx: Array, at: Places
+    sets: Sets, layer: Layer, inputs: list[Pair], weights: list[Pair], dx: Batched, at: Places
 ) -> None:
     """dx = sum_p R^T(dy_p W_p^T), unless it is NONE, and [dW; db] = sum_p [R(x_p) 1]^T dy_p, in one job."""
     recording, tasks, samples = sets
@@ -115,8 +115,8 @@ def _job(
     size: _Size,
     tile: tuple[int, int],
     pairs: list[Pair],
-    result: Array,
-    mask: Array,
+    result: Batched,
+    mask: Batched,
     rectified: bool,
 ) -> tuple[Any, int]:
     row_tiles, column_tiles = size.tiles(tile)

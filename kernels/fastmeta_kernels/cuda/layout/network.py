@@ -15,7 +15,8 @@ import numpy as np
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Loss
-from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording
+from fastmeta_kernels.cuda.layout.recording import NONE, Batched, Recording
+from fastmeta_kernels.fused_layers import fused
 
 NORMS = (lt.BATCH_NORM, lt.AFFINE)
 MOST_PIXELS = 16_000  # along a side of an image; see `Place` in patches.cuh
@@ -74,17 +75,9 @@ def layout(table: bytes) -> Layout:
     if (side := int(rows[:, [lt.IN_H, lt.IN_W]].max())) > MOST_PIXELS:
         raise ValueError(f'images of {side} pixels must have at most {MOST_PIXELS} on a side. Use device="cpu".')
     layers: list[Layer] = []
-    kept = [[int(n) for n in row] for row in rows if row[lt.KIND] != lt.FLATTEN]
-    for i, row in enumerate(kept):
-        layer = Layer(*row)
-        if layer.kind == lt.LINEAR:
-            layer = replace(layer, kernel=1, stride=1, padding=0)
-        rectified = bool(layers) and layers[-1].relu
-        fuses = layer.kind == lt.RELU and bool(layers) and layers[-1].kind in FUSES_RELU and i + 1 < len(kept)
-        if fuses and not rectified:
-            layers[-1] = replace(layers[-1], relu=True)
-        else:
-            layers.append(replace(layer, rectified=rectified))
+    for row, relu in fused(rows, FUSES_RELU, fuses_last=False):
+        layer = Layer(*(int(n) for n in row), relu=relu, rectified=bool(layers) and layers[-1].relu)
+        layers.append(replace(layer, kernel=1, stride=1, padding=0) if layer.kind == lt.LINEAR else layer)
     first = next(i for i, layer in enumerate(layers) if layer.weight >= 0)
     edges = tuple(int(n) for n in lt.blocks(rows))
     return Layout(tuple(layers), first, edges[-1], edges)
@@ -94,10 +87,10 @@ def layout(table: bytes) -> Layout:
 class TaskData:
     """Addresses of the sets of T tasks; labels or targets, weights or NONE."""
 
-    x: Array
-    labels: Array
-    targets: Array
-    weights: Array
+    x: Batched
+    labels: Batched
+    targets: Batched
+    weights: Batched
     samples: int
     loss: Loss | None
 
@@ -106,9 +99,9 @@ class TaskData:
 class ActivationSet:
     """What one pass leaves: the value and the delta of each position, and the statistics of each batch norm."""
 
-    values: list[Array]
-    deltas: list[Array]
-    statistics: list[Array]
+    values: list[Batched]
+    deltas: list[Batched]
+    statistics: list[Batched]
 
 
 def activation_set(recording: Recording, network: Layout, tasks: int, samples: int, tangents: bool) -> ActivationSet:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastmeta_kernels.cuda.layout.network import ActivationSet, Layer, Layout
-from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording
+from fastmeta_kernels.cuda.layout.recording import NONE, Batched, Recording
 
 
 class Sets(NamedTuple):
@@ -21,24 +21,24 @@ class Sets(NamedTuple):
 class Places:
     """Arrays of a layer; NONE where a pass, or the layer, has none."""
 
-    x: Array
-    y: Array
-    dy: Array
-    x_dot: Array
-    y_dot: Array
-    dy_dot: Array
-    dx: Array  # NONE at the first layer with parameters
-    dx_dot: Array
-    weight: Array
-    bias: Array
-    weight_dot: Array
-    bias_dot: Array
-    dweight: Array  # where a gradient, or its tangent, goes
-    dbias: Array
-    mask: Array  # what dx and dx_dot pass where it is positive: x behind a ReLU that the layer before took over
-    y_mask: Array  # what y_dot passes likewise: y, where this layer took over a ReLU
-    statistics: Array
-    tangents: Array
+    x: Batched
+    y: Batched
+    dy: Batched
+    x_dot: Batched
+    y_dot: Batched
+    dy_dot: Batched
+    dx: Batched  # NONE at the first layer with parameters
+    dx_dot: Batched
+    weight: Batched
+    bias: Batched
+    weight_dot: Batched
+    bias_dot: Batched
+    dweight: Batched  # where a gradient, or its tangent, goes
+    dbias: Batched
+    mask: Batched  # what dx and dx_dot pass where it is positive: x behind a ReLU that the layer before took over
+    y_mask: Batched  # what y_dot passes likewise: y, where this layer took over a ReLU
+    statistics: Batched
+    tangents: Batched
 
 
 def places(
@@ -47,9 +47,9 @@ def places(
     itemsize: int,
     run: ActivationSet,
     dot: ActivationSet | None,
-    theta: Array,
-    v: Array = NONE,
-    gradient: Array = NONE,
+    theta: Batched,
+    v: Batched = NONE,
+    gradient: Batched = NONE,
 ) -> Places:
     """The places of layer i over the values of `run`, the tangents of `dot`, and parameters, direction and gradient."""
     layer, inner = network.layers[i], i > network.first
@@ -66,6 +66,6 @@ def places(
     )  # fmt: skip
 
 
-def _parameters(layer: Layer, theta: Array, itemsize: int) -> tuple[Array, Array]:
+def _parameters(layer: Layer, theta: Batched, itemsize: int) -> tuple[Batched, Batched]:
     weight, bias = (theta.at(place, itemsize) if place >= 0 else NONE for place in (layer.weight, layer.bias))
     return weight, bias

@@ -21,18 +21,18 @@ REGIONS = ("inputs", "results", "kept", "scratch", "jobs")
 ARRIVED_STEP = 32  # as in jobs.cuh
 
 
-class Array(NamedTuple):
+class Batched(NamedTuple):
     """One array for each task: the address of the first task's, and how many values lie between two tasks'."""
 
     address: int
     stride: int = 0
 
-    def at(self, offset: int, itemsize: int) -> Array:
+    def at(self, offset: int, itemsize: int) -> Batched:
         """The part of each task's array that begins `offset` values later."""
-        return Array(self.address + offset * itemsize, self.stride) if self.address else self
+        return Batched(self.address + offset * itemsize, self.stride) if self.address else self
 
 
-NONE = Array(0)
+NONE = Batched(0)
 
 
 class Slot(NamedTuple):
@@ -114,28 +114,28 @@ class Recording:
         self.sizes[region] += _aligned(values * (itemsize or self.dtype.itemsize))
         return address
 
-    def array(self, tasks: int, values: int) -> Array:
+    def array(self, tasks: int, values: int) -> Batched:
         """A new array of `values` for each task."""
-        return Array(self.take(tasks * values), values)
+        return Batched(self.take(tasks * values), values)
 
-    def input(self, name: str, tasks: int, values: int, dtype: Any = None) -> Array:
+    def input(self, name: str, tasks: int, values: int, dtype: Any = None) -> Batched:
         """The input of that name, of the recording's dtype if no other is given; one of a single task is everyone's."""
         return self._named("inputs", name, tasks, values, np.dtype(dtype or self.dtype))
 
-    def result(self, name: str, tasks: int, values: int = 1) -> Array:
+    def result(self, name: str, tasks: int, values: int = 1) -> Batched:
         """The result of that name."""
         return self._named("results", name, tasks, values, self.dtype)
 
-    def _named(self, region: str, name: str, tasks: int, values: int, dtype: np.dtype[Any]) -> Array:
+    def _named(self, region: str, name: str, tasks: int, values: int, dtype: np.dtype[Any]) -> Batched:
         address = self.take(tasks * values, dtype.itemsize, region)
         self.slots[name] = Slot(address - self.base, (tasks, values), dtype)
-        return Array(address, values if tasks > 1 else 0)
+        return Batched(address, values if tasks > 1 else 0)
 
-    def scratch(self, values: int) -> Array:
+    def scratch(self, values: int) -> Batched:
         """Scratch memory of each task."""
         size = self.tasks * _aligned(values * self.dtype.itemsize)
         self.sizes["scratch"] = max(self.sizes["scratch"], size)
-        return Array(self.base + self.starts["scratch"], self._scratch_stride)
+        return Batched(self.base + self.starts["scratch"], self._scratch_stride)
 
     def launch(self, kernel: str, blocks: int, *arguments: Any, threads: int = 0, shared: int = 0) -> None:
         """Record a kernel of the kernel table, a name without its scalar type."""

@@ -6,13 +6,13 @@ from typing import Any
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData
-from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
+from fastmeta_kernels.cuda.layout.recording import NONE, Batched, Recording, struct
 
 LOSSES = {lt.SQUARED_ERROR: "squared_error", lt.CROSS_ENTROPY: "cross_entropy", lt.HUBER: "huber"}
 
 
 def forward(
-    recording: Recording, network: Layout, data: TaskData, run: ActivationSet, loss: Array, derivative: bool,
+    recording: Recording, network: Layout, data: TaskData, run: ActivationSet, loss: Batched, derivative: bool,
     factor: int, adds: bool,
 ) -> None:  # fmt: skip
     """Losses, times what is at the address `factor`, or added to those there; with `derivative` the last delta."""

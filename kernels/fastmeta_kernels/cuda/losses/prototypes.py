@@ -7,26 +7,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastmeta_kernels.contract import PrototypeHead
-from fastmeta_kernels.cuda.layout.recording import Array, Recording, struct
+from fastmeta_kernels.cuda.layout.recording import Batched, Recording, struct
 
 
 @dataclass(frozen=True)
 class Embeddings:
     """N support and M query embeddings of width D in T tasks, their labels, and where the gradients go."""
 
-    support: Array
-    query: Array
-    support_labels: Array
-    query_labels: Array
-    d_support: Array
-    d_query: Array
+    support: Batched
+    query: Batched
+    support_labels: Batched
+    query_labels: Batched
+    d_support: Batched
+    d_query: Batched
     samples: int
     queries: int
     width: int
 
 
 def record(
-    recording: Recording, tasks: int, data: Embeddings, head: PrototypeHead, losses: Array, logits: Array | None = None
+    recording: Recording,
+    tasks: int,
+    data: Embeddings,
+    head: PrototypeHead,
+    losses: Batched,
+    logits: Batched | None = None,
 ) -> None:
     """Record losses (T,), logits (T, M, K) and both gradients of the embeddings."""
     ways, queries = head.ways, data.queries

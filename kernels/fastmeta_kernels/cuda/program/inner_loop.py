@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData
-from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording, struct
+from fastmeta_kernels.cuda.layout.recording import NONE, Batched, Recording, struct
 from fastmeta_kernels.cuda.program.passes import passes_over, tangents_over
 from fastmeta_kernels.request import Request
 
@@ -27,14 +27,14 @@ class InnerLoop:
         self.edges = recording.input("edges", 1, len(network.edges), np.int64).address
         self.own_count = sum(network.edges[i + 1] - network.edges[i] for i in request.step_parameters)
         if request.step_parameters:
-            self.own = recording.input("own", 1, (request.steps + 1) * self.own_count).address
+            self.own = recording.input("step_parameters", 1, (request.steps + 1) * self.own_count).address
             self.own_at = recording.input("own_at", 1, len(network.edges) - 1, np.int64).address
         if request.query_loss_steps:
             self.loss_weights = recording.input("loss_weights", 1, request.steps + 1).address
         if request.kind == "meta_gradient":
             self.rates_gradient = recording.result("rates_gradient", 1, rows * rates).address
 
-    def adapt(self, theta: Array, support: TaskData, losses: Array, phi: Array) -> None:
+    def adapt(self, theta: Batched, support: TaskData, losses: Batched, phi: Batched) -> None:
         """phi_S and the losses before each step."""
         self._descend(-1, theta, NONE, phi)
         gradient = self._vector()
@@ -44,15 +44,15 @@ class InnerLoop:
             self._descend(k, phi, gradient, phi)
 
     def meta_gradient(
-        self, theta: Array, support: TaskData, query: TaskData, support_losses: Array, query_losses: Array
-    ) -> tuple[Array, Array]:
+        self, theta: Batched, support: TaskData, query: TaskData, support_losses: Batched, query_losses: Batched
+    ) -> tuple[Batched, Batched]:
         """Losses; returns v_0 and d Q / d alpha (T, rows P) of each task."""
         request, recording, tasks, steps = self.request, self.recording, self.request.tasks, self.request.steps
         exact, counts = request.order == 2, request.query_loss_steps or (False,) * steps + (True,)
         keeps = request.stash or not exact
 
         passes, run = passes_over(recording, self.network, tasks, support)
-        phis, gradients, runs = [self._first_phi(theta)], list[Array](), list[ActivationSet]()
+        phis, gradients, runs = [self._first_phi(theta)], list[Batched](), list[ActivationSet]()
         for k in range(steps):
             fresh = k == 0 or exact or any(counts[:-1])
             phis.append(self._vector() if fresh else phis[-1])
@@ -88,10 +88,10 @@ class InnerLoop:
                 terms |= {"gradient": gradients[k - 1], "direction": direction if exact else NONE}
             self._sweep(k, v, along, terms)
         if request.step_parameters:
-            self._mean("stepwise_gradient", own_v, tasks, (steps + 1) * self.own_count)
+            self._mean("step_parameters_gradient", own_v, tasks, (steps + 1) * self.own_count)
         return v, along
 
-    def means(self, v: Array, along: Array, terms: int, row: int) -> None:
+    def means(self, v: Batched, along: Batched, terms: int, row: int) -> None:
         """The gradients, from sums of `terms` arrays: v_0, and d Q / d alpha with `row` places a row of rates."""
         rows, rates = self.request.rates
         self._mean("gradient", v, terms, self.network.parameters)
@@ -102,10 +102,10 @@ class InnerLoop:
             job["rate_count"] = rates
             self.recording.launch("share", rows * rates, job)
 
-    def _vector(self) -> Array:
+    def _vector(self) -> Batched:
         return self.recording.array(self.request.tasks, self.network.parameters)
 
-    def _first_phi(self, theta: Array) -> Array:
+    def _first_phi(self, theta: Batched) -> Batched:
         """theta with the parameters that are the first step's own."""
         if not self.request.step_parameters:
             return theta
@@ -113,11 +113,11 @@ class InnerLoop:
         self._descend(-1, theta, NONE, phi)
         return phi
 
-    def _descend(self, k: int, phi: Array, gradient: Array, next_phi: Array) -> None:
+    def _descend(self, k: int, phi: Batched, gradient: Batched, next_phi: Batched) -> None:
         job = self._job(k, k + 1, phi=phi, gradient=gradient, next_phi=next_phi)
         self.recording.job("descend<T>", -(-self.network.parameters // 256), job)
 
-    def _sweep(self, k: int, v: Array, along: Array, terms: dict[str, Array]) -> None:
+    def _sweep(self, k: int, v: Batched, along: Batched, terms: dict[str, Batched]) -> None:
         """v_k, and for step k - 1 its direction and d Q / d alpha."""
         job = self._job(k - 1, k, next_v=v, **terms)
         if k:
@@ -136,7 +136,7 @@ class InnerLoop:
             arrays |= {"own": self.own + own_row * self.own_count * self.itemsize, "own_at": self.own_at}
         return struct("Sweep", **sizes, **arrays, **members)
 
-    def _mean(self, result: str | int, values: Array, terms: int, places: int) -> None:
+    def _mean(self, result: str | int, values: Batched, terms: int, places: int) -> None:
         """The sum of `terms` arrays of values over the number of tasks, a result by its name or anything else."""
         if isinstance(result, str):
             result = self.recording.result(result, 1, places).address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastmeta_kernels.cuda.layers import LAYERS
 from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData, activation_set
 from fastmeta_kernels.cuda.layout.places import Places, Sets, places
-from fastmeta_kernels.cuda.layout.recording import NONE, Array, Recording
+from fastmeta_kernels.cuda.layout.recording import NONE, Batched, Recording
 from fastmeta_kernels.cuda.losses import losses
 
 
@@ -17,43 +17,45 @@ class Passes:
         self.sets = Sets(recording, tasks, data.samples)
         self.from_first = range(network.first, len(network.layers))
 
-    def forward(self, theta: Array, run: ActivationSet) -> None:
+    def forward(self, theta: Batched, run: ActivationSet) -> None:
         """Values of all positions; run.values[0] is the input."""
         for i, layer in enumerate(self.network.layers):
             LAYERS[layer.kind].forward(self.sets, layer, self._places(i, run, None, theta))
 
-    def loss(self, run: ActivationSet, loss: Array, derivative: bool, factor: int = 0, adds: bool = False) -> None:
+    def loss(self, run: ActivationSet, loss: Batched, derivative: bool, factor: int = 0, adds: bool = False) -> None:
         """Losses, times what is at the address `factor`, and with `derivative` the last delta."""
         losses.forward(self.recording, self.network, self.data, run, loss, derivative, factor, adds)
 
-    def backward(self, theta: Array, run: ActivationSet, gradient: Array) -> None:
+    def backward(self, theta: Batched, run: ActivationSet, gradient: Batched) -> None:
         """Deltas of all positions behind the first layer with parameters, and the gradient."""
         for i in reversed(self.from_first):
             layer = self.network.layers[i]
             at = self._places(i, run, None, theta, gradient=gradient)
             LAYERS[layer.kind].backward(self.sets, layer, at)
 
-    def forward_tangent(self, theta: Array, v: Array, run: ActivationSet, dot: ActivationSet) -> None:
+    def forward_tangent(self, theta: Batched, v: Batched, run: ActivationSet, dot: ActivationSet) -> None:
         """Tangents of the values along v."""
         for i in self.from_first:
             layer = self.network.layers[i]
             LAYERS[layer.kind].forward_tangent(self.sets, layer, self._places(i, run, dot, theta, v))
 
-    def backward_tangent(self, theta: Array, v: Array, run: ActivationSet, dot: ActivationSet, product: Array) -> None:
+    def backward_tangent(
+        self, theta: Batched, v: Batched, run: ActivationSet, dot: ActivationSet, product: Batched
+    ) -> None:
         """H v: the tangents of the gradient."""
         for i in reversed(self.from_first):
             layer = self.network.layers[i]
             LAYERS[layer.kind].backward_tangent(self.sets, layer, self._places(i, run, dot, theta, v, product))
 
     def gradient(
-        self, theta: Array, run: ActivationSet, loss: Array, gradient: Array, factor: int = 0, adds: bool = False
+        self, theta: Batched, run: ActivationSet, loss: Batched, gradient: Batched, factor: int = 0, adds: bool = False
     ) -> None:
         """Losses and gradients, times what is at the address `factor`; `adds`: to the losses that are there."""
         self.forward(theta, run)
         self.loss(run, loss, True, factor, adds)
         self.backward(theta, run, gradient)
 
-    def hvp(self, theta: Array, v: Array, run: ActivationSet, dot: ActivationSet, product: Array) -> None:
+    def hvp(self, theta: Batched, v: Batched, run: ActivationSet, dot: ActivationSet, product: Batched) -> None:
         """H v from what `gradient` left in `run`."""
         self.forward_tangent(theta, v, run, dot)
         losses.tangent(self.recording, self.network, self.data, run, dot)
@@ -64,9 +66,9 @@ class Passes:
         i: int,
         run: ActivationSet,
         dot: ActivationSet | None,
-        theta: Array,
-        v: Array = NONE,
-        gradient: Array = NONE,
+        theta: Batched,
+        v: Batched = NONE,
+        gradient: Batched = NONE,
     ) -> Places:
         return places(self.network, i, self.recording.dtype.itemsize, run, dot, theta, v, gradient)
 

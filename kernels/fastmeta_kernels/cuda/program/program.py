@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.layout.network import Layout, TaskData, layout
-from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, NONE, Array, Recording
+from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, NONE, Batched, Recording
 from fastmeta_kernels.cuda.losses import prototypes
 from fastmeta_kernels.cuda.losses.prototypes import Embeddings
 from fastmeta_kernels.cuda.program.inner_loop import InnerLoop
@@ -131,8 +131,8 @@ class Program:
             loop.means(*chunks)
 
     def _persistent(
-        self, support: TaskData | None, loop: InnerLoop, support_losses: Array, query_losses: Array, phi: Array
-    ) -> tuple[Array, Array, int, int] | None:
+        self, support: TaskData | None, loop: InnerLoop, support_losses: Batched, query_losses: Batched, phi: Batched
+    ) -> tuple[Batched, Batched, int, int] | None:
         """The whole function by the persistent path; None where the request does not take it."""
         data = support or self.query
         arrays = {"support_losses": support_losses, "query_losses": query_losses, "phi": phi, "rates": loop.rates}

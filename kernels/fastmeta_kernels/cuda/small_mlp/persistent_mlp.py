@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cuda.layout.network import Layout, TaskData
-from fastmeta_kernels.cuda.layout.recording import Array, Recording, struct
+from fastmeta_kernels.cuda.layout.recording import Batched, Recording, struct
 from fastmeta_kernels.request import Request
 
 LOSSES = {Loss(lt.SQUARED_ERROR), Loss(lt.CROSS_ENTROPY)}
@@ -83,11 +83,11 @@ def record(
     recording: Recording,
     network: Layout,
     request: Request,
-    theta: Array,
+    theta: Batched,
     support: TaskData,
     query: TaskData,
     arrays: dict[str, Any],
-) -> tuple[Array, Array, int, int] | None:
+) -> tuple[Batched, Batched, int, int] | None:
     """Record its launch: the chunks' sums of gradients and of d Q / d alpha, how many, and a row's size in the latter.
 
     None, and nothing recorded, where the request does not take this path.
