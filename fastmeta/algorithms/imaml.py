@@ -11,8 +11,11 @@ from fastmeta import checks
 from fastmeta.floating import no_overflow, overflows
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
+from fastmeta.gradients.frozen_query import query_gradient
 from fastmeta.gradients.task_sets import batch_sets
-from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps, naming_step
+from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps
+from fastmeta.learning.inner_steps import naming_step
+from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
@@ -37,8 +40,8 @@ class iMAML(GradientLearner):
     inner steps descend on L alone, in `adapt` and `evaluate` too, and in training one step on the proximal term,
     phi - inner_lr regularization (phi - theta), follows them; with "inner" each step has that term.
 
-    inner_lr: a number; loss as in MAML. Raises ValueError or TypeError where an argument is out of range,
-    DivergenceError where training diverges.
+    inner_lr: a number; loss and query_batch_norm as in MAML. Raises ValueError or TypeError where an argument is out
+    of range, DivergenceError where training diverges.
 
     >>> from fastmeta import MLP, iMAML, tasks
     >>> imaml = iMAML(MLP((1, 40, 40, 1)), inner_lr=0.05, regularization=0.5, device="numpy")
@@ -76,8 +79,9 @@ class iMAML(GradientLearner):
         device: str = "cpu",
         *,
         loss: Loss | None = None,
+        query_batch_norm: QueryBatchNorm = None,
     ) -> None:
-        super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device, loss)
+        super().__init__(net, checks.positive("inner_lr", inner_lr), inner_steps, device, loss, query_batch_norm)
         self.regularization = checks.positive("regularization", regularization)
         self.cg_steps = checks.integer("cg_steps", cg_steps, 1)
         self.cg_damping = checks.not_negative("cg_damping", cg_damping)
@@ -106,7 +110,10 @@ class iMAML(GradientLearner):
         if self.proximal == "after":
             phi = phi - self.inner_lr * self.regularization * (phi - self.theta)
         scale = self.regularization + self.cg_damping
-        losses, slopes = gradients.gradient(self.net, phi, *query[:3], loss=self.loss, device=self.device)
+        if self.query_batch_norm == "frozen":
+            losses, slopes = query_gradient(self.net, phi, support.x, query, self.device)
+        else:
+            losses, slopes = gradients.gradient(self.net, phi, *query[:3], loss=self.loss, device=self.device)
         yield float(losses.mean(dtype=np.float64))
 
         def product(v: Array) -> Array:

@@ -8,8 +8,10 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.floating import quiet
+from fastmeta.gradients.frozen_query import frozen_meta_gradient
 from fastmeta.gradients.functions import meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner, InnerRate, InnerSteps
+from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
@@ -27,7 +29,9 @@ class MAML(GradientLearner):
     inner_steps. learn_inner_lr: learn the rates too, from inner_lr on, by their gradient and the same
     optimizer (Li et al. 2017, Antoniou et al. 2019); they may become negative. device: "cpu" (Numba) or
     "numpy". loss: a description such as fm.SquaredError(); None: cross-entropy where a task's targets are integers,
-    squared error where they are floats. Batch norm is transductive.
+    squared error where they are floats. Batch norm is transductive; with query_batch_norm="frozen" the query loss is
+    that of a network which keeps the support set's statistics, with its exact gradient through these, and predictions
+    are made so by default.
 
     Raises ValueError or TypeError where an argument is out of range, DivergenceError where training diverges.
 
@@ -49,8 +53,9 @@ class MAML(GradientLearner):
         device: str = "cpu",
         *,
         loss: Loss | None = None,
+        query_batch_norm: QueryBatchNorm = None,
     ) -> None:
-        super().__init__(net, inner_lr, inner_steps, device, loss)
+        super().__init__(net, inner_lr, inner_steps, device, loss, query_batch_norm)
         self.learn_inner_lr = checks.switch("learn_inner_lr", learn_inner_lr)
 
     @quiet
@@ -61,17 +66,9 @@ class MAML(GradientLearner):
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss after the inner steps, and its gradient by theta and any learned rates."""
-        result = meta_gradient(
-            self.net,
-            self.theta,
-            batch,
-            inner_lr=self.rates,
-            inner_steps=self.inner_steps,
-            order=self.order,
-            adapt=self.adapts,
-            loss=self.loss,
-            device=self.device,
-        )
+        inner = (self.rates, self.inner_steps, self.order, self.adapts, self.device)
+        query = frozen_meta_gradient if self.query_batch_norm == "frozen" else meta_gradient
+        result = query(self.net, self.theta, batch, *inner, loss=self.loss)
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
         return float(result.loss), {"theta": result.gradient} | rates
 

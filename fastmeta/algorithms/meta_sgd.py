@@ -9,6 +9,7 @@ import numpy as np
 from fastmeta.algorithms.maml import MAML
 from fastmeta.floating import quiet
 from fastmeta.learning.gradient_learner import InnerRate, InnerSteps
+from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
@@ -41,8 +42,11 @@ class MetaSGD(MAML):
         device: str = "cpu",
         *,
         loss: Loss | None = None,
+        query_batch_norm: QueryBatchNorm = None,
     ) -> None:
-        super().__init__(net, inner_lr, inner_steps, learn_inner_lr=True, device=device, loss=loss)
+        super().__init__(
+            net, inner_lr, inner_steps, learn_inner_lr=True, device=device, loss=loss, query_batch_norm=query_batch_norm
+        )
         count = net.parameter_count
         if np.shape(self.inner_lr) not in ((), (count,)):
             raise ValueError(f"inner_lr of shape {np.shape(self.inner_lr)} must be a number or ({count},) for {net}.")

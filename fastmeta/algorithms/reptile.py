@@ -12,7 +12,8 @@ from fastmeta import checks, inputs
 from fastmeta.floating import no_overflow
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets, task_set
-from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps, naming_step
+from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps
+from fastmeta.learning.inner_steps import naming_step
 from fastmeta.learning.optimizers import SGD, Adam, Optimizer, State
 from fastmeta.learning.schedules import LinearSchedule
 from fastmeta.learning.settings import Setting

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from fastmeta import checks, inputs
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.steps import descend, rates_by_parameter
 from fastmeta.gradients.task_sets import batch_sets
-from fastmeta.lab.steps import descend, rates_by_parameter
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -139,7 +139,7 @@ def trace(
     given: tuple[Array, ...] = (batch.x_support, batch.y_support)
     given += () if batch.support_weights is None else (batch.support_weights,)
     sets = [given if support is None else support(k) for k in range(len(rates))]
-    phis, support_losses = descend(net, theta, sets, rates, len(batch), device)
+    phis, _, support_losses = descend(net, theta, sets, rates, len(batch), device)
     query = (batch.x_query, batch.y_query, batch.query_weights)
     query_losses, v = gradients.gradient(net, phis[-1], *query, device=device)
     sweep = [v]

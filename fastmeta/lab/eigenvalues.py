@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fastmeta import checks, inputs
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.steps import descend, rates_by_parameter
 from fastmeta.gradients.task_sets import batch_sets
-from fastmeta.lab.steps import descend, rates_by_parameter
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -126,7 +126,7 @@ def inner_spectrum(
         raise ValueError("inner_lr must not be negative: a step uphill has no sharpness. Look at its absolute value.")
     steps = min(checks.integer("products", products, 1), net.parameter_count)
     data: tuple[Any, ...] = (batch.x_support, batch.y_support, batch.support_weights)
-    phis, _ = descend(net, theta, [data] * len(rates), rates, len(batch), device)
+    phis, _, _ = descend(net, theta, [data] * len(rates), rates, len(batch), device)
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
     largest, smallest = [], []
     for k, phi in enumerate(phis):

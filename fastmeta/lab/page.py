@@ -14,7 +14,8 @@ from fastmeta.lab.head_orders import Permutations, permutations
 from fastmeta.lab.meta_hessian import meta_hvp
 from fastmeta.lab.representations import Similarity, similarity
 from fastmeta.lab.rounding import Precision, precision
-from fastmeta.learning.gradient_learner import GradientLearner, step_rates
+from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.inner_steps import step_rates
 from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import TaskSource
 

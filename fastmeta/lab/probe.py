@@ -15,7 +15,8 @@ from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.lab.backward_sweep import cosine, trace
 from fastmeta.lab.eigenvalues import inner_spectrum
-from fastmeta.learning.gradient_learner import GradientLearner, step_rates
+from fastmeta.learning.gradient_learner import GradientLearner
+from fastmeta.learning.inner_steps import step_rates
 from fastmeta.tasks.episode import TaskSource
 
 Array = NDArray[Any]

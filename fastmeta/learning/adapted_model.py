@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from fastmeta import inputs
 from fastmeta.floating import quiet
+from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
@@ -81,3 +82,12 @@ class AdaptedModel:
         powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))  # a difference may overflow: its power is 0
         probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
         return probabilities
+
+
+def of(net: Network, phi: Array, x_support: Array, classifies: bool, batch_norm: str, device: str) -> AdaptedModel:
+    """`net` with adapted parameters phi, (P,) or (T, P), whose batch norms use the statistics that are named."""
+    if batch_norm == "frozen":
+        x = inputs.samples(net, x_support, phi.dtype, "x_support")
+        x = x[0] if inputs.is_single(net, x_support) else x
+        return AdaptedModel(*frozen(net, phi, x, device), classifies, device)
+    return AdaptedModel(net, phi, classifies, device, x_support if batch_norm == "support" else None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -15,14 +14,15 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta import device as devices
-from fastmeta.floating import overflows, quiet
+from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets
+from fastmeta.learning import adapted_model, query_norms
 from fastmeta.learning.adapted_model import AdaptedModel
+from fastmeta.learning.inner_steps import asked_steps, step_rates
 from fastmeta.learning.learner import Learner, check_evaluation
 from fastmeta.learning.settings import Setting
 from fastmeta.networks import losses
-from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.scores import evaluation
@@ -47,13 +47,25 @@ class GradientLearner(Learner):
     batch_norm_modes: ClassVar[tuple[str, ...]] = ("transductive", "support", "frozen")
 
     def __init__(
-        self, net: Network, inner_lr: ArrayLike, inner_steps: int, device: str, loss: Loss | None = None
+        self,
+        net: Network,
+        inner_lr: ArrayLike,
+        inner_steps: int,
+        device: str,
+        loss: Loss | None = None,
+        query_batch_norm: str | None = None,
     ) -> None:
         super().__init__(net, device)
         self.loss = losses.checked(loss)
+        self.query_batch_norm = query_norms.checked(query_batch_norm, super().batch_norm, net, device)
         self.inner_lr = inputs.initial_rates(inner_lr)
         self.inner_steps = inputs.inner_steps(inner_steps, 1)
         inputs.adapted_range(net, self.adapts)  # or raise
+
+    @property
+    def batch_norm(self) -> str:
+        """Whose statistics predictions use by default: those that training did; "" where there is no batch norm."""
+        return self.query_batch_norm or super().batch_norm
 
     @property
     def rates(self) -> float | Array:
@@ -136,9 +148,7 @@ class GradientLearner(Learner):
         if isinstance(inner_steps, np.ndarray):
             inner_steps = checks.array("inner_steps", inner_steps).tolist()
         asked = inner_steps if isinstance(inner_steps, Sequence) else [inner_steps]
-        steps = [self.inner_steps if n is None else inputs.inner_steps(n) for n in asked]
-        if not steps:
-            raise ValueError(f"inner_steps={inner_steps} must not be empty. Name at least one number of steps.")
+        steps = asked_steps(asked, self.inner_steps)
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)
         values, measure, stream = evaluation.episode_values(
@@ -167,33 +177,10 @@ class GradientLearner(Learner):
 
     def model(self, phi: Array, x_support: Array, classifies: bool, batch_norm: str) -> AdaptedModel:
         """The network with adapted parameters phi, (P,) or (T, P)."""
-        if batch_norm == "frozen":
-            x = inputs.samples(self.net, x_support, phi.dtype, "x_support")
-            x = x[0] if inputs.is_single(self.net, x_support) else x
-            return AdaptedModel(*frozen(self.net, phi, x, self.device), classifies, self.device)
-        context = x_support if batch_norm == "support" else None
-        return AdaptedModel(self.net, phi, classifies, self.device, context)
+        return adapted_model.of(self.net, phi, x_support, classifies, batch_norm, self.device)
 
     def _query_outputs(self, batch: Batch, steps: Sequence[int], batch_norm: str) -> list[Array]:
         """Outputs (T, M, O) of the query sets after each of the ascending inner steps."""
         support, query = batch_sets(self.net, batch, self.theta.dtype, loss=self.loss)
         phis = self.descend(*support[:3], steps, batch_norm)
         return [self.model(phi, support.x, True, batch_norm).outputs(query.x) for phi in phis]
-
-
-def step_rates(rates: float | Array, begin: int, end: int) -> float | Array:
-    """The rates of inner steps `begin` to `end`, of which there may be none; the last step's repeat behind it."""
-    if not isinstance(rates, np.ndarray) or rates.ndim < 2:
-        return rates
-    return rates[np.minimum(np.arange(begin, max(end, begin + 1)), len(rates) - 1)]
-
-
-@contextmanager
-def naming_step(step: int, steps: int) -> Iterator[None]:
-    """What diverges within, or overflows, says that it was at inner step `step` of `steps`."""
-    try:
-        with overflows():
-            yield
-    except (checks.DivergenceError, FloatingPointError) as error:
-        cause = str(error) if isinstance(error, checks.DivergenceError) else "the update overflows."
-        raise checks.DivergenceError(f"inner step {step} of {steps}: {cause} Or halve inner_lr.") from error

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastmeta.networks.layers import Affine, BatchNorm, Flatten, Layer
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
+
+
+class FrozenNorm(NamedTuple):
+    """A batch norm that keeps the statistics of the samples z that it got."""
+
+    layer: int
+    begin: int  # theta[begin : begin + 2 C]: its scale, then its shift
+    z: Array  # (T, N, ..., C)
+    mean: Array  # (T, C) float64
+    variance: Array  # (T, C) float64, biased
+
+
+class Frozen(NamedTuple):
+    """A network without batch norm, its parameters, and whence those in place of scales and shifts come."""
+
+    net: Network
+    theta: Array  # (T, P)
+    norms: tuple[FrozenNorm, ...]
 
 
 def frozen(net: Network, theta: Array, x: Array, device: str) -> tuple[Network, Array]:
@@ -17,23 +37,32 @@ def frozen(net: Network, theta: Array, x: Array, device: str) -> tuple[Network, 
     y = a x + b with a = scale / sqrt(variance + eps) and b = shift - a mean, in the places of its scale and shift.
     """
     single = x.ndim == len(net.input_shape) + 1
+    found = freeze(net, theta, x[None] if single else x, device)
+    return found.net, found.theta[0] if single else found.theta
+
+
+def freeze(net: Network, theta: Array, x: Array, device: str) -> Frozen:
+    """`net` frozen at the samples x (T, N, ...) with theta, (P,) or (T, P), and what each batch norm got of them."""
     affine = Network([Affine() if isinstance(n, BatchNorm) else n for n in net.layers], net.input_shape, str(net))
-    z = x[None] if single else x
-    phi = np.array(np.broadcast_to(theta, (len(z), net.parameter_count)))
+    phi = np.array(np.broadcast_to(theta, (len(x), net.parameter_count)))
     views = iter(affine.views(phi).items())
-    begin = 0
+    norms: list[FrozenNorm] = []
+    entry, z = 0, x
+    place = 0
     for i, layer in enumerate(affine.layers):
         own = [next(views)[1] for _ in range(layer.parameter_arrays)]
         if isinstance(net.layers[i], BatchNorm):
-            z = _between(affine, begin, i, phi, z, device)
+            z = _between(affine, entry, i, phi, z, device)
             rows = z.reshape(len(z), -1, z.shape[-1])
             mean = rows.mean(axis=1, dtype=np.float64)
             variance = np.square(rows - mean[:, None]).mean(axis=1)
+            norms.append(FrozenNorm(i, place, z, mean, variance))
             scale, shift = own
             slope = scale / np.sqrt(variance + BATCH_NORM_EPSILON)
             scale[...], shift[...] = slope, shift - slope * mean
-            begin = i
-    return affine, phi[0] if single else phi
+            entry = i
+        place += sum(values[0].size for values in own)
+    return Frozen(affine, phi, tuple(norms))
 
 
 def _between(net: Network, begin: int, end: int, theta: Array, z: Array, device: str) -> Array:

@@ -34,6 +34,8 @@ def hashes(artifact, name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_adapted_state_has_the_same_bits_everywhere(artifact, name):
+    if all(toolchain.missing for toolchain in TOOLCHAINS):
+        pytest.skip("no C compiler is installed")
     found = hashes(artifact, name)
     assert len(set(found.values())) == 1, found
 

@@ -23,7 +23,8 @@ from fastmeta.algorithms.maml_plus_plus.norm_statistics import (
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.adapted_model import AdaptedModel
-from fastmeta.learning.gradient_learner import InnerRate, InnerSteps, step_rates
+from fastmeta.learning.gradient_learner import InnerRate, InnerSteps
+from fastmeta.learning.inner_steps import step_rates
 from fastmeta.learning.optimizers import SGD, Adam, Optimizer
 from fastmeta.learning.schedules import CosineSchedule
 from fastmeta.learning.settings import Setting, Share

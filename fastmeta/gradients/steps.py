@@ -1,19 +1,26 @@
-"""The inner loop a step at a time, with all its parameters kept: where every instrument looks."""
+"""The inner loop a step at a time, all its parameters kept: where instruments look and other query losses begin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmeta import inputs
 from fastmeta.gradients import functions as gradients
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import Array
 
-Array = NDArray[Any]
+
+class Descent(NamedTuple):
+    """An inner loop of S steps, T tasks, P parameters."""
+
+    phis: list[Array]  # S + 1 of (T, P): before each inner step, and after the last
+    slopes: list[Array]  # S of (T, P): the gradients of the support losses
+    losses: Array  # (S, T) of the support sets before each inner step
 
 
 def rates_by_parameter(net: Network, inner_lr: Any, inner_steps: int, adapt: str, dtype: Any) -> Array:
@@ -28,13 +35,20 @@ def rates_by_parameter(net: Network, inner_lr: Any, inner_steps: int, adapt: str
 
 
 def descend(
-    net: Network, theta: Array, sets: Sequence[tuple[Array, ...]], rates: Array, tasks: int, device: str
-) -> tuple[list[Array], Array]:
-    """phi_0 .. phi_S, each (T, P), and the support losses (S, T) before each inner step."""
+    net: Network,
+    theta: Array,
+    sets: Sequence[tuple[Array, ...]],
+    rates: Array,
+    tasks: int,
+    device: str,
+    loss: Loss | None = None,
+) -> Descent:
+    """phi_{k+1} = phi_k - rates_k grad L_k(phi_k) from theta, (P,) or (T, P); sets[k] is x (T, N, ...), y, weights."""
     phi = np.array(np.broadcast_to(theta, (tasks, net.parameter_count)))
-    phis, losses = [phi], np.empty((len(rates), tasks), theta.dtype)
+    done = Descent([phi], [], np.empty((len(rates), tasks), theta.dtype))
     for k, (data, rate) in enumerate(zip(sets, rates, strict=True)):
-        losses[k], slope = gradients.gradient(net, phi, *data, device=device)
+        done.losses[k], slope = gradients.gradient(net, phi, *data, loss=loss, device=device)
         phi = phi - rate * slope
-        phis.append(phi)
-    return phis, losses
+        done.slopes.append(slope)
+        done.phis.append(phi)
+    return done
