@@ -119,8 +119,9 @@ class Network:
         """Random theta (P,): weights by `scheme`, biases and shifts 0, scales 1. Seeded; float32 and float64 agree.
 
         Schemes, by default the network's own: glorot_uniform and glorot_normal (Glorot & Bengio 2010), he_uniform and
-        he_normal (He et al. 2015), lecun_normal (LeCun et al. 1998), truncated_normal (deviation 0.01 cut at two deviations: the MAML code's MLP),
-        identity (each output is the input of its number, nothing random: features that are good already).
+        he_normal (He et al. 2015), lecun_normal (LeCun et al. 1998), truncated_normal (deviation 0.01 cut at two
+        deviations: the MAML code's MLP), identity (each output is the input of its number, nothing random: where the
+        features are good already).
         """
         scheme = self.scheme if scheme is None else checks.choice("scheme", scheme, initial.INITIALIZATIONS)
         checks.choice("dtype", str(np.dtype(dtype)), ("float32", "float64"))
