@@ -24,7 +24,7 @@ def draw(rng: np.random.Generator, scheme: str, shape: Shape) -> NDArray[np.floa
     """Weights of `shape`, (I, O) or (kernel, kernel, I, O), by one of INITIALIZATIONS."""
     if scheme == "identity":
         values = np.zeros(shape)
-        values[tuple(n // 2 for n in shape[:-2])] = np.eye(*shape[-2:])  # the middle tap of a convolution
+        values[tuple(n // 2 for n in shape[:-2])] = np.eye(shape[-2], shape[-1])  # the middle tap of a convolution
         return values
     receptive = math.prod(shape[:-2])
     fan_in, fan_out = shape[-2] * receptive, shape[-1] * receptive
