@@ -104,8 +104,8 @@ def comparison(
     """
     figure = new_figure(9.0, 1.6 + 0.55 * len(labels))
     left, right = figure.subplots(1, 2, sharey=True)
-    unit = 100.0 if scores[0].measure == "accuracy" else 1.0
-    name = "accuracy, %" if scores[0].measure == "accuracy" else "mean squared error"
+    unit = 1.0 if scores[0].measure == "mse" else 100.0
+    name = {"accuracy": "accuracy, %", "auc": "ROC-AUC, %", "mse": "mean squared error"}[scores[0].measure]
     for row, score in enumerate(scores):
         _bar(left, unit * score.mean, unit * score.ci95, row, STEPS[2] if row else INK)
     right.axvline(0, color=INK, linewidth=1)

@@ -176,6 +176,13 @@ class PrototypeModel(AdaptedModel):
             found = prototypes.logits(self.prototypes, classes, z, self.head, self.device)
         return found[0] if inputs.is_single(self.net, given) else found
 
+    def distance(self, x: ArrayLike) -> Array:
+        """How far each sample is from the nearest prototype, (M,) or (T, M); large where it is of none of the classes.
+
+        Squared Euclidean, or 1 - cosine: in [0, 2]. What counts as far is to be chosen on samples of other classes.
+        """
+        return prototypes.nearest(self.outputs(x), self.head)
+
 
 def _together(batch: Batch) -> Array:
     return np.concatenate([batch.x_support, batch.x_query], axis=1)

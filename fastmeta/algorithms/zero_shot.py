@@ -99,6 +99,10 @@ class PrototypeClassifier(AdaptedModel):
         found = prototypes.logits(self.prototypes, _own_classes(self.prototypes), z, self.head, self.device)
         return found[0] if inputs.is_single(self.net, given) else found
 
+    def distance(self, x: ArrayLike) -> Array:
+        """How far each sample is from the nearest prototype, (M,) or (T, M), as `PrototypeModel.distance`."""
+        return prototypes.nearest(self.outputs(x), self.head)
+
 
 def one_shot_loss(backend: Any, c: Array, z: Array, y_query: Array, head: PrototypeHead) -> PrototypeLoss:
     """The loss of query embeddings z with prototypes c, which count as embeddings of one sample a class."""

@@ -99,7 +99,7 @@ def _difference(entry: Entry, first: Entry) -> fm.Difference:
 def _print(entries: list[Entry], differences: list[fm.Difference | None]) -> None:
     row, score = entries[0].row, entries[0].score
     ways = f"{row['ways']}-way " if row.get("ways") else ""
-    measure = {"accuracy": "accuracy", "mse": "mean squared error"}[score.measure]
+    measure = {"accuracy": "accuracy", "auc": "ROC-AUC", "mse": "mean squared error"}[score.measure]
     say(
         f"{measure}, {ways}{row['shots']}-shot, {row['part']} tasks: {len(score.values):,} episodes of stream "
         f"{score.stream}, the same for all. ± is half a 95 % interval over tasks."
@@ -130,7 +130,7 @@ def _print_seeds(entries: list[Entry]) -> None:
         row = entry.row
         key = json.dumps([row["algorithm"], row["inner_steps"], row["batch_norm"], same], sort_keys=True)
         groups.setdefault(key, {})[entry.settings["seed"]] = entry.score.mean
-    scale, unit = (100, " %") if entries[0].score.measure == "accuracy" else (1, "")
+    scale, unit = (1, "") if entries[0].score.measure == "mse" else (100, " %")
     for key, means in groups.items():
         if len(means) > 1:
             name, values = json.loads(key)[0], scale * np.array(list(means.values()))

@@ -72,6 +72,12 @@ def logits(support: Array, y_support: Array, query: Array, head: PrototypeHead, 
     return devices.backend(device).prototype_loss(support, y_support, query, anything, head).logits
 
 
+def nearest(logits: Array, head: PrototypeHead) -> Array:
+    """(..., M) distances to the nearest prototype, squared Euclidean or 1 - cosine, of logits (..., M, K)."""
+    similarity: Array = logits.max(axis=-1)
+    return -similarity if head.metric == "euclidean" else 1 - similarity / head.scale
+
+
 def averaging(y: Array, ways: int, dtype: Any) -> Array:
     """(T, K, N): 1 / n_k where sample n of labels (T, N) is of class k, else 0; times embeddings, class means."""
     member = y[:, None, :] == np.arange(ways)[:, None]

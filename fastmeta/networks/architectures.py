@@ -22,8 +22,8 @@ from fastmeta.networks.network import Network
 ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh, "softplus": Softplus}
 
 
-def MLP(sizes: Sequence[int], activation: str = "relu") -> Network:
-    """Linear layers of `sizes` with "relu", "tanh" or "softplus" between them.
+def MLP(sizes: Sequence[int], activation: str = "relu", scheme: str = "glorot_uniform") -> Network:
+    """Linear layers of `sizes` with "relu", "tanh" or "softplus" between them; scheme as in `Network.init`.
 
     >>> list(MLP((1, 40, 1)).parameter_shapes)
     ['linear1.weight', 'linear1.bias', 'linear2.weight', 'linear2.bias']
@@ -35,7 +35,8 @@ def MLP(sizes: Sequence[int], activation: str = "relu") -> Network:
     made: list[Layer] = []
     for width in widths[1:]:
         made += [Linear(width), between()]
-    return Network(made[:-1], (widths[0],), f"MLP(sizes={tuple(widths)})")
+    own = "" if scheme == "glorot_uniform" else f', scheme="{scheme}"'
+    return Network(made[:-1], (widths[0],), f"MLP(sizes={tuple(widths)}{own})", scheme)
 
 
 def Conv4(

@@ -16,11 +16,16 @@ INITIALIZATIONS = (
     "he_normal",
     "lecun_normal",
     "truncated_normal",
+    "identity",
 )
 
 
 def draw(rng: np.random.Generator, scheme: str, shape: Shape) -> NDArray[np.float64]:
     """Weights of `shape`, (I, O) or (kernel, kernel, I, O), by one of INITIALIZATIONS."""
+    if scheme == "identity":
+        values = np.zeros(shape)
+        values[tuple(n // 2 for n in shape[:-2])] = np.eye(shape[-2], shape[-1])  # the middle tap of a convolution
+        return values
     receptive = math.prod(shape[:-2])
     fan_in, fan_out = shape[-2] * receptive, shape[-1] * receptive
     if scheme == "truncated_normal":

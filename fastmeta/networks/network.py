@@ -24,6 +24,8 @@ from fastmeta_kernels.contract import Array
 class Network:
     """Any sequence of layers over samples of `input_shape`, (F,) or (H, W, C).
 
+    scheme: how its first weights are drawn, see `init`.
+
     Raises ValueError where a layer does not fit on what comes before it, or nothing has parameters.
 
     >>> from fastmeta import Conv2d, GlobalMeanPool, Linear, ReLU
@@ -35,8 +37,10 @@ class Network:
     layers: Sequence[Layer]
     input_shape: Shape
     description: str = field(default="", compare=False)
+    scheme: str = field(default="glorot_uniform", compare=False)
 
     def __post_init__(self) -> None:
+        checks.choice("scheme", self.scheme, initial.INITIALIZATIONS)
         checks.settle(self, layers=tuple(self.layers))
         shape = (self.input_shape,) if isinstance(self.input_shape, numbers.Integral) else tuple(self.input_shape)
         if len(shape) not in (1, 3):
@@ -111,13 +115,15 @@ class Network:
         return start, self.parameter_count
 
     @quiet
-    def init(self, seed: int = 0, dtype: str = "float32", scheme: str = "glorot_uniform") -> Array:
+    def init(self, seed: int = 0, dtype: str = "float32", scheme: str | None = None) -> Array:
         """Random theta (P,): weights by `scheme`, biases and shifts 0, scales 1. Seeded; float32 and float64 agree.
 
-        Schemes: glorot_uniform and glorot_normal (Glorot & Bengio 2010), he_uniform and he_normal (He et al. 2015),
-        lecun_normal (LeCun et al. 1998), truncated_normal (deviation 0.01 cut at two deviations: the MAML code's MLP).
+        Schemes, by default the network's own: glorot_uniform and glorot_normal (Glorot & Bengio 2010), he_uniform and
+        he_normal (He et al. 2015), lecun_normal (LeCun et al. 1998), truncated_normal (deviation 0.01 cut at two
+        deviations: the MAML code's MLP), identity (each output is the input of its number, nothing random: where the
+        features are good already).
         """
-        checks.choice("scheme", scheme, initial.INITIALIZATIONS)
+        scheme = self.scheme if scheme is None else checks.choice("scheme", scheme, initial.INITIALIZATIONS)
         checks.choice("dtype", str(np.dtype(dtype)), ("float32", "float64"))
         rng = np.random.default_rng(checks.integer("seed", seed, 0))
         theta = np.zeros(self.parameter_count)
@@ -152,6 +158,7 @@ class Network:
                 {"layer": type(n).__name__} | {f.name: getattr(n, f.name) for f in fields(n)} for n in self.layers
             ],
             "description": self.description,
+            "scheme": self.scheme,
         }
 
     @classmethod
@@ -162,7 +169,7 @@ class Network:
             arguments = dict(entry)
             kind = checks.choice("layer", arguments.pop("layer"), LAYERS)
             made.append(LAYERS[kind](**arguments))
-        return cls(made, tuple(data["input_shape"]), data.get("description", ""))
+        return cls(made, tuple(data["input_shape"]), data.get("description", ""), data.get("scheme", "glorot_uniform"))
 
 
 @quiet

@@ -20,14 +20,14 @@ class Difference:
     other seeds of the training. Episodes on which either diverged are left out; `diverged` counts them.
     """
 
-    values: NDArray[np.float64]  # (episodes,) accuracy or squared error of the score less that of the baseline
+    values: NDArray[np.float64]  # (episodes,) what the score measures less that of the baseline
     measure: str
     diverged: int = 0
 
     @property
     @quiet
     def mean(self) -> float:
-        """Mean over episodes, in [-1, 1] for accuracies, or in squared target units."""
+        """Mean over episodes, in [-1, 1] for accuracies and areas, or in squared target units."""
         return float(self.values.mean())
 
     @property
@@ -43,7 +43,7 @@ class Difference:
 
     def __str__(self) -> str:
         left_out = f" ({self.diverged} diverged)" if self.diverged else ""
-        if self.measure == "accuracy":
+        if self.measure != "mse":
             return f"{100 * self.mean:+.2f} points ± {100 * self.ci95:.2f}{left_out}"
         decimals = max(2, -math.floor(math.log10(self.ci95))) if self.ci95 else 2
         return f"{self.mean:+.{decimals}f} ± {self.ci95:.{decimals}f}{left_out}"

@@ -12,6 +12,8 @@ from fastmeta import checks, memory
 from fastmeta.floating import quiet
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
+from fastmeta.scores.areas import two_class_areas
+from fastmeta.scores.score import MEASURES
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
@@ -22,7 +24,7 @@ class Episodes(NamedTuple):
     """What a stream of episodes gave."""
 
     values: dict[int, Array]  # (episodes,) for each number of inner steps
-    measure: str  # "accuracy" or "mse"
+    measure: str  # "accuracy", "auc" or "mse"
     stream: str  # the first 64 bits of the SHA-256 of the episodes' arrays, in hexadecimal
 
 
@@ -40,10 +42,12 @@ def episode_values(
     `outputs(batch, steps)` gives the query outputs (T, M, O) after each of the ascending `steps`. Episode i
     is tasks.sample(1, seed=seed, step=i); of each `chunk` those of equal shapes are computed together. An episode
     whose adaptation diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
+    Tasks may name their own `measure`; otherwise that of the loss is taken.
     """
     import hashlib
 
-    ascending = sorted(set(steps))
+    ascending, own = sorted(set(steps)), getattr(tasks, "measure", None)
+    checks.choice("tasks.measure", own or "mse", MEASURES)
     with memory.counted("episodes", episodes):
         values = {count: np.zeros(episodes) for count in ascending}
     measures, digest = set(), hashlib.sha256()
@@ -52,7 +56,7 @@ def episode_values(
         drawn = [_episode(tasks, seed, begin)]
         memory.check("tasks_per_step", len(span), 2 * drawn[0].nbytes)  # alone, and in their batch
         drawn += [_episode(tasks, seed, i) for i in span[1:]]
-        measures |= {losses.of(loss, episode.y_query).measure for episode in drawn}
+        measures |= {own or losses.of(loss, episode.y_query).measure for episode in drawn}
         if len(measures) > 1:
             raise ValueError("tasks must have integer labels in all episodes or float targets in all, not both.")
         (measure,) = measures
@@ -127,16 +131,18 @@ def _update(digest: Any, episode: Batch) -> None:
 
 
 def query_values(outputs: Array, y: Array, weights: Array | None, measure: str) -> Array:
-    """(T,) accuracies of outputs (T, M, O) against labels (T, M), or mean squared errors against (T, M, O).
+    """(T,) accuracies or areas of outputs (T, M, O) against labels (T, M), or mean squared errors against (T, M, O).
 
     `weights` (T, M) weigh the samples; a weight of 0 leaves a padded sample out.
     """
+    if weights is not None and ((weights < 0).any() or not weights.any(axis=1).all()):
+        raise ValueError("query_weights must be at least 0 to score an episode, and one of them above 0.")
+    if measure == "auc":
+        return two_class_areas(outputs, y, weights)
     if measure == "mse":
         samples = np.square(outputs.astype(np.float64) - y).mean(axis=2)
     else:
         samples = (outputs.argmax(axis=2) == y).astype(np.float64)
-    if weights is not None and ((weights < 0).any() or not weights.any(axis=1).all()):
-        raise ValueError("query_weights must be at least 0 to score an episode, and one of them above 0.")
     averages: Array = np.average(samples, axis=1, weights=weights)
     return averages
 

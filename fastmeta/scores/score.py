@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.floating import quiet
 
+MEASURES = ("accuracy", "auc", "mse")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Score:
-    """One value an episode: the share of right labels ("accuracy") or the mean squared error ("mse").
+    """One value an episode: the share of right labels ("accuracy"), the area under the ROC curve ("auc") or the mean
+    squared error ("mse").
 
     `ci95` is half the 95 % interval of the mean over tasks, 1.96 * std / sqrt(episodes), where std is over
     the episodes' values (divided by n, as in the MAML code). `batch_norm` says whose statistics batch norm
@@ -43,7 +46,7 @@ class Score:
             raise ValueError("values must hold at least one finite number; every episode diverged.")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
-        checks.choice("measure", self.measure, ("accuracy", "mse"))
+        checks.choice("measure", self.measure, MEASURES)
 
     @property
     def finite(self) -> NDArray[np.float64]:
@@ -58,7 +61,7 @@ class Score:
     @property
     @quiet
     def mean(self) -> float:
-        """Mean over episodes: accuracy in [0, 1], or the mean squared error in squared target units."""
+        """Mean over episodes: accuracy or area in [0, 1], or the mean squared error in squared target units."""
         return float(self.finite.mean())
 
     @property
@@ -83,7 +86,7 @@ class Score:
         return self._interval() + (f" ({self.diverged} diverged)" if self.diverged else "")
 
     def _interval(self) -> str:
-        if self.measure == "accuracy":
+        if self.measure != "mse":
             return f"{100 * self.mean:.2f} % ± {100 * self.ci95:.2f}"
         if max(self.mean, self.ci95) >= 1e4:
             return f"{self.mean:.3g} ± {self.ci95:.2g}"

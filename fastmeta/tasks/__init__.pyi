@@ -6,6 +6,7 @@ from fastmeta.tasks.images.pixels import read_images
 from fastmeta.tasks.labelled import LabelledTasks, from_arrays
 from fastmeta.tasks.omniglot.omniglot import Omniglot
 from fastmeta.tasks.sinusoid import Sinusoid
+from fastmeta.tasks.text import hashed_text
 from fastmeta.tasks.watch import Watch
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "Watch",
     "from_arrays",
     "from_groups",
+    "hashed_text",
     "read_images",
 ]

@@ -82,7 +82,10 @@ class Batch:
 
 
 class TaskSource(Protocol):
-    """Whatever a learner trains and is evaluated on."""
+    """Whatever a learner trains and is evaluated on.
+
+    Where it has a `measure`, a measure of `fm.Score`, evaluation scores that and not what the loss says.
+    """
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` tasks, a pure function of (seed, step): the same bits wherever it is called."""

@@ -27,6 +27,7 @@ def from_arrays(
     shots: Size = 1,
     queries: Size = 15,
     small_classes: str = "refuse",
+    attributes: ArrayLike | None = None,
 ) -> LabelledTasks:
     """N-way K-shot tasks over anybody's labelled samples.
 
@@ -38,6 +39,8 @@ def from_arrays(
     small_classes: a class of fewer than shots + queries samples (the lowest of a range) is an error, "refuse"; is
     left out, "skip"; or is used, "use": the tasks of a call that has it take only as many queries of each class.
     `left_out` names the classes left out; with "use" those are the ones of no more samples than shots.
+    attributes (classes, A): floats that describe each distinct label, in ascending order, for learners that read a
+    class from its description, `ZeroShot` and `SideInformation`.
 
     Raises ValueError or TypeError where shapes or kinds do not fit, a value is masked or not finite, `ways` exceeds
     the number of classes, or a class is too small.
@@ -47,7 +50,16 @@ def from_arrays(
     >>> from_arrays(x, y, ways=2, shots=1, queries=15).sample(4, seed=0).x_query.shape
     (4, 30, 8)
     """
-    return LabelledTasks(checks.array("x", x), checks.array("y", y), ways, shots, queries, small_classes=small_classes)
+    described = None if attributes is None else checks.array("attributes", attributes)
+    return LabelledTasks(
+        checks.array("x", x),
+        checks.array("y", y),
+        ways,
+        shots,
+        queries,
+        small_classes=small_classes,
+        attributes=described,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +80,7 @@ class LabelledTasks:
     variants: int = 1
     names: tuple[str, ...] = field(default=(), repr=False)
     small_classes: str = "refuse"
+    attributes: NDArray[Any] | None = field(default=None, repr=False)  # (classes, A)
     left_out: tuple[Any, ...] = field(init=False, repr=False)
     classes: NDArray[Any] = field(init=False, repr=False)
     _order: NDArray[np.intp] = field(init=False, repr=False)  # (n,) samples, class by class
@@ -88,6 +101,7 @@ class LabelledTasks:
         arrays = {"x": stored(x), "y": y, "classes": classes, "_count": count}
         arrays |= {"_order": np.argsort(y, kind="stable"), "_first": np.cumsum(count) - count}
         checks.settle(self, **settings, **arrays)
+        self._check_attributes()
         self._check_sizes()
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
@@ -110,7 +124,8 @@ class LabelledTasks:
         places = draw(rng, self._count[flat], shots + queries)  # (tasks * ways, samples)
         rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)
         support, query = rows[:, :, :shots], rows[:, :, shots:]
-        return Batch(*self._set(support), *self._set(query))
+        described = None if self.attributes is None else self.attributes[chosen]
+        return Batch(*self._set(support), *self._set(query), attributes=described)
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
@@ -142,6 +157,17 @@ class LabelledTasks:
     def _least_queries(self) -> int:
         return 1 if self.small_classes == "use" else lowest(self.queries)
 
+    def _check_attributes(self) -> None:
+        given = self.attributes
+        if given is None:
+            return
+        if given.dtype.kind != "f" or given.ndim != 2 or len(given) != len(self.classes):
+            raise ValueError(
+                f"attributes of shape {given.shape} and dtype {given.dtype} must be floats of shape "
+                f"({len(self.classes)}, attributes), a row for each distinct label of y in ascending order."
+            )
+        checks.settle(self, attributes=stored(given, "attributes"))
+
     def _check_sizes(self) -> None:
         """Leave out the classes that are too small, or raise; raise where too few are left for a task."""
         total, need = len(self.classes), lowest(self.shots) + self._least_queries
@@ -167,6 +193,7 @@ class LabelledTasks:
                 "Lower ways or give samples of more classes."
             )
         parts = {name: getattr(self, name)[kept] for name in ("classes", "_first", "_count")}
+        parts |= {} if self.attributes is None else {"attributes": self.attributes[kept]}
         checks.settle(self, left_out=tuple(left_out), **parts)
 
 

@@ -171,3 +171,20 @@ def test_prototypes_of_unequal_shots_are_means_over_each_class_own(device):
     side = fm.SideInformation(NET, MAP, device=device).fit(clusters(), 0, theta=theta)
     mapped = fm.predict(MAP, side.parameters["map"], np.eye(3, 4), device=device)
     assert relative(side.adapt(x, y, np.eye(3, 4)).prototypes[0], (means + mapped) / 2) <= 1e-14
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_the_distance_is_that_to_the_nearest_prototype(metric):
+    rng = np.random.default_rng(0)
+    x, y, new = rng.normal(size=(6, 4)), np.arange(6) % 3, rng.normal(size=(5, 4))
+    learner = fm.ProtoNet(fm.MLP((4, 4), scheme="identity"), metric, scale=3.0, device="numpy")
+    model = learner.fit(fm.tasks.from_arrays(x, y, 3, 1, 1), 0, theta=learner.net.init(dtype="float64")).adapt(x, y)
+    means = np.array([x[y == k].mean(axis=0) for k in range(3)])
+    apart = new[:, None] - means
+    expected = (apart**2).sum(axis=2)
+    if metric == "cosine":
+        lengths = np.linalg.norm(new, axis=1)[:, None] * np.linalg.norm(means, axis=1)
+        expected = 1 - new @ means.T / lengths
+    np.testing.assert_allclose(model.distance(new), expected.min(axis=1), rtol=1e-9)
+    pair = learner.adapt(np.stack([x, x]), np.stack([y, y]))
+    np.testing.assert_allclose(pair.distance(np.stack([new, new]))[1], expected.min(axis=1), rtol=1e-9)

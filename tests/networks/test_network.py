@@ -82,6 +82,19 @@ def test_first_weights_have_the_moments_of_their_scheme(scheme, variance, limit)
         assert not any(view[f"{name}.bias"].any() for view in views)
 
 
+def test_a_network_that_starts_at_the_identity_gives_what_it_is_given():
+    x = np.random.default_rng(0).normal(size=(3, 5, 4, 2)).astype("float32")
+    net = Network([fm.Conv2d(2), fm.Flatten(), fm.Linear(6), fm.Tanh()], (5, 4, 2), scheme="identity")
+    np.testing.assert_array_equal(net.predict(net.init(seed=5), x, "numpy"), np.tanh(x.reshape(3, 40)[:, :6]))
+    assert Network.from_dict(net.to_dict()).scheme == "identity"
+    assert (net.init(scheme="he_normal") != net.init()).any()
+    old = {name: value for name, value in net.to_dict().items() if name != "scheme"}
+    assert Network.from_dict(old).scheme == "glorot_uniform"
+    assert str(fm.MLP((4, 4), scheme="identity")) == 'MLP(sizes=(4, 4), scheme="identity")'
+    with pytest.raises(ValueError, match=r'scheme="identiy" must be one of .* Did you mean "identity"\?'):
+        fm.MLP((4, 4), scheme="identiy")
+
+
 def test_first_parameters_depend_on_the_seed_and_not_on_the_dtype():
     assert {scheme for scheme in INITIALIZATIONS if IMAGES.init(0, scheme=scheme).any()} == set(INITIALIZATIONS)
     theta = IMAGES.init(3, "float64")

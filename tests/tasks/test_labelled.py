@@ -186,3 +186,21 @@ def test_variants_must_divide_the_classes() -> None:
 def test_bad_numbers_of_tasks_are_named() -> None:
     with pytest.raises(ValueError, match="tasks=-1 must be at least 1"):
         from_arrays(**GOOD).sample(-1, seed=0)
+
+
+def test_tasks_carry_the_attributes_of_their_classes():
+    x = np.repeat([3.0, 5, 9], 6)[:, None] + np.zeros((18, 2))
+    y, described = np.repeat([30, 50, 90], 6), np.array([[3.0, 0], [5, 1], [9, 2]])
+    tasks = from_arrays(x, y, ways=2, queries=3, attributes=described)
+    batch = tasks.sample(4, seed=0)
+    assert batch.attributes.shape == (4, 2, 2)
+    assert batch.attributes.dtype == np.float32
+    for t in range(4):
+        np.testing.assert_array_equal(batch.attributes[t][batch.y_query[t], 0], batch.x_query[t, :, 0])
+    fewer = from_arrays(x[5:], y[5:], ways=2, queries=3, small_classes="skip", attributes=described)
+    assert set(fewer.sample(9, seed=0).attributes[..., 0].ravel()) == {5, 9}
+    plain = from_arrays(x, y, ways=2, queries=3).sample(4, seed=0)
+    assert plain.attributes is None
+    np.testing.assert_array_equal(plain.x_query, batch.x_query)
+    with pytest.raises(ValueError, match=r"attributes of shape \(2, 2\) .* must be floats of shape \(3, attributes\)"):
+        from_arrays(x, y, ways=2, queries=3, attributes=described[:2])
