@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cpu.execution import heads
+from fastmeta_kernels.cpu.execution.handlers import handlers
 from fastmeta_kernels.cpu.execution.threads import launch
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
@@ -95,6 +96,7 @@ class _Call:
         by_task = request.thetas > 1
         sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
         sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
+        sizes["handlers"] = job.address(handlers(dtype, np.unique(of.code[:, 0]).tolist()))
         sizes |= {"schedule": job.address(of.schedule), "schedule_rows": len(of.schedule)}
         sizes["first_rows"] = 1 if by_task else of.first_rows  # the first clears a sum, the others load theta
         for name, value in (sizes | {"last_rows": of.last_rows}).items():
