@@ -89,7 +89,8 @@ class _Call:
         self.one_task = request.of_one_task()
         self.program = of = program(self.one_task)
         kind, (rows, count), tasks, dtype = request.kind, request.rates, request.tasks, request.dtype
-        self.chunks = chunks = min(tasks, MOST_CHUNKS) if kind == "meta_gradient" else tasks
+        together = kind == "meta_gradient" and not request.each_task
+        self.chunks = chunks = min(tasks, MOST_CHUNKS) if together else tasks
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
         one = self.jobs.view(job.JOB)[0, 0]
         self.streams = one["streams"]
@@ -121,6 +122,9 @@ class _Call:
             self._point(stream, at, by_chunk=step)
             at += count * dtype.itemsize
 
+        self.slopes = np.zeros((tasks, request.steps + request.inner.samples if request.each_weight else 0), dtype)
+        self._point(job.SLOPES, job.address(self.slopes), self.slopes.shape[1] * dtype.itemsize)
+
         width = 0 if kind in ("loss", "meta_gradient") else size
         width = request.query.samples * of.query.o if kind == "predict" else width
         self.outputs = (tasks, len(request.query_loss_steps) or 1), (tasks, request.steps), (tasks, width)
@@ -145,6 +149,7 @@ class _Call:
         self.streams[OUTPUTS, 0] = self.places + job.address(results)
         size, *_ = self.sizes
         self.sums[:, size:] = 0
+        self.slopes[...] = 0
         launch(self.one_task, self.program, self.jobs, (self.tasks, self.chunks), dtype)
 
         losses, support_losses, parameters = (
@@ -164,6 +169,10 @@ class _Call:
             if means.size:
                 found[name] = means[start : start + count].reshape(shape)
             start += count
+        if self.request.each_task:
+            found["task_gradients"] = self.sums[:, :size].copy()
+        if self.request.each_weight:
+            found["weights_gradient"] = self.slopes[:, self.request.steps :] * dtype.type(1.0 / self.tasks)
         return found
 
     def _point(self, stream: int, address: int, by_task: int = 0, by_chunk: int = 0) -> None:

@@ -230,6 +230,12 @@ def handle_loss(ws, job, code, l, now, t, part, parts):
         losses.run_tangent(ws, job, code, l, now, t)
 
 
+@_handles(op.SAMPLE_SLOPES)
+def handle_slopes(ws, job, code, l, now, t, part, parts):
+    """The gradient by the support weights."""
+    losses.run_slopes(ws, job, code, l, now, t)
+
+
 @_handles(op.HEAD, op.HEAD_BLOCKS)
 def handle_head(ws, job, code, l, now, t, part, parts):
     """The prototype head."""
