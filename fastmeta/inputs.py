@@ -112,7 +112,7 @@ def inner_loop(
     step_parameters: Any = None,
     pulls: tuple[float, float] | None = None,
 ) -> InnerLoop:
-    """Steps, rates (1 or S, R), what adapts, the parameters that are each step's own, weight decay and proximal term."""
+    """Steps, rates (1 or S, R), what adapts, parameters that are each step's own, weight decay and proximal term."""
     steps = inner_steps(steps)
     adapted = adapted_range(net, adapt)
     own = _step_parameters(net, step_parameters, steps, dtype)
