@@ -28,8 +28,9 @@ def tangent(recording: Recording, network: Layout, data: TaskData, run: Activati
 
 
 def slopes(
-    recording: Recording, network: Layout, data: TaskData, run: ActivationSet, dot: ActivationSet, of: Batched, adds: bool
-) -> None:
+    recording: Recording, network: Layout, data: TaskData, run: ActivationSet, dot: ActivationSet, of: Batched,
+    adds: bool,
+) -> None:  # fmt: skip
     """The derivative, along the tangents of the outputs, of each sample's loss without its weight, taken off `of`."""
     tasks = recording.tasks
     dz, unused = recording.array(tasks, data.samples * network.outputs), recording.array(tasks, 1)
