@@ -1,7 +1,8 @@
 """Pictures of what papers say of meta-gradients, and of two things that none prints: `python -m benchmarks.figures`.
 
-Each module but `trained` is one figure: `measure(small, options)` gives its numbers, `claims(numbers)` what they show, as
-{claim: whether it holds}, `draw(numbers, path)` its picture. small=True is the same at a size for tests, without data.
+Each module but `trained` is one figure: `measure(small, options)` gives its numbers, `claims(numbers)` what they show,
+as {claim: whether it holds}, `draw(numbers, path)` its picture. small=True is the same at a size for tests, without
+data.
 """
 
 from __future__ import annotations

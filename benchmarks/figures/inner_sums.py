@@ -34,9 +34,7 @@ class InnerSums(fm.GradientLearner):
         by_class = np.argsort(batch.y_support, axis=1, kind="stable").reshape(tasks, ways, STEPS)
         for k in range(STEPS):
             rows = np.arange(tasks)[:, None], by_class[:, :, k]
-            loss, slope = fm.gradient(
-                self.net, phi, batch.x_support[rows], batch.y_support[rows], device=self.device
-            )
+            loss, slope = fm.gradient(self.net, phi, batch.x_support[rows], batch.y_support[rows], device=self.device)
             losses.append(float(loss.mean()))
             total = total + slope.mean(axis=0) / len(self.chosen) if k in self.chosen else total
             phi = phi - np.float32(self.inner_lr) * slope

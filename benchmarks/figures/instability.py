@@ -51,7 +51,11 @@ def claims(numbers: dict[str, Any]) -> dict[str, bool]:
     sharp = {kind: float(np.median(numbers[kind]["sharpness"])) for kind in KINDS}
     rough = {kind: float(np.mean(numbers[kind]["roughness"])) for kind in KINDS}
     end = {kind: float(np.mean(numbers[kind]["end"])) for kind in KINDS}
-    pairs = [(np.median(s), r) for k in KINDS for s, r in zip(*(numbers[k][n] for n in ("sharpness", "roughness")), strict=True)]
+    pairs = [
+        (np.median(s), r)
+        for k in KINDS
+        for s, r in zip(*(numbers[k][n] for n in ("sharpness", "roughness")), strict=True)
+    ]
     together = float(np.corrcoef(np.log(np.array(pairs)).T)[0, 1]) if len(pairs) > 3 else float("nan")
     shown = "; ".join(f"{k}: {sharp[k]:.1f}, {rough[k]:.2f}, {end[k]:.2f}" for k in KINDS)
     return {

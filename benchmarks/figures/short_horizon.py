@@ -1,7 +1,7 @@
 """Short-horizon bias on a noisy quadratic (Wu et al. 2018, arXiv 1803.02021): rates learned over few steps fall early.
 
-L = 1/2 sum_i h_i (phi_i - c_i)^2, h_i = 1 / i, with another c at each step, of mean 0 and variance 1 / h_i. Of phi_i the
-mean m and the variance s follow m <- (1 - alpha h) m and s <- (1 - alpha h)^2 s + alpha^2 h.
+L = 1/2 sum_i h_i (phi_i - c_i)^2, h_i = 1 / i, with another c at each step, of mean 0 and variance 1 / h_i. Of phi_i
+the mean m and the variance s follow m <- (1 - alpha h) m and s <- (1 - alpha h)^2 s + alpha^2 h.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STEPS, HORIZONS, FEATURES = 100, (1, 10, 100), 1000
 
 
 def measure(small: bool, options: Options) -> dict[str, Any]:
-    """Rates learned over each horizon, block after block, and the loss that they lead to; the engine's gap to theory."""
+    """Rates learned over each horizon, block after block, and the losses on the way; the engine's gap to theory."""
     h, found = 1 / np.arange(1, (50 if small else FEATURES) + 1), dict[str, Any]()
     first = np.ones_like(h)
     steps, horizons = (20, (1, 20)) if small else (STEPS, HORIZONS)

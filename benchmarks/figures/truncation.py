@@ -1,4 +1,4 @@
-"""Truncated meta-gradients (Shaban et al. 2019, arXiv 1810.10667): their bias decays where alpha lambda_max < 2 only."""
+"""Truncated meta-gradients (Shaban et al. 2019, arXiv 1810.10667): bias decays where alpha lambda_max < 2 only."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def claims(numbers: dict[str, Any]) -> dict[str, bool]:
     for name, one in numbers.items():
         if isinstance(one, dict):
             late, first = max(one["errors"][-3:-1]), one["errors"][0]
-            text = f"{name}: alpha lambda_max {one['sharpness']:.2f}, error {first:.2f} of FOMAML, {late:.2f} one or two"
+            text = (
+                f"{name}: alpha lambda_max {one['sharpness']:.2f}, error {first:.2f} of FOMAML, {late:.2f} one or two"
+            )
             if one["sharpness"] < 1:
                 found[f"{text} steps from the whole sweep: it decays"] = late < 0.25 * max(first, 0.4)
             if one["sharpness"] > 2.5:

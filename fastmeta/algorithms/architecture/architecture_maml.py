@@ -41,9 +41,10 @@ class ArchitectureMAML(GradientLearner):
 
     `architecture` shows the probabilities, `discretised` gives the network to train again, by MAML for instance.
 
-    >>> from fastmeta import ArchitectureMAML, Conv4, tasks
-    >>> search = ArchitectureMAML(Conv4((9, 9, 1), channels=4), operations="conv1,conv3", device="numpy")
-    >>> search.fit(tasks.Omniglot("data", image_size=9), 1)  # doctest: +SKIP
+    >>> from fastmeta import MLP, ArchitectureMAML, tasks
+    >>> search = ArchitectureMAML(MLP((1, 8, 8, 1)), operations="conv1,identity", device="numpy")
+    >>> list(search.fit(tasks.Sinusoid(), 2).architecture["linear2.weight"])
+    ['conv1', 'identity']
     """
 
     word = "architecture-maml"

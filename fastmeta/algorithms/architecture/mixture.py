@@ -60,10 +60,14 @@ class Mixture:
             if isinstance(layer, (Conv2d, Linear)):
                 seen[layer.noun] += 1
                 kernel = own["weight"] if isinstance(layer, Conv2d) else (1, 1, *own["weight"])
-                fit = tuple(name for name in self.operations if OPERATIONS[name].fits(kernel))
+                fit = [name for name in self.operations if OPERATIONS[name].fits(kernel)]
+                if layer.output_shape(before) != before and "identity" in fit:
+                    fit.remove("identity")
                 centred = isinstance(layer, Linear) or layer.padding == layer.kernel // 2
                 if len(fit) > 1 and centred and index != last:
-                    found.append(MixedKernel(index, f"{layer.noun}{seen[layer.noun]}.weight", start, kernel, fit))
+                    found.append(
+                        MixedKernel(index, f"{layer.noun}{seen[layer.noun]}.weight", start, kernel, tuple(fit))
+                    )
             start += sum(math.prod(shape) for shape in own.values())
         return tuple(found)
 

@@ -50,7 +50,9 @@ class Operation:
 
     def take(self, kernel: Array) -> Array:
         """E^T K, what of a kernel (k, k, I, O) lies where its weight lies."""
-        return np.zeros(0, kernel.dtype) if self.constant is not None else kernel[self._where(kernel.shape)]
+        if self.constant is not None:
+            return np.zeros(0, kernel.dtype)
+        return np.asarray(kernel[self._where(kernel.shape)])
 
     def first(self, kernel: Array) -> Array:
         """A first weight from a first kernel: what it takes of it, at the variance of its own smaller fan-in."""
