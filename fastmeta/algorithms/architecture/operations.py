@@ -58,7 +58,7 @@ class Operation:
         """A first weight from a first kernel: what it takes of it, at the variance of its own smaller fan-in."""
         inputs = 1 if self.channelwise else kernel.shape[2]
         fans = kernel.shape[0] ** 2 * kernel.shape[2], max(self.taps**2 * inputs, 1)
-        return self.take(kernel) * kernel.dtype.type(np.sqrt(fans[0] / fans[1]))
+        return np.asarray(self.take(kernel) * kernel.dtype.type(np.sqrt(fans[0] / fans[1])))
 
     def _where(self, kernel: Shape) -> tuple[Any, ...]:
         along = kernel[0] // 2 + self.apart * (np.arange(self.taps) - self.taps // 2)
