@@ -2,6 +2,7 @@ import fastmeta.lab as lab
 import fastmeta.tasks as tasks
 import fastmeta_kernels as kernels
 from fastmeta.algorithms.anil import ANIL, BOIL
+from fastmeta.algorithms.architecture.architecture_maml import ArchitectureMAML
 from fastmeta.algorithms.imaml import iMAML
 from fastmeta.algorithms.maml import FOMAML, MAML
 from fastmeta.algorithms.maml_plus_plus.maml_plus_plus import MAMLPlusPlus
@@ -53,6 +54,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Affine",
+    "ArchitectureMAML",
     "Batch",
     "BatchNorm",
     "Conv2d",

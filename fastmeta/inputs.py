@@ -103,15 +103,23 @@ def features(x: Any) -> Any:
     return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
 
 
-def inner_loop(net: Sizes, inner_lr: Any, steps: Any, adapt: str, dtype: Any, step_parameters: Any = None) -> InnerLoop:
-    """Steps, rates (1 or S, R), the range of theta that adapts, and the parameters that are each step's own."""
+def inner_loop(
+    net: Sizes,
+    inner_lr: Any,
+    steps: Any,
+    adapt: str,
+    dtype: Any,
+    step_parameters: Any = None,
+    pulls: tuple[float, float] | None = None,
+) -> InnerLoop:
+    """Steps, rates (1 or S, R), what adapts, parameters that are each step's own, weight decay and proximal term."""
     steps = inner_steps(steps)
     adapted = adapted_range(net, adapt)
     own = _step_parameters(net, step_parameters, steps, dtype)
     if isinstance(inner_lr, float) or np.ndim(array("inner_lr", inner_lr)) == 0:
         value = inner_lr.item() if isinstance(inner_lr, np.ndarray) else inner_lr
         rate = np.array([[checks.positive("inner_lr", value)]])
-        return InnerLoop(steps, _converted_rates(rate, dtype), adapted, own)
+        return InnerLoop(steps, _converted_rates(rate, dtype), adapted, own, pulls)
     rates = _rates(array("inner_lr", inner_lr))
     arrays, count = len(net.parameter_shapes), net.parameter_count
     if rates.ndim > 2 or rates.shape[-1] not in (1, arrays, count) or len(np.atleast_2d(rates)) not in (1, steps):
@@ -120,7 +128,19 @@ def inner_loop(net: Sizes, inner_lr: Any, steps: Any, adapt: str, dtype: Any, st
             f"(one per parameter array) or {count} (one per parameter), with an optional first axis of 1 or "
             f"inner_steps={steps}."
         )
-    return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted, own)
+    return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted, own, pulls)
+
+
+def pulls(weight_decay: Any, proximal: Any, device: str) -> tuple[float, float] | None:
+    """Weight decay and proximal term of the inner loop, None without both; ValueError where a device lacks them."""
+    given = {"weight_decay": weight_decay, "proximal": proximal}
+    for name, value in given.items():
+        if value is not None and device != "numpy":
+            raise ValueError(f'{name}={value} must be None with device="{device}". Use device="numpy", which has it.')
+    if weight_decay is None and proximal is None:
+        return None
+    decay, pull = (0.0 if value is None else checks.not_negative(name, value) for name, value in given.items())
+    return decay, pull
 
 
 def adapted_range(net: Sizes, adapt: str) -> tuple[int, int]:

@@ -89,6 +89,15 @@ def test_the_program_of_the_laboratory_prints_what_is_shown(tmp_path):
     assert first == pytest.approx(last, abs=0.02)  # before any training has carried rounding along
 
 
+def test_the_programs_of_searching_print_what_is_shown(tmp_path):
+    text = (ROOT / "docs" / "search.md").read_text("utf-8")
+    for program, shown in zip(blocks(text, "python"), blocks(text, "text"), strict=True):
+        printed = run(program, tmp_path)
+        assert NUMBER.sub("", printed) == NUMBER.sub("", shown)
+        found, expected = ([float(n) for n in NUMBER.findall(lines)] for lines in (printed, shown))
+        assert found == pytest.approx(expected, rel=0.1, abs=3)
+
+
 def test_the_page_of_algorithms_has_a_row_for_each():
     text = (ROOT / "docs" / "algorithms.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| (?:`([a-z0-9+-]+)`|Python only) \| ", text, re.MULTILINE))
@@ -152,6 +161,7 @@ def parse(words: list[str]) -> None:
         "kernels/mathematics.md",
         "docs/algorithms.md",
         "docs/laboratory.md",
+        "docs/search.md",
         "docs/deployment/README.md",
     ],
 )

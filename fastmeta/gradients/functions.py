@@ -37,6 +37,10 @@ class MetaGradient:
     query_losses: Array  # (T,), weighted sums over the steps where there are loss_weights
     support_losses: Array  # (T, S) before each inner step
     step_gradients: dict[str, Array]  # of step_parameters, in their shapes
+    task_gradients: Array | None = None  # (T, P) of which `gradient` is the mean, with each_task=True
+    weights_gradient: Array | None = None  # (T, N) of the loss by the support weights, with each_weight=True
+    weight_decay_gradient: float | None = None  # where it or proximal is given, 0 too
+    proximal_gradient: float | None = None
 
 
 @quiet
@@ -121,6 +125,8 @@ def adapt(
     weights: Array | None = None,
     *,
     step_parameters: dict[str, Array] | None = None,
+    weight_decay: float | None = None,
+    proximal: float | None = None,
     loss: Loss | None = None,
     device: str = "cpu",
 ) -> Array:
@@ -130,11 +136,13 @@ def adapt(
     optional first axis of one per step. Rates in an array may be negative or 0, as learned ones become.
     adapt="head" moves the last linear layer only (ANIL), "body" all but that (BOIL). step_parameters: parameter
     arrays (inner_steps + 1, ...), by their names in net.views, that have a value of their own before the first
-    inner step and after each; no step moves them and theta's are not used.
+    inner step and after each; no step moves them and theta's are not used. weight_decay and proximal: each step
+    descends on loss + weight_decay / 2 |phi|^2 + proximal / 2 |phi - theta|^2; device="numpy" has them.
     Raises DivergenceError where a loss or phi is not finite.
     """
     theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
-    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
+    pulls = inputs.pulls(weight_decay, proximal, device)
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters, pulls)
     with _counted(data):
         phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
     _check_inner(losses, phi, inner_lr)
@@ -156,13 +164,18 @@ def meta_gradient(
     step_parameters: dict[str, Array] | None = None,
     *,
     loss: Loss | None = None,
+    each_task: bool = False,
+    each_weight: bool = False,
+    weight_decay: float | None = None,
+    proximal: float | None = None,
 ) -> MetaGradient:
     """Gradient of the mean query loss after adaptation with respect to theta (P,), inner_lr and step_parameters.
 
     order=2 is exact (MAML), order=1 treats inner gradients as constants (FOMAML). inner_lr, adapt and
     step_parameters as in `adapt`. loss_weights (inner_steps + 1,): the loss is the sum of the query losses before
     the first inner step and after each, so weighted (MAML++, arXiv 1810.09502, equation 4). memory="stash" keeps
-    every step's activations, "recompute" only its parameters: the same bits.
+    every step's activations, "recompute" only its parameters: the same bits. each_task asks for `task_gradients`,
+    each_weight, with order=2, for `weights_gradient`; weight_decay and proximal as in `adapt`.
     Raises DivergenceError, naming the inner step, where a loss is not finite.
 
     >>> from fastmeta import MLP, tasks
@@ -173,17 +186,22 @@ def meta_gradient(
     if checks.integer("order", order, 1, "Use 2 (exact) or 1 (first order).") > 2:
         raise ValueError(f"order={order!r} must be 2 (exact) or 1 (first order).")
     checks.choice("memory", memory, ("auto", "stash", "recompute"))
+    if checks.switch("each_weight", each_weight) and order == 1:
+        raise ValueError("each_weight=True must come with order=2. The gradient by the weights is exact only.")
+    pulls = inputs.pulls(weight_decay, proximal, device)
     theta = inputs.parameters(net, theta, device=device)
     support, query = batch_sets(net, batch, theta.dtype, device, loss)
-    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters)
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters, pulls)
     shares = inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
     backend = devices.backend(device)
     with _counted(support, query):
-        result = backend.meta_gradient(net.table, theta, support, query, inner, int(order), memory, shares)
+        asked = int(order), memory, shares, checks.switch("each_task", each_task), each_weight
+        result = backend.meta_gradient(net.table, theta, support, query, inner, *asked)
     _check_inner(result.support_losses, result.query_losses, inner_lr)
     _check_finite("meta-gradient", result.gradient, "Halve inner_lr, or scale the data")
     _check_finite("gradient of inner_lr", result.rates_gradient, "Halve inner_lr, or scale the data")
     _check_finite("gradient of step_parameters", result.step_parameters_gradient, "Halve inner_lr, or scale the data")
+    _check_finite("gradient of the support weights", result.weights_gradient, "Halve inner_lr, or scale the data")
     rates = result.rates_gradient.reshape(np.shape(inner_lr))
     mean = float(np.add.reduce(result.query_losses, dtype=np.float64)) / len(result.query_losses)
     return MetaGradient(
@@ -193,6 +211,9 @@ def meta_gradient(
         result.query_losses,
         result.support_losses,
         _by_name(net, inner.step_parameters, result.step_parameters_gradient),
+        result.task_gradients if each_task else None,
+        result.weights_gradient if each_weight else None,
+        *(map(float, result.pulls_gradient) if pulls else (None, None)),
     )
 
 

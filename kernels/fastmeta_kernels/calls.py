@@ -81,6 +81,8 @@ class Calls:
         order: int = 2,
         memory: str = "auto",
         loss_weights: Array | None = None,
+        each_task: bool = False,
+        each_weight: bool = False,
     ) -> MetaGradientArrays:
         """Gradient of the mean query loss after the inner loop; see the contract."""
         counts: tuple[bool, ...] = ()
@@ -90,16 +92,23 @@ class Calls:
         request = Request(
             "meta_gradient", table.tobytes(), theta.dtype, len(query.x), _shape(query), _shape(support),
             thetas=_count(theta), order=order, stash=memory == "stash", query_loss_steps=counts,
+            each_task=each_task, each_weight=each_weight and inner.steps > 0,
         )  # fmt: skip
         request, arrays = _with_inner_loop(request, arrays, inner)
         if memory == "auto" and self.fits(request):
             request = request._replace(stash=True)
-        names = ["query_losses", "support_losses", "gradient", "rates_gradient", "step_parameters_gradient"]
-        own = inner.step_parameters is not None
-        query_losses, support_losses, total, rates, *rest = self.run(request, arrays, names if own else names[:-1])
+        names = ["query_losses", "support_losses", "gradient", "rates_gradient"]
+        more = {"step_parameters_gradient": inner.step_parameters is not None, "task_gradients": each_task}
+        more["weights_gradient"] = request.each_weight
+        asked = [name for name, wanted in more.items() if wanted]
+        query_losses, support_losses, total, rates, *rest = self.run(request, arrays, names + asked)
         rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
-        by_step = rest[0].reshape(inner.steps + 1, -1) if own else np.zeros((0, 0), theta.dtype)
-        return MetaGradientArrays(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, by_step)
+        found = dict(zip(asked, rest, strict=True))
+        if inner.step_parameters is not None:
+            found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(inner.steps + 1, -1)
+        if each_weight and not request.each_weight:
+            found["weights_gradient"] = np.zeros(support.x.shape[:2], theta.dtype)
+        return MetaGradientArrays(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, **found)
 
     def prototype_loss(
         self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead

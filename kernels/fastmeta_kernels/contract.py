@@ -52,12 +52,17 @@ class StepParameters(NamedTuple):
 
 
 class InnerLoop(NamedTuple):
-    """Plain gradient descent: phi_{k+1} = phi_k - m * alpha_k * grad L(phi_k), k = 0 .. steps - 1."""
+    """Gradient descent: phi_{k+1} = phi_k - m alpha_k grad L(phi_k), k = 0 .. steps - 1.
+
+    pulls: weight decay d and proximal term p, with which grad L(phi_k) has d phi_k + p (phi_k - theta) beside it. The
+    reference alone has them.
+    """
 
     steps: int
     rates: Array  # alpha: (1 or steps, R), R = 1, V (one per parameter array) or P
     adapted: tuple[int, int]  # m: only theta[start:stop] moves
     step_parameters: StepParameters | None = None
+    pulls: tuple[float, float] | None = None
 
 
 class MetaGradientArrays(NamedTuple):
@@ -68,6 +73,9 @@ class MetaGradientArrays(NamedTuple):
     gradient: Array  # (P,) d mean query loss / d theta
     rates_gradient: Array  # d mean query loss / d alpha, the shape of rates
     step_parameters_gradient: Array = np.zeros((0, 0))  # d mean query loss / d step_parameters.values, of their shape
+    task_gradients: Array = np.zeros((0, 0))  # (T, P) of which `gradient` is the mean, where they are asked for
+    weights_gradient: Array = np.zeros((0, 0))  # (T, N) d mean query loss / d support weights, where it is asked for
+    pulls_gradient: Array = np.zeros(0)  # (2,) d mean query loss / d pulls, where there are any
 
 
 class PrototypeHead(NamedTuple):
@@ -136,6 +144,8 @@ class Backend(Protocol):
         order: int = 2,
         memory: str = "auto",
         loss_weights: Array | None = None,
+        each_task: bool = False,
+        each_weight: bool = False,
     ) -> MetaGradientArrays:
         """Gradient of the mean query loss after the inner loop (MAML, arXiv 1703.03400, equation 1).
 
@@ -143,6 +153,8 @@ class Backend(Protocol):
         default Q(phi_S). order 2 is exact; order 1 treats inner gradients as constants (FOMAML) in all its
         gradients, so that v_k is the same at every step but for the w_k grad Q(phi_k). memory "stash" keeps
         every step's activations, "recompute" only its parameters, "auto" chooses by size; the bits are the same.
+        each_task asks for the gradient of each task, each_weight, of order 2, for that by the support weights (ones
+        where there are none).
         """
         ...
 

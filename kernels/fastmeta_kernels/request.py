@@ -37,6 +37,8 @@ class Request(NamedTuple):
     stash: bool = True
     query_loss_steps: tuple[bool, ...] = ()  # whether phi_0 .. phi_S have a query loss; () is phi_S alone, unweighted
     step_parameters: tuple[int, ...] = ()  # parameter arrays that are each step's own
+    each_task: bool = False  # whether each task's meta-gradient is a result
+    each_weight: bool = False  # whether the gradient by the support weights is
     head: PrototypeHead | None = None
     width: int = 0  # of embeddings that no network gives
     variant: str = ""  # how a backend computes it, where there is more than one way

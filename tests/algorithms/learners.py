@@ -18,6 +18,7 @@ LEARNERS: dict[str, Callable[..., Any]] = {
     "BOIL": lambda net, **o: fm.BOIL(net, 0.02, 2, learn_inner_lr=True, **o),
     "MetaSGD": lambda net, **o: fm.MetaSGD(net, 0.02, 2, **o),
     "MAML++": lambda net, **o: fm.MAMLPlusPlus(net, 0.02, 3, multi_step_iterations=50, first_order_iterations=2, **o),
+    "ArchitectureMAML": lambda net, **o: fm.ArchitectureMAML(net, 0.02, 2, operations="conv1,none", **o),
     "Reptile": lambda net, **o: fm.Reptile(net, 0.01, 8, inner_batch=4, **o),
     "Reptile with SGD": lambda net, **o: fm.Reptile(net, 0.02, 8, inner_batch=4, inner_optimizer="sgd", **o),
     "iMAML": lambda net, **o: fm.iMAML(net, 0.01, 16, regularization=0.5, cg_steps=5, **o),

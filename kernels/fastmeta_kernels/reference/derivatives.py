@@ -45,7 +45,7 @@ def gradient(table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
 def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
     """H v = d/de grad L(theta + e v) at e = 0, by Pearlmutter's R-operator. (T, P)."""
     theta = np.atleast_2d(theta)
-    return tangent_pass(table, theta, np.atleast_2d(v), data, gradient_pass(table, theta, data))
+    return product_and_slopes(table, theta, np.atleast_2d(v), data, gradient_pass(table, theta, data))[0]
 
 
 @quiet
@@ -63,8 +63,12 @@ def gradient_pass(table: Table, theta: Array, data: TaskSet) -> Pass:
     return Pass(xs, dys, losses.forward(xs[-1], data), total)
 
 
-def tangent_pass(table: Table, theta: Array, v: Array, data: TaskSet, run: Pass) -> Array:
-    """H v (T, P) from what the gradient pass at theta left."""
+def product_and_slopes(table: Table, theta: Array, v: Array, data: TaskSet, run: Pass) -> tuple[Array, Array]:
+    """H v (T, P) from what the gradient pass at theta left, and along v the slope of each sample's own loss (T, N)."""
     x_dots = network.forward_tangent(table, theta, v, run.xs)
-    dy_dot = losses.backward_tangent(run.xs[-1], x_dots[-1], data)
-    return network.backward_tangent(table, theta, v, run.xs, x_dots, run.dys, dy_dot)
+    z, z_dot = run.xs[-1], x_dots[-1]
+    assert z_dot is not None
+    product = network.backward_tangent(
+        table, theta, v, run.xs, x_dots, run.dys, losses.backward_tangent(z, z_dot, data)
+    )
+    return product, (losses.backward(z, data._replace(weights=None)) * z_dot).sum(axis=2)

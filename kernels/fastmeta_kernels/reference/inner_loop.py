@@ -1,9 +1,10 @@
 """Gradient descent on the support sets, and the exact gradient of the query loss behind it.
 
-phi_{k+1} = phi_k - m alpha_k grad L(phi_k)
-v_S = w_S grad Q(phi_S), v_k = v_{k+1} - H_L(phi_k)[m alpha_k v_{k+1}] + w_k grad Q(phi_k)
+phi_{k+1} = phi_k - m alpha_k g_k, g_k = grad L(phi_k) + d phi_k + p (phi_k - phi_0)
+v_S = w_S grad Q(phi_S), v_k = v_{k+1} - H_k u_k + w_k grad Q(phi_k), u_k = m alpha_k v_{k+1}, H_k = H_L + d + p
 
-Where some parameters are each step's own, those of v_k are their gradient, and go no further.
+The proximal term hands p u_k to phi_0 besides. Where some parameters are each step's own, those of v_k are their
+gradient, and go no further.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradientArrays, TaskSet
 from fastmeta_kernels.layer_table import OUT_C, OUT_H, Table, blocks, places
-from fastmeta_kernels.reference.derivatives import Pass, gradient_pass, quiet, tangent_pass
+from fastmeta_kernels.reference.derivatives import Pass, gradient_pass, product_and_slopes, quiet
 
 STASH_BYTES = 256 * 1024**2  # "auto" keeps every step's activations up to here
 
@@ -27,12 +28,12 @@ class _Step(NamedTuple):
 @quiet
 def adapt(table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
     """phi_S (T, P) and support losses (T, S) before each step."""
-    phi = _put(table, _each_task(theta, support), inner, 0)
+    first = phi = _put(table, _each_task(theta, support), inner, 0)
     losses = np.empty((len(phi), inner.steps), phi.dtype)
     for k in range(inner.steps):
         run = gradient_pass(table, phi, support)
         losses[:, k] = run.losses
-        phi = _descend(table, phi, run.gradient, inner, k)
+        phi = _descend(table, phi, _pulled(run.gradient, phi, first, inner), inner, k)
     return phi, losses
 
 
@@ -46,12 +47,15 @@ def meta_gradient(
     order: int = 2,
     memory: str = "auto",
     loss_weights: Array | None = None,
+    each_task: bool = False,
+    each_weight: bool = False,
 ) -> MetaGradientArrays:
     """d mean_t sum_k w_k Q_t(phi_k) / d theta (P,), / d alpha and / d step_parameters; order 1 leaves out H.
 
-    d Q / d alpha_k = - m grad L(phi_k) v_{k+1}, summed over whatever shares a rate.
+    d Q / d alpha_k = - m g_k v_{k+1}, summed over whatever shares a rate. d Q / d weight_n = - sum_k of the derivative
+    along u_k of sample n's share of L; d Q / d d = - sum_k u_k phi_k, d Q / d p = - sum_k u_k (phi_k - phi_0).
     """
-    phi = _put(table, _each_task(theta, support), inner, 0)
+    first = phi = _put(table, _each_task(theta, support), inner, 0)
     stash = memory == "stash" or (memory == "auto" and _stash_bytes(table, support, inner) <= STASH_BYTES)
     support_losses = np.empty((len(phi), inner.steps), phi.dtype)
     steps = []
@@ -59,24 +63,31 @@ def meta_gradient(
         run = gradient_pass(table, phi, support)
         support_losses[:, k] = run.losses
         steps.append(_Step(phi, run if stash else None))
-        phi = _descend(table, phi, run.gradient, inner, k)
+        phi = _descend(table, phi, _pulled(run.gradient, phi, first, inner), inner, k)
     weights = np.eye(1, inner.steps + 1, inner.steps, phi.dtype)[0] if loss_weights is None else loss_weights
     query_losses, v = np.zeros(len(phi), phi.dtype), np.zeros_like(phi)
     rates_gradient = np.zeros_like(inner.rates)
     own = inner.step_parameters
     own_gradient = np.zeros((0, 0) if own is None else own.values.shape, phi.dtype)
+    to_first, weights_gradient = np.zeros_like(v), np.zeros(support.x.shape[:2], phi.dtype)
+    decay, proximal = inner.pulls or (0.0, 0.0)
+    pulls_gradient = np.zeros(2 if inner.pulls else 0, phi.dtype)
     moved = slice(*inner.adapted)
     for k in range(inner.steps, -1, -1):
         if k < inner.steps:
             phi, kept = steps.pop()
             run = kept or gradient_pass(table, phi, support)
             dalpha = np.zeros(v.shape[1], v.dtype)
-            dalpha[moved] = -(run.gradient[:, moved] * v[:, moved]).mean(axis=0)
+            dalpha[moved] = -(_pulled(run.gradient, phi, first, inner) * v)[:, moved].mean(axis=0)
             rates_gradient[k % len(rates_gradient)] += _shared(table, dalpha, inner.rates.shape[1])
+            u = np.zeros_like(v)
+            u[:, moved] = _rate(table, inner, k) * v[:, moved]
+            if inner.pulls:
+                pulls_gradient -= [(u * phi).sum() / len(u), (u * (phi - first)).sum() / len(u)]
             if order == 2:
-                direction = np.zeros_like(v)
-                direction[:, moved] = _rate(table, inner, k) * v[:, moved]
-                v = v - tangent_pass(table, phi, direction, support, run)
+                product, slopes = product_and_slopes(table, phi, u, support, run)
+                v, to_first = v - product - (decay + proximal) * u, to_first + proximal * u
+                weights_gradient -= slopes / len(u)
         if weights[k]:
             outcome = gradient_pass(table, phi, query)
             query_losses += weights[k] * outcome.losses
@@ -85,11 +96,22 @@ def meta_gradient(
             at = places(table, own.blocks)
             own_gradient[k] = v[:, at].mean(axis=0)
             v[:, at] = 0.0
-    return MetaGradientArrays(query_losses, support_losses, v.mean(axis=0), rates_gradient, own_gradient)
+    v += to_first
+    nothing = np.zeros((0, 0), v.dtype)
+    asked = v if each_task else nothing, weights_gradient if each_weight else nothing, pulls_gradient
+    return MetaGradientArrays(query_losses, support_losses, v.mean(axis=0), rates_gradient, own_gradient, *asked)
 
 
 def _each_task(theta: Array, data: TaskSet) -> Array:
     return np.array(np.broadcast_to(theta, (len(data.x), theta.shape[-1])))  # (T, P), a copy
+
+
+def _pulled(gradient: Array, phi: Array, first: Array, inner: InnerLoop) -> Array:
+    """g_k = grad L(phi_k) + d phi_k + p (phi_k - phi_0)."""
+    if inner.pulls is None:
+        return gradient
+    decay, proximal = inner.pulls
+    return gradient + decay * phi + proximal * (phi - first)
 
 
 def _descend(table: Table, phi: Array, gradient: Array, inner: InnerLoop, k: int) -> Array:

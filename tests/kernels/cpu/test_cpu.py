@@ -18,7 +18,7 @@ from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import InnerLoop, TaskSet
-from fastmeta_kernels.cpu.execution import call, threads
+from fastmeta_kernels.cpu.execution import call, handlers, threads
 from fastmeta_kernels.cpu.execution.batch import run
 from fastmeta_kernels.cpu.layout import instruction, layer
 from fastmeta_kernels.cpu.machine import jit
@@ -282,25 +282,31 @@ def test_kinds_of_this_backend_are_none_of_the_layer_table():
     assert max(kinds) < min(layer.NARROW, layer.WINOGRAD, layer.POOLED_NORM)
 
 
-def test_an_instruction_that_nobody_knows_does_nothing(monkeypatch):
-    """One more kind behind the last, however it is dealt to threads, is nobody else's kernel."""
+def test_every_kind_of_instruction_has_a_handler_and_an_unknown_one_runs_nothing(monkeypatch):
+    """One more kind behind the last is nobody else's kernel: it is refused before a job has it."""
+    assert set(handlers.HANDLERS) == set(instruction.LAYOUTS)
+    assert max(instruction.LAYOUTS) < handlers.MOST_KINDS
     case = next(case for case in CASES if case.name == "conv4_stride")
     theta, _, query = sets(case)
-    expected = cpu.gradient(case.network.table, theta, query)
     written = call.program
 
     def with_unknown(request):
         found = written(request)
-        known, count = found.code.view(instruction.ANY), len(found.code)
-        more = known[known["op"] == instruction.NORM_BACKWARD][:1].repeat(4).reshape(4, 1)
-        more["op"], more["split"] = 1000, np.arange(4).reshape(4, 1)
-        step = found.schedule[-2:-1].copy()  # before the gradient is stored
-        step.view(instruction.STEP)["begin"], step.view(instruction.STEP)["end"] = count, count + 4
-        schedule = np.concatenate([found.schedule[:-1], step, found.schedule[-1:]])
-        return found._replace(code=np.concatenate([found.code, more.view(np.int64)]), schedule=schedule)
+        more = found.code[:1].copy()
+        more.view(instruction.ANY)["op"] = 100
+        return found._replace(code=np.concatenate([found.code, more]))
 
     monkeypatch.setattr(call, "program", with_unknown)
     call._local.__dict__.clear()
-    ours = cpu.gradient(case.network.table, theta, query)
-    call._local.__dict__.clear()
-    assert all(np.array_equal(a, b) for a, b in zip(ours, expected, strict=True))
+    with pytest.raises(KeyError, match="100"):
+        cpu.gradient(case.network.table, theta, query)
+
+
+def test_a_process_compiles_the_handlers_of_its_networks_layers():
+    program = (
+        "import fastmeta as fm, numpy as np; from fastmeta_kernels import cpu; from fastmeta_kernels.cpu.execution "
+        "import handlers; x = np.ones((1, 3, 2)); net = fm.MLP((2, 3, 1)); "
+        "cpu.predict(net.table, net.init(0).astype('f8'), x); table = handlers.handlers(x.dtype, ()); "
+        "print(*sorted({handlers.HANDLERS[kind] for kind in table.nonzero()[0]}))"
+    )
+    assert python(program).split() == ["handle_dots", "handle_parameters", "handle_products", "handle_samples"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cpu.execution import heads
+from fastmeta_kernels.cpu.execution.handlers import handlers
 from fastmeta_kernels.cpu.execution.threads import launch
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
@@ -88,13 +89,15 @@ class _Call:
         self.one_task = request.of_one_task()
         self.program = of = program(self.one_task)
         kind, (rows, count), tasks, dtype = request.kind, request.rates, request.tasks, request.dtype
-        self.chunks = chunks = min(tasks, MOST_CHUNKS) if kind == "meta_gradient" else tasks
+        together = kind == "meta_gradient" and not request.each_task
+        self.chunks = chunks = min(tasks, MOST_CHUNKS) if together else tasks
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
         one = self.jobs.view(job.JOB)[0, 0]
         self.streams = one["streams"]
         by_task = request.thetas > 1
         sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
         sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
+        sizes["handlers"] = job.address(handlers(dtype, np.unique(of.code[:, 0]).tolist()))
         sizes |= {"schedule": job.address(of.schedule), "schedule_rows": len(of.schedule)}
         sizes["first_rows"] = 1 if by_task else of.first_rows  # the first clears a sum, the others load theta
         for name, value in (sizes | {"last_rows": of.last_rows}).items():
@@ -118,6 +121,9 @@ class _Call:
         for stream, count in zip((job.GRADIENTS, job.RATES_GRADIENTS, job.STEP_GRADIENTS), self.sizes, strict=True):
             self._point(stream, at, by_chunk=step)
             at += count * dtype.itemsize
+
+        self.slopes = np.zeros((tasks, request.steps + request.inner.samples if request.each_weight else 0), dtype)
+        self._point(job.SLOPES, job.address(self.slopes), self.slopes.shape[1] * dtype.itemsize)
 
         width = 0 if kind in ("loss", "meta_gradient") else size
         width = request.query.samples * of.query.o if kind == "predict" else width
@@ -143,6 +149,7 @@ class _Call:
         self.streams[OUTPUTS, 0] = self.places + job.address(results)
         size, *_ = self.sizes
         self.sums[:, size:] = 0
+        self.slopes[...] = 0
         launch(self.one_task, self.program, self.jobs, (self.tasks, self.chunks), dtype)
 
         losses, support_losses, parameters = (
@@ -162,6 +169,10 @@ class _Call:
             if means.size:
                 found[name] = means[start : start + count].reshape(shape)
             start += count
+        if self.request.each_task:
+            found["task_gradients"] = self.sums[:, :size].copy()
+        if self.request.each_weight:
+            found["weights_gradient"] = self.slopes[:, self.request.steps :] * dtype.type(1.0 / self.tasks)
         return found
 
     def _point(self, stream: int, address: int, by_task: int = 0, by_chunk: int = 0) -> None:

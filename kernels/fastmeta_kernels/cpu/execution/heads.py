@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.cpu.execution.threads import compile_for, in_threads, usable
+from fastmeta_kernels.cpu.execution.handlers import handlers
+from fastmeta_kernels.cpu.execution.threads import in_threads, usable
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
+from fastmeta_kernels.cpu.layout.instruction import HEAD
 from fastmeta_kernels.cpu.losses.prototypes import run_heads, run_heads_alone
 from fastmeta_kernels.request import Request
 
@@ -31,7 +33,7 @@ def run(request: Request, arrays: dict[str, Array], names: Sequence[str]) -> lis
     used = min(threads, int(one["blocks"]) if by_blocks else tasks)
     key = request.of_one_task(), used, by_blocks
     workspaces = job.workspace(key, 1 if by_blocks else used, plan.size, dtype, "prototypes")
-    compile_for(dtype, "phase")
+    handlers(dtype, [HEAD])
     if used == 1:
         run_heads_alone(workspaces, heads)
     else:

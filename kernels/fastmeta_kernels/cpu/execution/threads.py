@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.execution.batch import BOARD_LINE, run, run_alone, run_shared
 from fastmeta_kernels.cpu.layout import job
-from fastmeta_kernels.cpu.machine.jit import compile_linked
 from fastmeta_kernels.cpu.machine.processors import available, let_waiting_threads_sleep
-from fastmeta_kernels.cpu.machine.product import compile_product
 from fastmeta_kernels.cpu.program.schedule import Program
 from fastmeta_kernels.request import Request
 
@@ -41,7 +39,6 @@ def thread_count() -> int:
 
 def launch(request: Request, program: Program, jobs: NDArray[np.int64], sizes: tuple[int, int], dtype: Any) -> None:
     """Tasks over threads, little work in the calling one; threads share a task's instructions where they are more."""
-    compile_for(dtype)
     tasks, chunks = sizes
     threads = 1 if tasks * program.work < ALONE_WORK else usable()
     shared = tasks < threads and program.work >= SHARED_WORK
@@ -55,13 +52,6 @@ def launch(request: Request, program: Program, jobs: NDArray[np.int64], sizes: t
         in_threads(used, run_shared, workspaces, jobs, job.address(board), used)
     else:
         in_threads(used, run, workspaces, jobs)
-
-
-def compile_for(dtype: Any, *kernels: str) -> None:
-    """Compile, or load, the linked kernels of these names, or every one."""
-    lane = numba.from_dtype(dtype)
-    compile_product(lane)
-    compile_linked(lane, *kernels)
 
 
 def usable() -> int:

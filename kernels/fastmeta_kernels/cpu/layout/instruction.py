@@ -33,7 +33,8 @@ SERIAL, SAMPLES, CHANNELS, OWN = range(4)
     MOVE, LOSS, LOSS_TANGENT, INPUT, PARAMETERS, OUTPUT, DESCEND, RATES, MULTIPLY, HEAD, HEAD_BLOCKS,
     AFFINE, AFFINE_GRADIENT, WINOGRAD, WINOGRAD_WEIGHT, WINOGRAD_SUMS, WINOGRAD_GRADIENT,
     LAYER_NORM, LAYER_NORM_BACKWARD, LAYER_NORM_TANGENT, LAYER_NORM_BACKWARD_TANGENT, LAYER_NORM_GRADIENT,
-) = range(49)  # fmt: skip
+    SAMPLE_SLOPES,
+) = range(50)  # fmt: skip
 
 _NORM = "x x_dot dy dy_dot scale shift scale_dot shift_dot out stats tangents flags"
 _LOSS = "targets weights z dz probabilities losses loss outputs weighted by_step last_dz constant:f8"
@@ -58,6 +59,7 @@ _FIELDS = {  # "targets", "weights", "losses" and "stream" are streams of a job
     MOVE: "position dense to_dense",
     LOSS: _LOSS,
     LOSS_TANGENT: _LOSS,
+    SAMPLE_SLOPES: "dz z_dot outputs begin",
     INPUT: "stream x image_h image_w image_c taps stride padding",
     PARAMETERS: "stream start packed pixels inputs outputs by_pixel by_input by_output direction by_row",
     OUTPUT: "stream outputs size",

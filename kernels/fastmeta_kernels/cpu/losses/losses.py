@@ -9,8 +9,19 @@ import numpy as np
 
 from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cpu.layout import job
-from fastmeta_kernels.cpu.layout.instruction import LOSS, LOSS_TANGENT, SERIAL, Code, R, S, at, one, place
-from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, integers, stream
+from fastmeta_kernels.cpu.layout.instruction import (
+    LOSS,
+    LOSS_TANGENT,
+    SAMPLE_SLOPES,
+    SERIAL,
+    Code,
+    R,
+    S,
+    at,
+    one,
+    place,
+)
+from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, SLOPES, integers, stream
 from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, LINEAR_LOSS
@@ -39,6 +50,20 @@ def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, r
         by_step=rated if tangent else by_step,
         last_dz=at(S, of.output_deltas),
     )
+
+
+def emit_slopes(code: Code, request: Request, of: Plan) -> None:
+    """d Q / d weight_n -= the derivative along U of the support loss of sample n, after the tangents of the outputs.
+
+    The loss without weights puts its deltas where their tangents come next; what it loses goes in front of the slopes.
+    """
+    first, loss = len(code), request.inner.loss
+    assert loss is not None
+    emit(code, request, of, True, tangent=False, rated=False)
+    one, deltas = code.rows[first], at(R, of.output_deltas)
+    one["weighted"], one["losses"], one["dz"], one["probabilities"] = 0, job.SLOPES, deltas, at(R, of.probabilities)
+    places = {"dz": deltas, "z_dot": at(R, of.outputs)}
+    code.add(SAMPLE_SLOPES, SERIAL, of.layers[0], **places, outputs=of.o, begin=request.steps)
 
 
 @kernel
@@ -178,3 +203,17 @@ def run_tangent(ws, job, code, l, now, t):
         huber_tangent(ws, n, o, z_dot, dz_dot, p)
     else:
         squared_error_tangent(ws, n, o, z_dot, weights, dz_dot)
+
+
+@kernel
+def run_slopes(ws, job, code, l, now, t):
+    """SAMPLE_SLOPES."""
+    it = one(SAMPLE_SLOPES, code, l)
+    n, o = it.n, it.outputs
+    dz, z_dot = place(now, it.dz), place(now, it.z_dot)
+    slopes = stream(ws, job, SLOPES, t, it.begin + n)[it.begin :]
+    for i in range(n):
+        slope = 0.0
+        for j in range(i * o, i * o + o):
+            slope += ws[dz + j] * ws[z_dot + j]
+        slopes[i] -= slope

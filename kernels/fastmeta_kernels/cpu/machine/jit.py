@@ -103,9 +103,7 @@ def linked(function: F) -> F:
         symbol(f"{name}_{lane}", signature, template, body=body)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        ws, plan = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1))
-        call = [ws.data, ws.nitems, plan.data, *cgutils.unpack_tuple(builder, plan.shape), *args[2:]]
-        form = ir.FunctionType(ir.VoidType(), [value.type for value in call])
+        form, call = _flat(context, builder, signature.args, args)
         symbol_name = f"{name}_{signature.args[0].dtype}"
         builder.call(cgutils.get_or_insert_function(builder.module, form, symbol_name), call)
         return context.get_dummy_value()
@@ -123,11 +121,34 @@ def linked(function: F) -> F:
     return cast(F, wrapped)
 
 
-@lru_cache
+def _flat(context: Any, builder: Any, types_of: Any, args: Any) -> tuple[Any, list[Any]]:
+    """The type of a linked kernel and its arguments: pointers and integers, for arrays and integers."""
+    ws, plan = (context.make_array(types_of[i])(context, builder, args[i]) for i in (0, 1))
+    call = [ws.data, ws.nitems, plan.data, *cgutils.unpack_tuple(builder, plan.shape), *args[2:]]
+    return ir.FunctionType(ir.VoidType(), [value.type for value in call]), call
+
+
+@intrinsic
+def call_linked(context: Any, address: Any, ws: Any, plan: Any, i: Any, j: Any, k: Any, m: Any, n: Any) -> Any:
+    """Call the linked kernel of five integers that lies at an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        form, call = _flat(context, builder, signature.args[1:], args[1:])
+        builder.call(builder.inttoptr(args[0], form.as_pointer()), call)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, ws, plan, *[types.int64] * 5), emit
+
+
 def compile_linked(lane: Any, *names: str) -> None:
-    """Compile, or load from the cache, the linked kernels of these names, or every one, for float32 or float64."""
-    for name in names or _linked:
+    """Compile, or load from the cache, the linked kernels of these names, for float32 or float64."""
+    for name in names:
         _linked[name](lane)
+
+
+def linked_address(name: str, lane: Any) -> int:
+    """Where the machine code of a linked kernel that was compiled lies."""
+    return int(llvmlite.binding.address_of_symbol(f"fastmeta_{name}_{lane}"))
 
 
 def _source_stamp() -> str:

@@ -61,7 +61,8 @@ class Choices:
         request = self.request
         linear = all(layer.kind in MATRICES for layer in self.query.layers if layer.weight >= 0)
         one_rate = request.rates[1] == 1 and self.adapted == (0, self.query.packed) and not self.per_parameter
-        return one_rate and linear and request.order == 2 and not (self.head_only or request.step_parameters)
+        needs_u = self.head_only or request.step_parameters or request.each_weight
+        return one_rate and linear and request.order == 2 and not needs_u
 
     @cached_property
     def exact(self) -> bool:

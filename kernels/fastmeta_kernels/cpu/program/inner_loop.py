@@ -67,6 +67,8 @@ def loss(code: Code, choices: Choices, of: Plan, support: bool, tangent: bool = 
 def tangents(code: Code, choices: Choices, passes: Passes, of: Plan, sweep: bool) -> None:
     """G = H u, or in the sweep G -= H u, times the rate where u is not."""
     passes.forward_tangent()
+    if sweep and choices.request.each_weight:
+        losses.emit_slopes(code, choices.request, of)
     loss(code, choices, of, sweep, tangent=True)
     passes.backward_tangent((ADDED | (RATED if choices.direct else 0)) if sweep else 0)
 

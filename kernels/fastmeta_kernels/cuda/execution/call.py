@@ -24,7 +24,7 @@ from fastmeta_kernels.request import Request, stash_bytes
 STASH_BYTES = 2 * 1024**3  # "auto" keeps every step's activations up to here
 MOST_PROGRAMS = 8
 MOST_GROUPS = 65535  # rows of a grid
-LIKE_THETA = frozenset(("gradient", "gradients", "products", "phi"))  # results with theta's last axis
+LIKE_THETA = frozenset(("gradient", "gradients", "products", "phi", "task_gradients"))  # results with theta's last axis
 _programs: OrderedDict[tuple[int, Request], Execution] = OrderedDict()
 _lock = threading.Lock()
 

@@ -73,6 +73,7 @@ DEVICE void run_job(int kind, const void* members, long long task, int block, T*
     JOB(34, LayerNorm, layer_norm_gradient<T>);
     JOB(35, Loss, huber<T>);
     JOB(36, Loss, huber_tangent<T>);
+    JOB(37, SampleSlopes, sample_slopes<T>);
   }
 #undef JOB
 }

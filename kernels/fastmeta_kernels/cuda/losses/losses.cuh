@@ -78,6 +78,27 @@ DEVICE void cross_entropy_tangent(const Loss<T>& job, long long task, int, T*) {
   }
 }
 
+template <typename T>
+struct SampleSlopes {
+  Batched<const T> dz, z_dot;  // (N, O) without weights; the tangents of the outputs
+  Batched<T> slopes;           // (N,)
+  int samples, outputs;
+  double share;                // 1 / T
+  int adds;                    // to what a later step has left
+};
+
+// d Q / d weight_n = - sum over inner steps of dz_n . z_dot_n, the derivative of a sample's loss along m alpha v.
+template <typename T>
+DEVICE void sample_slopes(const SampleSlopes<T>& job, long long task, int, T*) {
+  for (int n = threadIdx.x; n < job.samples; n += LOSS_THREADS) {
+    const long long row = static_cast<long long>(n) * job.outputs;
+    T slope = T(0);
+    for (int o = 0; o < job.outputs; o++) slope += job.dz.of(task)[row + o] * job.z_dot.of(task)[row + o];
+    T* at = job.slopes.of(task) + n;
+    *at = (job.adds ? *at : T(0)) - T(job.share) * slope;
+  }
+}
+
 // L = 1/(N O) sum w (z - y)^2, dz = 2 w (z - y) / (N O).
 template <typename T>
 DEVICE void squared_error(const Loss<T>& job, long long task, int, T* scratch) {

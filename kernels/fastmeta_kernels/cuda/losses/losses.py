@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastmeta_kernels import layer_table as lt
@@ -24,6 +25,19 @@ def tangent(recording: Recording, network: Layout, data: TaskData, run: Activati
     """The tangent of the last delta."""
     members = {"z": run.values[-1], "z_dot": dot.values[-1], "dz": dot.deltas[-1]}
     _job(recording, network, data, "_tangent", **members)
+
+
+def slopes(
+    recording: Recording, network: Layout, data: TaskData, run: ActivationSet, dot: ActivationSet, of: Batched,
+    adds: bool,
+) -> None:  # fmt: skip
+    """The derivative, along the tangents of the outputs, of each sample's loss without its weight, taken off `of`."""
+    tasks = recording.tasks
+    dz, unused = recording.array(tasks, data.samples * network.outputs), recording.array(tasks, 1)
+    _job(recording, network, replace(data, weights=NONE), "", z=run.values[-1], loss=unused, dz=dz)
+    members = {"dz": dz, "z_dot": dot.values[-1], "slopes": of, "adds": adds}
+    sizes = {"samples": data.samples, "outputs": network.outputs, "share": 1 / tasks}
+    recording.job("sample_slopes<T>", 1, struct("SampleSlopes", **members, **sizes))
 
 
 def _job(recording: Recording, network: Layout, data: TaskData, suffix: str, **members: Any) -> None:

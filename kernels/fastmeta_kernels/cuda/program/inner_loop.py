@@ -64,7 +64,9 @@ class InnerLoop:
             self._descend(k, phis[k], gradients[k], phis[k + 1])
 
         query_passes, query_run = passes_over(recording, self.network, tasks, query)
-        v, along = self._vector(), recording.array(tasks, request.rates[0] * self.network.parameters)
+        v = self._result("task_gradients", self.network.parameters) if request.each_task else self._vector()
+        along = recording.array(tasks, request.rates[0] * self.network.parameters)
+        slopes = self._result("weights_gradient", support.samples) if request.each_weight else NONE
         own_v = recording.array(tasks, (steps + 1) * self.own_count) if request.step_parameters else NONE
         outcome = self._vector() if any(counts[:-1]) else NONE
         if exact and steps:
@@ -73,7 +75,7 @@ class InnerLoop:
         for k in range(steps, -1, -1):
             terms = {"v": v if k < steps or counts[k] else NONE}
             if exact and k < steps:
-                passes.hvp(phis[k], direction, runs[k], dot, product)
+                passes.hvp(phis[k], direction, runs[k], dot, product, slopes, k + 1 < steps)
                 terms["product"] = product
             if counts[k]:
                 factor = self.loss_weights + k * self.itemsize if request.query_loss_steps else 0
@@ -104,6 +106,10 @@ class InnerLoop:
 
     def _vector(self) -> Batched:
         return self.recording.array(self.request.tasks, self.network.parameters)
+
+    def _result(self, name: str, values: int) -> Batched:
+        """A result of every task; a single task's has its stride too."""
+        return self.recording.result(name, self.request.tasks, values)._replace(stride=values)
 
     def _first_phi(self, theta: Batched) -> Batched:
         """theta with the parameters that are the first step's own."""

@@ -55,9 +55,14 @@ class Passes:
         self.loss(run, loss, True, factor, adds)
         self.backward(theta, run, gradient)
 
-    def hvp(self, theta: Batched, v: Batched, run: ActivationSet, dot: ActivationSet, product: Batched) -> None:
-        """H v from what `gradient` left in `run`."""
+    def hvp(
+        self, theta: Batched, v: Batched, run: ActivationSet, dot: ActivationSet, product: Batched,
+        slopes: Batched = NONE, adds: bool = False,
+    ) -> None:  # fmt: skip
+        """H v from what `gradient` left in `run`; d Q / d weights of its samples to `slopes`, if there are any."""
         self.forward_tangent(theta, v, run, dot)
+        if slopes.address:
+            losses.slopes(self.recording, self.network, self.data, run, dot, slopes, adds)
         losses.tangent(self.recording, self.network, self.data, run, dot)
         self.backward_tangent(theta, v, run, dot, product)
 

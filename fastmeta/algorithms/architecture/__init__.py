@@ -1,0 +1,1 @@
+"""Architecture search by the exact gradient through the inner loop."""
