@@ -11,7 +11,6 @@ from fastmeta import checks
 from fastmeta.floating import no_overflow, overflows
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
-from fastmeta.gradients.frozen_query import query_gradient
 from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps
 from fastmeta.learning.inner_steps import naming_step
@@ -111,6 +110,8 @@ class iMAML(GradientLearner):
             phi = phi - self.inner_lr * self.regularization * (phi - self.theta)
         scale = self.regularization + self.cg_damping
         if self.query_batch_norm == "frozen":
+            from fastmeta.gradients.frozen_query import query_gradient
+
             losses, slopes = query_gradient(self.net, phi, support.x, query, self.device)
         else:
             losses, slopes = gradients.gradient(self.net, phi, *query[:3], loss=self.loss, device=self.device)

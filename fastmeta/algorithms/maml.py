@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
 
 from fastmeta import checks
 from fastmeta.floating import quiet
-from fastmeta.gradients.frozen_query import frozen_meta_gradient
-from fastmeta.gradients.functions import meta_gradient
+from fastmeta.gradients.functions import MetaGradient, meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner, InnerRate, InnerSteps
 from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
@@ -67,10 +67,16 @@ class MAML(GradientLearner):
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss after the inner steps, and its gradient by theta and any learned rates."""
         inner = (self.rates, self.inner_steps, self.order, self.adapts, self.device)
-        query = frozen_meta_gradient if self.query_batch_norm == "frozen" else meta_gradient
-        result = query(self.net, self.theta, batch, *inner, loss=self.loss)
+        result = self._query()(self.net, self.theta, batch, *inner, loss=self.loss)
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
         return float(result.loss), {"theta": result.gradient} | rates
+
+    def _query(self) -> Callable[..., MetaGradient]:
+        if self.query_batch_norm != "frozen":
+            return meta_gradient
+        from fastmeta.gradients.frozen_query import frozen_meta_gradient
+
+        return frozen_meta_gradient
 
 
 class FOMAML(MAML):

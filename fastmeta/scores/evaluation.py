@@ -12,7 +12,6 @@ from fastmeta import checks, memory
 from fastmeta.floating import quiet
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
-from fastmeta.scores.areas import two_class_areas
 from fastmeta.scores.score import MEASURES
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
@@ -138,6 +137,8 @@ def query_values(outputs: Array, y: Array, weights: Array | None, measure: str) 
     if weights is not None and ((weights < 0).any() or not weights.any(axis=1).all()):
         raise ValueError("query_weights must be at least 0 to score an episode, and one of them above 0.")
     if measure == "auc":
+        from fastmeta.scores.areas import two_class_areas
+
         return two_class_areas(outputs, y, weights)
     if measure == "mse":
         samples = np.square(outputs.astype(np.float64) - y).mean(axis=2)

@@ -33,7 +33,8 @@ def hashed_text(texts: Sequence[str], features: int = 2048) -> NDArray[np.float3
         hashes = np.fromiter((crc32(gram.encode()) for gram in grams(text)), np.int64)
         np.add.at(row, (hashes >> 1) % width, 1 - 2 * (hashes & 1).astype(np.float32))
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=rows, where=lengths > 0)
+    np.divide(rows, lengths, out=rows, where=lengths > 0)
+    return rows
 
 
 def grams(text: str) -> Iterator[str]:
