@@ -135,8 +135,8 @@ def pulls(weight_decay: Any, proximal: Any, device: str) -> tuple[float, float] 
     """Weight decay and proximal term of the inner loop, None without both; ValueError where a device lacks them."""
     given = {"weight_decay": weight_decay, "proximal": proximal}
     for name, value in given.items():
-        if value is not None and device != "numpy":
-            raise ValueError(f'{name}={value} must be None with device="{device}". Use device="numpy", which has it.')
+        if value is not None and device == "cuda":
+            raise ValueError(f'{name}={value} must be None with device="cuda". Use device="cpu", which has it.')
     if weight_decay is None and proximal is None:
         return None
     decay, pull = (0.0 if value is None else checks.not_negative(name, value) for name, value in given.items())

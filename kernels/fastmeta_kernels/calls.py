@@ -61,12 +61,13 @@ class Calls:
     def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
         """phi_S (T, P) and support losses (T, S); see the contract."""
         phi, losses = theta, []
-        for first in range(0, max(inner.steps, 1), self.most_steps):
-            steps = min(inner.steps - first, self.most_steps)
+        most = max(inner.steps, 1) if inner.pulls else self.most_steps  # theta is needed to the end
+        for first in range(0, max(inner.steps, 1), most):
+            steps = min(inner.steps - first, most)
             rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
             own = inner.step_parameters
             own = own and own._replace(values=own.values[first : first + steps + 1])
-            part = InnerLoop(steps, rates, inner.adapted, own)
+            part = InnerLoop(steps, rates, inner.adapted, own, inner.pulls)
             phi, found = self.run(*_with_inner_loop(*_one_set("adapt", table, phi, support), part), ("phi", "losses"))
             losses.append(found.reshape(len(support.x), steps))
         return phi, np.concatenate(losses, axis=1)
@@ -99,13 +100,15 @@ class Calls:
             request = request._replace(stash=True)
         names = ["query_losses", "support_losses", "gradient", "rates_gradient"]
         more = {"step_parameters_gradient": inner.step_parameters is not None, "task_gradients": each_task}
-        more["weights_gradient"] = request.each_weight
+        more |= {"weights_gradient": request.each_weight, "pulls_gradient": request.pulled}
         asked = [name for name, wanted in more.items() if wanted]
         query_losses, support_losses, total, rates, *rest = self.run(request, arrays, names + asked)
         rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
         found = dict(zip(asked, rest, strict=True))
         if inner.step_parameters is not None:
             found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(inner.steps + 1, -1)
+        if inner.pulls is not None:
+            found["pulls_gradient"] = found["pulls_gradient"].reshape(2)
         if each_weight and not request.each_weight:
             found["weights_gradient"] = np.zeros(support.x.shape[:2], theta.dtype)
         return MetaGradientArrays(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, **found)
@@ -152,7 +155,10 @@ def _with_inner_loop(request: Request, arrays: dict[str, Any], inner: InnerLoop)
     own = inner.step_parameters
     moved, blocks = (int(start), int(stop)), () if own is None else tuple(map(int, own.blocks))
     request = request._replace(steps=inner.steps, rates=rates.shape, adapted=moved, step_parameters=blocks)
+    request = request._replace(pulled=inner.pulls is not None)
     arrays = arrays | {"rates": rates}
+    if inner.pulls is not None:
+        arrays["pulls"] = np.array([inner.pulls], request.dtype)
     return request, arrays if own is None else arrays | {"step_parameters": own.values}
 
 

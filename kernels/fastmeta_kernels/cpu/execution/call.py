@@ -26,6 +26,7 @@ SMALL = 1 << 14  # bytes; a smaller array is copied to where the job points: tha
 OUTPUTS = [job.QUERY_LOSSES, job.SUPPORT_LOSSES, job.RESULTS]  # streams behind each other in one array of results
 STREAMS = {
     "theta": job.THETA, "v": job.DIRECTION, "rates": job.RATES, "step_parameters": job.STEP_PARAMETERS,
+    "pulls": job.PULLS,
     "support.x": job.SUPPORT_X, "support.y": job.SUPPORT_Y, "support.weights": job.SUPPORT_W,
     "query.x": job.QUERY_X, "query.y": job.QUERY_Y, "query.weights": job.QUERY_W,
 }  # fmt: skip
@@ -67,6 +68,7 @@ class Input(NamedTuple):
 def _inputs(request: Request, arrays: dict[str, Array]) -> list[Input]:
     """The arrays of a request at their streams; a set is the support set where an inner loop is all there is."""
     shared = {"theta": request.thetas == 1, "v": request.directions == 1, "rates": True, "step_parameters": True}
+    shared["pulls"] = True
     streams = STREAMS | (SUPPORT if request.kind == "adapt" else {})
     if "rates" not in arrays:
         arrays = arrays | {"rates": np.zeros((1, 1), request.dtype)}
@@ -112,13 +114,14 @@ class _Call:
         size = of.query.blocks[-1].start + of.query.blocks[-1].size  # P
         steps = request.steps + 1 if request.step_parameters else 0
         wide = sum(of.query.blocks[i].size for i in request.step_parameters)
-        self.sizes = size, rows * count, steps * wide
-        self.shapes = (rows, count), (steps, wide)
+        self.sizes = size, rows * count, steps * wide, 2 if request.pulled else 0
+        self.shapes = (rows, count), (steps, wide), (self.sizes[-1],)
         line = CACHE_LINE // dtype.itemsize
         row = -(-sum(self.sizes) // line) * line if kind == "meta_gradient" else 0
         self.sums = np.zeros((chunks, row), dtype)
         at, step = job.address(self.sums), row * dtype.itemsize
-        for stream, count in zip((job.GRADIENTS, job.RATES_GRADIENTS, job.STEP_GRADIENTS), self.sizes, strict=True):
+        sums = job.GRADIENTS, job.RATES_GRADIENTS, job.STEP_GRADIENTS, job.PULLS_GRADIENT
+        for stream, count in zip(sums, self.sizes, strict=True):
             self._point(stream, at, by_chunk=step)
             at += count * dtype.itemsize
 
@@ -164,7 +167,7 @@ class _Call:
         found |= dict.fromkeys(("outputs", "gradients", "products", "phi"), parameters)
         start = size
         for name, count, shape in zip(
-            ("rates_gradient", "step_parameters_gradient"), self.sizes[1:], self.shapes, strict=True
+            ("rates_gradient", "step_parameters_gradient", "pulls_gradient"), self.sizes[1:], self.shapes, strict=True
         ):
             if means.size:
                 found[name] = means[start : start + count].reshape(shape)

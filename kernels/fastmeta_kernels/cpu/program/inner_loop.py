@@ -10,7 +10,7 @@ from fastmeta_kernels.cpu.layout.instruction import NONE, Code, G, Operand, at
 from fastmeta_kernels.cpu.layout.network import Plan, head_of
 from fastmeta_kernels.cpu.layout.places import ADDED, RATED
 from fastmeta_kernels.cpu.losses import losses, prototypes
-from fastmeta_kernels.cpu.program import parameters, samples
+from fastmeta_kernels.cpu.program import parameters, pulls, samples
 from fastmeta_kernels.cpu.program.choices import Choices
 from fastmeta_kernels.cpu.program.passes import Passes
 from fastmeta_kernels.cpu.program.schedule import Schedule
@@ -87,6 +87,8 @@ def _segments(schedule: Schedule, choices: Choices, vectors: Vectors, found: Ada
         passes.forward()
         loss(code, choices, found.plan, True)
         passes.backward(None if choices.direct else 0, transpose=not choices.direct)
+        if choices.request.pulled:
+            pulls.pull(code, choices.adapted, at(G), at(op.P), at(op.ZERO, vectors.theta))
 
     def rates() -> None:
         if choices.per_parameter:
