@@ -200,9 +200,17 @@ def _rates(rates: Array) -> Array:
     return rates
 
 
-@quiet
 def converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
+    if type(values) is np.ndarray and values.dtype == dtype and checks.few_finite(values):
+        flags = values.flags
+        if flags.c_contiguous and flags.aligned:
+            return values
+    return _converted(values, dtype, name)
+
+
+@quiet
+def _converted(values: Array, dtype: Any, name: str) -> Array:
     made = contiguous(values, dtype)
     if not checks.all_finite(made):
         checks.finite(name, array(name, values))

@@ -2,6 +2,8 @@
 
 A handler is machine code of its own, which a job finds by the number of an instruction: a network pays for the layers
 that it has, and no compiler sees all kernels at once, which takes it more than twice as long.
+
+Longer than 200 lines because it is the one table of all instructions.
 """
 
 from __future__ import annotations

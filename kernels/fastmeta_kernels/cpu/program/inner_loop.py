@@ -28,7 +28,8 @@ class Adaptation:
 
 def descend(schedule: Schedule, choices: Choices, vectors: Vectors) -> Adaptation:
     """Write the inner loop, and where its vectors and sets lie into `vectors`."""
-    request, support, query = choices.request, choices.support, choices.query
+    request, support = choices.request, choices.support
+    query = choices.query
     vectors.g = schedule.room(query.packed * (max(request.steps, 1) if choices.keeps_gradients else 1))
     vectors.rates = at(op.ZERO, schedule.room(query.packed)) if choices.per_parameter else NONE
     schedule.segment("support", lambda: samples.read(schedule.code, support, job.SUPPORT_X))

@@ -29,7 +29,8 @@ def pull_back(
 def run_pull(ws, job, code, l, now, t):
     """PULL."""
     it = one(PULL, code, l)
-    g, phi, theta = place(now, it.g), place(now, it.phi), place(now, it.theta)
+    g, phi = place(now, it.g), place(now, it.phi)
+    theta = place(now, it.theta)
     pulls = stream(ws, job, PULLS, t, 2)
     decay, proximal = pulls[0], pulls[1]
     for i in range(it.adapted_from, it.adapted_to):
@@ -40,7 +41,8 @@ def run_pull(ws, job, code, l, now, t):
 def run_pull_back(ws, job, code, l, now, t):
     """PULL_BACK."""
     it = one(PULL_BACK, code, l)
-    u, v, phi = place(now, it.u), place(now, it.v), place(now, it.phi)
+    u, v = place(now, it.u), place(now, it.v)
+    phi = place(now, it.phi)
     theta, to_theta = place(now, it.theta), place(now, it.to_theta)
     pulls, slopes = stream(ws, job, PULLS, t, 2), stream(ws, job, PULLS_GRADIENT, t, 2)
     decay, proximal = pulls[0], pulls[1]

@@ -76,8 +76,10 @@ def _hessian(schedule: Schedule, choices: Choices, v: int, u: int, r: int, here:
 def _segments(
     schedule: Schedule, choices: Choices, vectors: Vectors, found: Adaptation, v: int, u: int, to_theta: int
 ) -> None:
-    code, query, passes = schedule.code, choices.query, found.passes
-    to_rates, v_at, u_at = job.RATES_GRADIENTS, at(op.ZERO, v), at(op.ZERO, u)
+    code, query = schedule.code, choices.query
+    passes = found.passes
+    to_rates, v_at = job.RATES_GRADIENTS, at(op.ZERO, v)
+    u_at = at(op.ZERO, u)
 
     def products() -> None:
         if choices.per_parameter:
