@@ -123,15 +123,13 @@ def unmasked(name: str, value: Any) -> None:
 
 
 def all_finite(array: Any) -> bool:
-    """Whether no value is a NaN or an infinity; where a small array's squares have a finite sum, that is the answer."""
-    if (
-        type(array) is np.ndarray
-        and array.size <= SMALL
-        and array.dtype.kind == "f"
-        and math.isfinite(np.vdot(array, array))
-    ):
-        return True
-    return bool(np.isfinite(array).all())
+    """Whether no value is a NaN or an infinity."""
+    return (type(array) is np.ndarray and few_finite(array)) or bool(np.isfinite(array).all())
+
+
+def few_finite(array: NDArray[Any]) -> bool:
+    """Whether these are few floats whose squares have a finite sum: then all of them are finite, and nothing warns."""
+    return array.size <= SMALL and array.dtype.kind == "f" and math.isfinite(np.vdot(array, array))
 
 
 def finite(name: str, array: NDArray[Any]) -> None:

@@ -135,8 +135,8 @@ def pulls(weight_decay: Any, proximal: Any, device: str) -> tuple[float, float] 
     """Weight decay and proximal term of the inner loop, None without both; ValueError where a device lacks them."""
     given = {"weight_decay": weight_decay, "proximal": proximal}
     for name, value in given.items():
-        if value is not None and device != "numpy":
-            raise ValueError(f'{name}={value} must be None with device="{device}". Use device="numpy", which has it.')
+        if value is not None and device == "cuda":
+            raise ValueError(f'{name}={value} must be None with device="cuda". Use device="cpu", which has it.')
     if weight_decay is None and proximal is None:
         return None
     decay, pull = (0.0 if value is None else checks.not_negative(name, value) for name, value in given.items())
@@ -200,9 +200,17 @@ def _rates(rates: Array) -> Array:
     return rates
 
 
-@quiet
 def converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
+    if type(values) is np.ndarray and values.dtype == dtype and checks.few_finite(values):
+        flags = values.flags
+        if flags.c_contiguous and flags.aligned:
+            return values
+    return _converted(values, dtype, name)
+
+
+@quiet
+def _converted(values: Array, dtype: Any, name: str) -> Array:
     made = contiguous(values, dtype)
     if not checks.all_finite(made):
         checks.finite(name, array(name, values))

@@ -270,3 +270,11 @@ def test_classes_of_fastmeta_are_short():
 def test_numba_options_live_in_one_file():
     users = {path.name for path in SOURCES if "njit(" in path.read_text("utf-8")}
     assert users <= {"jit.py"}
+
+
+def test_a_line_of_the_cpu_backend_gives_a_value_to_one_thing_or_a_pair():
+    for path in sorted((KERNELS / "cpu").rglob("*.py")):
+        for function in (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.FunctionDef)):
+            for node in (n for n in ast.walk(function) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Tuple)):
+                given = [len(target.elts) for target in node.targets if isinstance(target, ast.Tuple)]
+                assert max(given, default=0) <= 2, f"{path}:{node.lineno} gives several values"

@@ -28,11 +28,12 @@ FIGURES = (
     "edge_of_stability",
     "cleaning",
 )
+MISSES: dict[str, tuple[str, ...]] = {}  # how claims begin that the committed numbers do not show
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where data lie and where trained networks are kept; seeds, where a figure has several."""
+    """Where data lie and where trained networks are kept."""
 
     data: str | None = None  # Omniglot's folder
     fashion: str | None = None  # Fashion-MNIST's folder

@@ -10,7 +10,7 @@ import numpy as np
 import fastmeta as fm
 from benchmarks.figures import Options
 
-RATES, SEEDS, ITERATIONS, EVERY, STEPS = (0.005, 0.01, 0.02), (0, 1, 2), 6000, 500, 5
+RATES, SEEDS, ITERATIONS, EVERY, STEPS = (0.005, 0.01, 0.02), (0, 1), 4000, 400, 5
 
 
 def measure(small: bool, options: Options) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from benchmarks.figures import Options
 from benchmarks.figures.trained import images, network, with_sizes
 
 SUMS = {"g1": (0,), "g1 + g2": (0, 1), "g1 + .. + g3": (0, 1, 2), "g1 + .. + g4": (0, 1, 2, 3), "g4": (3,)}
-STEPS, RATE, ITERATIONS, EPISODES = 4, 0.1, 1500, 300
+STEPS, RATE, ITERATIONS, EPISODES = 4, 0.1, 800, 300
 
 
 class InnerSums(fm.GradientLearner):

@@ -11,7 +11,7 @@ import fastmeta as fm
 from benchmarks.figures import Options
 from benchmarks.figures.trained import images, network
 
-STEPS, SEEDS, ITERATIONS, EVERY = 5, (0, 1, 2), 500, 50
+STEPS, SEEDS, ITERATIONS, EVERY = 5, (0, 1, 2), 300, 30
 KINDS = ("alpha 0.4", "alpha 0.1", "alpha 0.1, learned by step and array")
 
 

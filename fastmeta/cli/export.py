@@ -50,7 +50,7 @@ def export(run: str, out: str, episodes: int | None, head: str | None, data: str
         learner.head = head or settings["head"]
     elif head is not None:
         raise ValueError(f'head="{head}" must be left out: {type(learner).__name__} fits no head.')
-    curves = settings["problem"] == "sinusoid"
+    curves = not PROBLEMS[settings["problem"]].has_classes
     if isinstance(learner, GradientLearner):
         options["loss"] = learner.loss or (fm.SquaredError() if curves else fm.CrossEntropy())
     else:

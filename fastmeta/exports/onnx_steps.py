@@ -18,7 +18,7 @@ class StepGraphs(OnnxGraphs):
 
     def __init__(self, model: ExportModel, name: str, version: str) -> None:
         super().__init__(model, name, version)
-        self.moved = self._moved()
+        self.moved = _moved(model, self.arrays)
         stepwise = {n for names in self.norms.values() for n in names} if model.step_norms is not None else set()
         self.carried = [n for n in self.moved if n not in stepwise]  # from inner step to inner step
         self.first = next(i for i, _, names in steps(self.net) if set(names) & set(self.moved))
@@ -82,7 +82,7 @@ class StepGraphs(OnnxGraphs):
             x, y = b.op("Gather", x, rows, axis=0), b.op("Gather", y, rows, axis=0)
         given = model.running is not None
         out, made, _ = forward(b, self.net, own, x, self.first, self.layers, given=given)
-        slopes = backward(b, made, own, self._loss_slope(b, out, y), given)
+        slopes = backward(b, made, own, _loss_slope(b, model, out, y), given)
         rates = self._rates(g, b)
         for name in self.carried:
             before = f"in.{name}"
@@ -116,13 +116,8 @@ class StepGraphs(OnnxGraphs):
             if rates.shape[1] == self.net.parameter_count:
                 own = rates[:, edges[i] : edges[i + 1]].reshape(-1, *self.net.parameter_shapes[name])
                 own = own.transpose(0, 4, 3, 1, 2) if values.ndim == 4 else own
-            found[name] = b.op("Gather", g.constant(own), self._row(b, len(rates), "step"), axis=0)
+            found[name] = b.op("Gather", g.constant(own), _row(b, len(rates), "step"), axis=0)
         return found
-
-    def _row(self, g: Graph, rows: int, step: str) -> str:
-        """min(step, rows - 1)."""
-        last = g.constant(np.int64(rows - 1))
-        return g.op("Where", g.op("Less", step, last), step, last)
 
     def _rows(self, g: Graph, tensors: Tensors, step: str) -> None:
         """Scales and shifts of batch norm that are this step's own."""
@@ -132,7 +127,7 @@ class StepGraphs(OnnxGraphs):
         for names in self.norms.values():
             for name in names:
                 own = self.model.step_norms[:, at : at + self.arrays[name].size]
-                row = g.op("Gather", g.constant(own), self._row(g, len(own), step), axis=0)
+                row = g.op("Gather", g.constant(own), _row(g, len(own), step), axis=0)
                 tensors[name] = row if step == "step" else g.op("Identity", row, out=f"own.{name}")
                 at += self.arrays[name].size
 
@@ -142,7 +137,7 @@ class StepGraphs(OnnxGraphs):
         for name, names in self.norms.items():
             for part in ("mean", "r"):
                 own = table[:, at : at + self.arrays[names[0]].size]
-                found[f"{name}.{part}"] = g.op("Gather", g.constant(own), self._row(g, len(own), step), axis=0)
+                found[f"{name}.{part}"] = g.op("Gather", g.constant(own), _row(g, len(own), step), axis=0)
                 at += own.shape[1]
         return found
 
@@ -154,21 +149,28 @@ class StepGraphs(OnnxGraphs):
             found[f"{name}.offset"] = g.op("Sub", phi[shift], g.op("Mul", slope, rows[f"{name}.mean"]))
         return found
 
-    def _loss_slope(self, g: Graph, out: str, y: str) -> str:
-        if self.model.classifies:
-            one_hot = g.op(
-                "OneHot", y, g.constant(np.int64(self.model.outputs)), g.constant(np.array([0.0, 1.0])), axis=-1
-            )
-            first = g.op("Slice", g.op("Shape", out), g.constant([0]), g.constant([1]))
-            return g.op("Div", g.op("Sub", g.op("Softmax", out, axis=-1), one_hot), g.op("Cast", first, to=1))
-        twice = g.op("Mul", g.op("Sub", out, y), g.constant(np.float32(2)))
-        return g.op("Div", twice, g.op("Cast", g.op("Size", out), to=1))
 
-    def _moved(self) -> list[str]:
-        """Names of the arrays that the inner steps move, or that differ from step to step."""
-        start, stop = self.model.adapted
-        found, at = [], 0
-        for name, values in self.arrays.items():
-            found += [name] if start <= at < stop else []
-            at += values.size
-        return found
+def _row(g: Graph, rows: int, step: str) -> str:
+    """min(step, rows - 1)."""
+    last = g.constant(np.int64(rows - 1))
+    return g.op("Where", g.op("Less", step, last), step, last)
+
+
+def _loss_slope(g: Graph, model: ExportModel, out: str, y: str) -> str:
+    """The gradient of the support loss by the outputs."""
+    if model.classifies:
+        one_hot = g.op("OneHot", y, g.constant(np.int64(model.outputs)), g.constant(np.array([0.0, 1.0])), axis=-1)
+        first = g.op("Slice", g.op("Shape", out), g.constant([0]), g.constant([1]))
+        return g.op("Div", g.op("Sub", g.op("Softmax", out, axis=-1), one_hot), g.op("Cast", first, to=1))
+    twice = g.op("Mul", g.op("Sub", out, y), g.constant(np.float32(2)))
+    return g.op("Div", twice, g.op("Cast", g.op("Size", out), to=1))
+
+
+def _moved(model: ExportModel, arrays: dict[str, Any]) -> list[str]:
+    """Names of the arrays that the inner steps move, or that differ from step to step."""
+    start, stop = model.adapted
+    found, at = [], 0
+    for name, values in arrays.items():
+        found += [name] if start <= at < stop else []
+        at += values.size
+    return found

@@ -137,7 +137,7 @@ def adapt(
     adapt="head" moves the last linear layer only (ANIL), "body" all but that (BOIL). step_parameters: parameter
     arrays (inner_steps + 1, ...), by their names in net.views, that have a value of their own before the first
     inner step and after each; no step moves them and theta's are not used. weight_decay and proximal: each step
-    descends on loss + weight_decay / 2 |phi|^2 + proximal / 2 |phi - theta|^2; device="numpy" has them.
+    descends on loss + weight_decay / 2 |phi|^2 + proximal / 2 |phi - theta|^2, but on "cuda".
     Raises DivergenceError where a loss or phi is not finite.
     """
     theta, data, single = _one_set(net, theta, x, y, weights, device, loss)

@@ -61,13 +61,18 @@ class Calls:
     def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
         """phi_S (T, P) and support losses (T, S); see the contract."""
         phi, losses = theta, []
-        for first in range(0, max(inner.steps, 1), self.most_steps):
-            steps = min(inner.steps - first, self.most_steps)
+        most = max(inner.steps, 1) if inner.pulls else self.most_steps  # theta is needed to the end
+        for first in range(0, max(inner.steps, 1), most):
+            steps = min(inner.steps - first, most)
             rates = inner.rates[first : first + steps] if len(inner.rates) > 1 else inner.rates
             own = inner.step_parameters
             own = own and own._replace(values=own.values[first : first + steps + 1])
-            part = InnerLoop(steps, rates, inner.adapted, own)
-            phi, found = self.run(*_with_inner_loop(*_one_set("adapt", table, phi, support), part), ("phi", "losses"))
+            part = InnerLoop(steps, rates, inner.adapted, own, inner.pulls)
+            request, arrays = _one_set("adapt", table, phi, support)
+            rates_shape, adapted, blocks = _inner_shapes(part)
+            request = request._replace(steps=steps, rates=rates_shape, adapted=adapted, step_parameters=blocks)
+            request = request if inner.pulls is None else request._replace(pulled=True)
+            phi, found = self.run(request, _with_inner_arrays(arrays, part, theta.dtype), ("phi", "losses"))
             losses.append(found.reshape(len(support.x), steps))
         return phi, np.concatenate(losses, axis=1)
 
@@ -86,29 +91,38 @@ class Calls:
     ) -> MetaGradientArrays:
         """Gradient of the mean query loss after the inner loop; see the contract."""
         counts: tuple[bool, ...] = ()
-        arrays = {"theta": theta} | _arrays("query", query) | _arrays("support", support)
+        arrays = _arrays({"theta": theta}, "query", query)
+        arrays = _with_inner_arrays(_arrays(arrays, "support", support), inner, theta.dtype)
         if loss_weights is not None:
             counts, arrays["loss_weights"] = tuple((np.asarray(on_host(loss_weights)) != 0).tolist()), loss_weights
+        rates, adapted, own = _inner_shapes(inner)
         request = Request(
-            "meta_gradient", table.tobytes(), theta.dtype, len(query.x), _shape(query), _shape(support),
-            thetas=_count(theta), order=order, stash=memory == "stash", query_loss_steps=counts,
-            each_task=each_task, each_weight=each_weight and inner.steps > 0,
+            "meta_gradient", table.tobytes(), theta.dtype, len(query.x), _shape(query), _shape(support), _count(theta),
+            1, inner.steps, rates, adapted, order, memory != "recompute", counts, own, inner.pulls is not None,
+            each_task, each_weight and inner.steps > 0,
         )  # fmt: skip
-        request, arrays = _with_inner_loop(request, arrays, inner)
-        if memory == "auto" and self.fits(request):
-            request = request._replace(stash=True)
+        if memory == "auto" and not self.fits(request):
+            request = request._replace(stash=False)
         names = ["query_losses", "support_losses", "gradient", "rates_gradient"]
-        more = {"step_parameters_gradient": inner.step_parameters is not None, "task_gradients": each_task}
-        more["weights_gradient"] = request.each_weight
-        asked = [name for name, wanted in more.items() if wanted]
-        query_losses, support_losses, total, rates, *rest = self.run(request, arrays, names + asked)
-        rates = rates.reshape(inner.rates.shape) if inner.steps else np.zeros(inner.rates.shape, theta.dtype)
-        found = dict(zip(asked, rest, strict=True))
-        if inner.step_parameters is not None:
+        more = {"step_parameters_gradient": bool(own), "task_gradients": each_task}
+        more |= {"weights_gradient": request.each_weight, "pulls_gradient": request.pulled}
+        names += [name for name, wanted in more.items() if wanted]
+        found = dict(zip(names, self.run(request, arrays, names), strict=True))
+        found["query_losses"] = found["query_losses"].reshape(-1)
+        found["gradient"] = found["gradient"].reshape(-1)
+        shape = inner.rates.shape
+        found["rates_gradient"] = (
+            found["rates_gradient"].reshape(shape) if inner.steps else np.zeros(shape, theta.dtype)
+        )
+        if own:
             found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(inner.steps + 1, -1)
+        elif inner.step_parameters is not None:
+            found["step_parameters_gradient"] = np.zeros((inner.steps + 1, 0), theta.dtype)
+        if request.pulled:
+            found["pulls_gradient"] = found["pulls_gradient"].reshape(2)
         if each_weight and not request.each_weight:
             found["weights_gradient"] = np.zeros(support.x.shape[:2], theta.dtype)
-        return MetaGradientArrays(query_losses.reshape(-1), support_losses, total.reshape(-1), rates, **found)
+        return MetaGradientArrays(**found)
 
     def prototype_loss(
         self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
@@ -134,26 +148,39 @@ class Calls:
 
 def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:
     request = Request(kind, table.tobytes(), theta.dtype, len(data.x), _shape(data), thetas=_count(theta))
-    return request, {"theta": theta} | _arrays("query", data)
+    return request, _arrays({"theta": theta}, "query", data)
 
 
-def _arrays(name: str, data: TaskSet) -> dict[str, Any]:
-    arrays = {f"{name}.x": data.x, f"{name}.y": data.y}
-    return arrays if data.weights is None else arrays | {f"{name}.weights": data.weights}
+def _arrays(arrays: dict[str, Any], name: str, data: TaskSet) -> dict[str, Any]:
+    """`arrays` with those of a set."""
+    arrays[f"{name}.x"] = data.x
+    arrays[f"{name}.y"] = data.y
+    if data.weights is not None:
+        arrays[f"{name}.weights"] = data.weights
+    return arrays
+
+
+def _with_inner_arrays(arrays: dict[str, Any], inner: InnerLoop, dtype: Any) -> dict[str, Any]:
+    """`arrays` with those of an inner loop."""
+    arrays["rates"] = inner.rates if inner.steps else np.zeros((1, 1), dtype)
+    own = inner.step_parameters
+    if own is not None and own.blocks:
+        arrays["step_parameters"] = own.values
+    if inner.pulls is not None:
+        arrays["pulls"] = np.array([inner.pulls], dtype)
+    return arrays
+
+
+def _inner_shapes(inner: InnerLoop) -> tuple[tuple[int, int], tuple[int, int], tuple[int, ...]]:
+    """What a request says of an inner loop: its rates' shape, what adapts, and which arrays are each step's own."""
+    rates = inner.rates.shape if inner.steps else (1, 1)
+    start, stop = inner.adapted
+    own = inner.step_parameters
+    return rates, (int(start), int(stop)), () if own is None else tuple(map(int, own.blocks))
 
 
 def _shape(data: TaskSet) -> SetShape:
     return SetShape(data.x.shape[1], data.weights is not None, loss_of(data))
-
-
-def _with_inner_loop(request: Request, arrays: dict[str, Any], inner: InnerLoop) -> tuple[Request, dict[str, Any]]:
-    rates = inner.rates if inner.steps else np.zeros((1, 1), request.dtype)
-    start, stop = inner.adapted
-    own = inner.step_parameters
-    moved, blocks = (int(start), int(stop)), () if own is None else tuple(map(int, own.blocks))
-    request = request._replace(steps=inner.steps, rates=rates.shape, adapted=moved, step_parameters=blocks)
-    arrays = arrays | {"rates": rates}
-    return request, arrays if own is None else arrays | {"step_parameters": own.values}
 
 
 def _count(theta: Array) -> int:

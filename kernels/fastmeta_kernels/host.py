@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastmeta_kernels.memory import free_bytes
 
 __all__ = ["free_bytes", "is_elsewhere", "is_own", "on_device", "on_host"]
@@ -11,7 +13,7 @@ __all__ = ["free_bytes", "is_elsewhere", "is_own", "on_device", "on_host"]
 
 def is_elsewhere(value: Any) -> bool:
     """Whether `value` is an array on a GPU, CuPy's or another library's."""
-    return hasattr(value, "__cuda_array_interface__")
+    return type(value) is not np.ndarray and hasattr(value, "__cuda_array_interface__")
 
 
 def is_own(value: Any) -> bool:

@@ -37,6 +37,7 @@ class Request(NamedTuple):
     stash: bool = True
     query_loss_steps: tuple[bool, ...] = ()  # whether phi_0 .. phi_S have a query loss; () is phi_S alone, unweighted
     step_parameters: tuple[int, ...] = ()  # parameter arrays that are each step's own
+    pulled: bool = False  # whether inner steps have weight decay and a proximal term
     each_task: bool = False  # whether each task's meta-gradient is a result
     each_weight: bool = False  # whether the gradient by the support weights is
     head: PrototypeHead | None = None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmeta import Conv4
+from fastmeta import MLP, Conv4
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop
 from tests.cases import Case
@@ -39,3 +39,27 @@ def test_each_task_alone_has_its_gradient():
     arguments = InnerLoop(2, np.array([[0.1]]), (0, net.parameter_count)), 1, "auto", None, True
     ours, expected = (b.meta_gradient(net.table, theta, support, query, *arguments) for b in (cpu, reference))
     assert relative(ours.task_gradients, expected.task_gradients) <= 1e-12
+
+
+@pytest.mark.parametrize("case", SOME[:4], ids=named)
+def test_pulled_steps_are_those_of_the_reference(case):
+    net = case.network
+    theta, support, query = sets(case, weighted=True)
+    for adapting in ("all", "head") if case.name != "relu_after_pool" else ("all",):
+        for kind in ("scalar", "parameters", "steps_arrays"):
+            for steps, memory, order in ((1, "auto", 2), (3, "stash", 2), (3, "recompute", 2), (3, "auto", 1)):
+                inner = inner_loop(net, "float64", kind, adapting, steps)._replace(pulls=(0.3, 0.7))
+                adapted = (b.adapt(net.table, theta, support, inner) for b in (cpu, reference))
+                assert relative(*adapted) <= 1e-12
+                weights = np.linspace(0.0, 1.0, steps + 1) if kind == "parameters" else None
+                arguments = net.table, theta, support, query, inner, order, memory, weights, True, order == 2
+                ours, expected = (b.meta_gradient(*arguments) for b in (cpu, reference))
+                for name, value in expected._asdict().items():
+                    assert relative(getattr(ours, name), value) <= 1e-11, name
+
+
+def test_more_pulled_steps_than_a_program_has_keep_their_theta():
+    net = MLP((2, 3, 1), "tanh")
+    theta, support, _ = sets(Case("long", net, "squared_error", tasks=2, support=3, query=3))
+    inner = InnerLoop(1003, np.array([[0.01]]), (0, net.parameter_count), pulls=(0.0, 0.5))
+    assert relative(*(b.adapt(net.table, theta, support, inner) for b in (cpu, reference))) <= 1e-11

@@ -1,4 +1,7 @@
-"""One call: its job and its results. What does not depend on the numbers is prepared once for calls of one kind."""
+"""One call: its job and its results. What does not depend on the numbers is prepared once for calls of one kind.
+
+Longer than 200 lines because every place of a job is filled here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ SMALL = 1 << 14  # bytes; a smaller array is copied to where the job points: tha
 OUTPUTS = [job.QUERY_LOSSES, job.SUPPORT_LOSSES, job.RESULTS]  # streams behind each other in one array of results
 STREAMS = {
     "theta": job.THETA, "v": job.DIRECTION, "rates": job.RATES, "step_parameters": job.STEP_PARAMETERS,
+    "pulls": job.PULLS,
     "support.x": job.SUPPORT_X, "support.y": job.SUPPORT_Y, "support.weights": job.SUPPORT_W,
     "query.x": job.QUERY_X, "query.y": job.QUERY_Y, "query.weights": job.QUERY_W,
 }  # fmt: skip
@@ -40,14 +44,16 @@ def run(request: Request, arrays: dict[str, Array], names: Sequence[str]) -> lis
     """The results of a request of these names."""
     if request.kind == "prototype_loss":
         return heads.run(request, arrays, names)
-    request = request if WINOGRAD == "auto" else request._replace(variant=WINOGRAD)
-    inputs = _inputs(request, arrays)
+    if WINOGRAD != "auto":
+        request = request._replace(variant=WINOGRAD)
+    if request.query_loss_steps or request.step_parameters:
+        arrays = _by_step(request, arrays)
     calls: OrderedDict[Request, _Call] = _local.__dict__.setdefault("calls", OrderedDict())
-    call = calls.pop(request, None) or _Call(request, inputs)
+    call = calls.pop(request, None) or _Call(request, arrays)
     calls[request] = call
     if len(calls) > KEPT:
         calls.popitem(last=False)
-    found = call.run(inputs, _head(call.program.head, request, arrays))
+    found = call.run(arrays)
     return [found[name] for name in names]
 
 
@@ -56,123 +62,161 @@ def fits(request: Request) -> bool:
     return stash_bytes(request) <= STASH_BYTES
 
 
-class Input(NamedTuple):
-    """An array that a job reads at a stream, the same for all tasks or one part for each."""
-
-    stream: int
-    values: Array
-    by_task: bool
-
-
-def _inputs(request: Request, arrays: dict[str, Array]) -> list[Input]:
-    """The arrays of a request at their streams; a set is the support set where an inner loop is all there is."""
-    shared = {"theta": request.thetas == 1, "v": request.directions == 1, "rates": True, "step_parameters": True}
-    streams = STREAMS | (SUPPORT if request.kind == "adapt" else {})
-    if "rates" not in arrays:
-        arrays = arrays | {"rates": np.zeros((1, 1), request.dtype)}
-    if "step_parameters" in arrays:  # and a row of zeros
-        arrays["step_parameters"] = np.concatenate(
-            [arrays["step_parameters"], np.zeros((1, arrays["step_parameters"].shape[1]), request.dtype)]
-        )
+def _by_step(request: Request, arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays with a row of zeros behind the steps' own parameters, and query weights of each step."""
+    arrays = dict(arrays)
+    if request.step_parameters:
+        own = arrays["step_parameters"]
+        arrays["step_parameters"] = np.concatenate([own, np.zeros((1, own.shape[1]), request.dtype)])
     if request.query_loss_steps:
         factors = arrays.pop("loss_weights")[:, None]
         weights = arrays.get("query.weights", np.ones((request.tasks, request.query.samples), request.dtype))
         arrays["query.weights"] = factors * weights[:, None]  # (T, S + 1, N)
-    return [Input(streams[name], values, not shared.get(name, False)) for name, values in arrays.items()]
+    return arrays
+
+
+class Input(NamedTuple):
+    """An array that a job reads at a stream, and the room it is copied to; None where the job points at it."""
+
+    name: str
+    stream: int
+    room: Array | None
 
 
 class _Call:
     """A job for `tasks` tasks, with room of its own for small inputs and for sums."""
 
-    def __init__(self, request: Request, inputs: list[Input]) -> None:
-        self.request, self.tasks, self.dtype = request, request.tasks, request.dtype
+    def __init__(self, request: Request, arrays: dict[str, Array]) -> None:
+        self.request, self.tasks = request, request.tasks
+        self.dtype = request.dtype
         self.one_task = request.of_one_task()
         self.program = of = program(self.one_task)
-        kind, (rows, count), tasks, dtype = request.kind, request.rates, request.tasks, request.dtype
+        kind, tasks = request.kind, request.tasks
+        dtype = request.dtype
         together = kind == "meta_gradient" and not request.each_task
         self.chunks = chunks = min(tasks, MOST_CHUNKS) if together else tasks
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
         one = self.jobs.view(job.JOB)[0, 0]
         self.streams = one["streams"]
-        by_task = request.thetas > 1
         sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
         sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
         sizes["handlers"] = job.address(handlers(dtype, np.unique(of.code[:, 0]).tolist()))
         sizes |= {"schedule": job.address(of.schedule), "schedule_rows": len(of.schedule)}
-        sizes["first_rows"] = 1 if by_task else of.first_rows  # the first clears a sum, the others load theta
+        sizes["first_rows"] = 1 if request.thetas > 1 else of.first_rows  # it clears a sum, the others load theta
         for name, value in (sizes | {"last_rows": of.last_rows}).items():
             one[name] = value
-        self.views: list[Array | None] = []  # where inputs are copied to; None where the job points at them
-        for stream, values, own in inputs:
-            view = np.empty(values.shape, job.lanes(values, dtype)) if values.nbytes <= SMALL else None
-            self._point(stream, 0 if view is None else job.address(view), _stride(values, dtype) if own else 0)
-            self.views.append(view)
-        self._point(job.EDGES, job.address(of.query.edges))
+        self._place_inputs(arrays)
+        self._place_sums()
+        self._place_results()
 
-        size = of.query.blocks[-1].start + of.query.blocks[-1].size  # P
+    def _place_inputs(self, arrays: dict[str, Array]) -> None:
+        """Room for small inputs; a set is the support set where an inner loop is all there is."""
+        request, dtype = self.request, self.dtype
+        streams = STREAMS | (SUPPORT if request.kind == "adapt" else {})
+        shared = {"rates", "step_parameters", "pulls"}
+        shared |= {name for name, count in (("theta", request.thetas), ("v", request.directions)) if count == 1}
+        self.inputs = []
+        for name, values in arrays.items():
+            room = np.empty(values.shape, job.lanes(values, dtype)) if values.nbytes <= SMALL else None
+            stride = 0 if name in shared else _stride(values, dtype)
+            self._point(streams[name], 0 if room is None else job.address(room), stride)
+            self.inputs.append(Input(name, streams[name], room))
+        if "rates" not in arrays:
+            self.no_rates = np.zeros((1, 1), dtype)
+            self._point(job.RATES, job.address(self.no_rates))
+        self._point(job.EDGES, job.address(self.program.query.edges))
+
+    def _place_sums(self) -> None:
+        """Sums of each chunk: gradients of theta, of the rates and of the steps' own parameters."""
+        request, blocks = self.request, self.program.query.blocks
+        itemsize = self.dtype.itemsize
         steps = request.steps + 1 if request.step_parameters else 0
-        wide = sum(of.query.blocks[i].size for i in request.step_parameters)
-        self.sizes = size, rows * count, steps * wide
-        self.shapes = (rows, count), (steps, wide)
-        line = CACHE_LINE // dtype.itemsize
-        row = -(-sum(self.sizes) // line) * line if kind == "meta_gradient" else 0
-        self.sums = np.zeros((chunks, row), dtype)
-        at, step = job.address(self.sums), row * dtype.itemsize
-        for stream, count in zip((job.GRADIENTS, job.RATES_GRADIENTS, job.STEP_GRADIENTS), self.sizes, strict=True):
+        wide = sum(blocks[i].size for i in request.step_parameters)
+        self.shapes = request.rates, (steps, wide), (2 if request.pulled else 0,)
+        self.sizes = blocks[-1].start + blocks[-1].size, *(prod(shape) for shape in self.shapes)  # P, ...
+        line = CACHE_LINE // itemsize
+        row = -(-sum(self.sizes) // line) * line if request.kind == "meta_gradient" else 0
+        self.sums = np.zeros((self.chunks, row), self.dtype)
+        self.smaller_sums = self.sums[:, self.sizes[0] :]
+        at, step = job.address(self.sums), row * itemsize
+        sums = job.GRADIENTS, job.RATES_GRADIENTS, job.STEP_GRADIENTS, job.PULLS_GRADIENT
+        for stream, count in zip(sums, self.sizes, strict=True):
             self._point(stream, at, by_chunk=step)
-            at += count * dtype.itemsize
+            at += count * itemsize
+        each = request.steps + request.inner.samples if request.each_weight else 0
+        self.slopes = np.zeros((self.tasks, each), self.dtype)
+        self._point(job.SLOPES, job.address(self.slopes), each * itemsize)
 
-        self.slopes = np.zeros((tasks, request.steps + request.inner.samples if request.each_weight else 0), dtype)
-        self._point(job.SLOPES, job.address(self.slopes), self.slopes.shape[1] * dtype.itemsize)
-
-        width = 0 if kind in ("loss", "meta_gradient") else size
-        width = request.query.samples * of.query.o if kind == "predict" else width
+    def _place_results(self) -> None:
+        """Results behind each other: the losses of the query set, those of the support set, and what is asked for."""
+        request, tasks = self.request, self.tasks
+        of = self.program.query
+        width = 0 if request.kind in ("loss", "meta_gradient") else self.sizes[0]
+        width = request.query.samples * of.o if request.kind == "predict" else width
         self.outputs = (tasks, len(request.query_loss_steps) or 1), (tasks, request.steps), (tasks, width)
         self.ends = np.cumsum([0, *(prod(shape) for shape in self.outputs)]).tolist()
-        self.places = np.array(self.ends[:3]) * dtype.itemsize
+        self.places = np.array(self.ends[:3]) * self.dtype.itemsize
+        small = self.ends[3] * self.dtype.itemsize <= SMALL
+        self.room = np.zeros(self.ends[3], self.dtype) if small else None  # they are copied from here
         for stream, shape in zip(OUTPUTS, self.outputs, strict=True):
-            self._point(stream, 0, shape[1] * dtype.itemsize)
+            self._point(stream, 0, by_task=shape[1] * self.dtype.itemsize)
+        if self.room is not None:
+            self.streams[OUTPUTS, 0] = self.places + job.address(self.room)
 
-    def run(self, inputs: list[Input], head: tuple[Array, ...]) -> dict[str, Array]:
-        """The results for these inputs."""
-        dtype, held = self.dtype, [*head]  # what is pointed at lives until the job is done
-        for (stream, values, _), view in zip(inputs, self.views, strict=True):
-            if view is not None:
-                view[...] = values
-            else:
-                held.append(np.ascontiguousarray(values, job.lanes(values, dtype)))
-                self.streams[stream, 0] = job.address(held[-1])
-        if head:
-            self._point(job.HEAD, job.address(head[0]))
-        results = np.empty(self.ends[3], dtype)
-        results[: self.ends[1]] = 0  # of a step without a query loss
-        self.streams[OUTPUTS, 0] = self.places + job.address(results)
-        size, *_ = self.sizes
-        self.sums[:, size:] = 0
+    def run(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        """The results for these arrays."""
+        held = self._read(arrays)
+        results = self.room
+        if results is None:
+            results = np.empty(self.ends[3], self.dtype)
+            self.streams[OUTPUTS, 0] = self.places + job.address(results)
+        if self.request.query_loss_steps:
+            results[: self.ends[1]] = 0  # of a step without a query loss
+        self.smaller_sums[...] = 0
         self.slopes[...] = 0
-        launch(self.one_task, self.program, self.jobs, (self.tasks, self.chunks), dtype)
+        launch(self.one_task, self.program, self.jobs, (self.tasks, self.chunks), self.dtype)
+        del held
+        return self._found(results.copy() if results is self.room else results)
 
-        losses, support_losses, parameters = (
-            results[start:end].reshape(shape)
-            for start, end, shape in zip(self.ends, self.ends[1:], self.outputs, strict=False)
-        )
-        query_losses = losses.sum(axis=1) if self.request.query_loss_steps else losses[:, 0]
+    def _read(self, arrays: dict[str, Array]) -> list[Any]:
+        """Fill the room of small inputs and point at the others; what is pointed at lives until the job is done."""
+        held: list[Any] = []
+        for name, stream, room in self.inputs:
+            if room is not None:
+                room[...] = arrays[name]
+            else:
+                held.append(np.ascontiguousarray(arrays[name], job.lanes(arrays[name], self.dtype)))
+                self.streams[stream, 0] = job.address(held[-1])
+        if self.program.head is not None:
+            head = _head(self.program.head, self.request, arrays)
+            self._point(job.HEAD, job.address(head[0]))
+            held.append(head)
+        return held
+
+    def _found(self, results: Array) -> dict[str, Array]:
+        """Results and means by name."""
+        _, first, second, _ = self.ends
+        losses = results[:first]
+        if self.request.query_loss_steps:
+            losses = losses.reshape(self.outputs[0]).sum(axis=1)
+        support_losses = results[first:second].reshape(self.outputs[1])
+        if self.request.kind == "adapt":
+            return {"losses": support_losses, "phi": results[second:].reshape(self.outputs[2])}
+        if self.request.kind != "meta_gradient":
+            asked = results[second:].reshape(self.outputs[2])
+            return {"losses": losses, **dict.fromkeys(("outputs", "gradients", "products"), asked)}
         means = np.add.reduce(self.sums, 0)
-        means *= dtype.type(1.0 / self.tasks)
-        found = {"losses": support_losses if self.request.kind == "adapt" else query_losses}
-        found |= {"query_losses": query_losses, "support_losses": support_losses, "gradient": means[:size]}
-        found |= dict.fromkeys(("outputs", "gradients", "products", "phi"), parameters)
-        start = size
-        for name, count, shape in zip(
-            ("rates_gradient", "step_parameters_gradient"), self.sizes[1:], self.shapes, strict=True
-        ):
-            if means.size:
-                found[name] = means[start : start + count].reshape(shape)
+        means *= self.dtype.type(1.0 / self.tasks)
+        found = {"query_losses": losses, "support_losses": support_losses, "gradient": means[: self.sizes[0]]}
+        start = self.sizes[0]
+        names = "rates_gradient", "step_parameters_gradient", "pulls_gradient"
+        for name, count, shape in zip(names, self.sizes[1:], self.shapes, strict=True):
+            found[name] = means[start : start + count].reshape(shape)
             start += count
         if self.request.each_task:
-            found["task_gradients"] = self.sums[:, :size].copy()
+            found["task_gradients"] = self.sums[:, : self.sizes[0]].copy()
         if self.request.each_weight:
-            found["weights_gradient"] = self.slopes[:, self.request.steps :] * dtype.type(1.0 / self.tasks)
+            found["weights_gradient"] = self.slopes[:, self.request.steps :] * self.dtype.type(1.0 / self.tasks)
         return found
 
     def _point(self, stream: int, address: int, by_task: int = 0, by_chunk: int = 0) -> None:
@@ -184,10 +228,9 @@ def _stride(values: Array, dtype: Any) -> int:
     return prod(values.shape[1:]) * int(np.dtype(job.lanes(values, dtype)).itemsize)
 
 
-def _head(template: NDArray[np.void] | None, request: Request, arrays: dict[str, Array]) -> tuple[Array, ...]:
+def _head(template: NDArray[np.void], request: Request, arrays: dict[str, Array]) -> tuple[Array, ...]:
     """The fields of a prototype head, and what they point at."""
-    if template is None or request.head is None:
-        return ()
+    assert request.head is not None
     y, n = arrays["query.y"], request.inner.samples
     labels = [np.ascontiguousarray(part, np.int64) for part in (y[:, :n], y[:, n:])]
     one, held = template.copy(), (*labels, np.array([request.head.scale], request.dtype))

@@ -11,7 +11,8 @@ from fastmeta_kernels.cpu.machine.jit import call_linked, linked
 def instruct(ws, jobs, r, l, t, part, parts):
     """One part of instruction l at step r of the schedule, for task t; r = l = -1: its schedule."""
     job = job_of(jobs, 0)
-    code, schedule, handlers = code_of(job), schedule_of(job), integers_at(job.handlers, 0, 1)
+    code, schedule = code_of(job), schedule_of(job)
+    handlers = integers_at(job.handlers, 0, 1)
     steps = rows_of(job, t) if r < 0 else (r, r + 1)
     for step in range(steps[0], steps[1]):
         now = step_of(schedule, step)

@@ -2,6 +2,8 @@
 
 A handler is machine code of its own, which a job finds by the number of an instruction: a network pays for the layers
 that it has, and no compiler sees all kernels at once, which takes it more than twice as long.
+
+Longer than 200 lines because it is the one table of all instructions.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from fastmeta_kernels.cpu.layout.job import code_of, job_of, schedule_of
 from fastmeta_kernels.cpu.losses import losses, prototypes
 from fastmeta_kernels.cpu.machine.jit import compile_linked, inlined, linked, linked_address
 from fastmeta_kernels.cpu.machine.product import compile_product
-from fastmeta_kernels.cpu.program import parameters, samples
+from fastmeta_kernels.cpu.program import parameters, pulls, samples
 
 MOST_KINDS = 128  # of instructions
 NEEDED = {op.HEAD: ("phase",), op.HEAD_BLOCKS: ("phase",)}  # what a handler calls by name
@@ -234,6 +236,15 @@ def handle_loss(ws, job, code, l, now, t, part, parts):
 def handle_slopes(ws, job, code, l, now, t, part, parts):
     """The gradient by the support weights."""
     losses.run_slopes(ws, job, code, l, now, t)
+
+
+@_handles(op.PULL, op.PULL_BACK)
+def handle_pulls(ws, job, code, l, now, t, part, parts):
+    """Weight decay and the proximal term."""
+    if any_one(code, l).op == op.PULL:
+        pulls.run_pull(ws, job, code, l, now, t)
+    else:
+        pulls.run_pull_back(ws, job, code, l, now, t)
 
 
 @_handles(op.HEAD, op.HEAD_BLOCKS)

@@ -18,14 +18,18 @@ from fastmeta_kernels.request import Request
 
 def run(request: Request, arrays: dict[str, Array], names: Sequence[str]) -> list[Array]:
     """Losses (T,), logits (T, M, K) and both gradients of embeddings (T, N, D) and (T, M, D)."""
-    tasks, n, m, dtype, head = request.tasks, request.inner.samples, request.query.samples, request.dtype, request.head
+    tasks, n = request.tasks, request.inner.samples
+    m, dtype = request.query.samples, request.dtype
+    head = request.head
     assert head is not None
     plan = prototype_layout.layout(head, n, m, request.width, dtype)
     found = {"losses": np.empty(tasks, dtype), "logits": np.empty((tasks, m, head.ways), dtype)}
     found |= {"d_support": np.empty_like(arrays["support"]), "d_query": np.empty_like(arrays["query"])}
     one, threads = plan.head.copy(), usable()
     by_blocks = tasks < threads
-    one["tasks"], one["by_blocks"], one["external"] = tasks, by_blocks, True
+    one["tasks"] = tasks
+    one["by_blocks"] = by_blocks
+    one["external"] = True
     held = {name: np.ascontiguousarray(array, job.lanes(array, dtype)) for name, array in arrays.items()} | found
     for name, array in (held | {"scale": plan.scale}).items():
         one[name] = job.address(array)

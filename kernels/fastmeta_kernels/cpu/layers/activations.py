@@ -93,7 +93,8 @@ def run_backward_tangent(ws, code, l, now, first, last):
     """ACTIVATE_BACKWARD_TANGENT, of samples first .. last."""
     it = one(ACTIVATE_BACKWARD_TANGENT, code, l)
     x_shift, shift = first * it.x_n, first * it.y_n
-    y, dy, dy_dot = place(now, it.y) + shift, place(now, it.dy) + shift, place(now, it.dy_dot) + shift
+    y, dy = place(now, it.y) + shift, place(now, it.dy) + shift
+    dy_dot = place(now, it.dy_dot) + shift
     x_dot, dx_dot = place(now, it.x_dot) + x_shift, place(now, it.dx_dot) + x_shift
     _backward_tangent(ws, it, last - first, y, x_dot, dy, dy_dot, dx_dot)
 
@@ -103,7 +104,8 @@ def _mask(ws, it, n, y, value):
     width = VECTOR_BYTES // ws.itemsize
     rows, length = it.oh, it.ow * it.ocp
     if it.y_n == rows * length:  # one run
-        n, rows, length = 1, 1, n * rows * length
+        length *= n * rows
+        n, rows = 1, 1
     for i in range(n):
         for r in range(rows):
             at = i * it.y_n + r * it.y_r
@@ -127,7 +129,8 @@ def second_derivative(kind, y):
 def _forward(ws, it, n, x, y):
     """y = f(x)."""
     width = VECTOR_BYTES // ws.itemsize
-    kind, cp, zero = it.kind, it.cp, splat(ws.dtype.type(0.0))
+    kind, cp = it.kind, it.cp
+    zero = splat(ws.dtype.type(0.0))
     for i in range(n):
         for r in range(it.h):
             at, to = x + i * it.x_n + r * it.x_r, y + i * it.y_n + r * it.y_r

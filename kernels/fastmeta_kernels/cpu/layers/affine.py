@@ -52,7 +52,8 @@ def _gradient(
 def run_map(ws, code, l, now, first, last):
     """AFFINE, out = gain a + slope b + shift, of channels first .. last."""
     it = one(AFFINE, code, l)
-    a, b, shift, out = place(now, it.a), place(now, it.b), place(now, it.shift), place(now, it.out)
+    a, b = place(now, it.a), place(now, it.b)
+    shift, out = place(now, it.shift), place(now, it.out)
     _map(ws, it, it.n, first, last, a, place(now, it.gain), b, place(now, it.slope), shift, out)
 
 
@@ -60,7 +61,8 @@ def run_map(ws, code, l, now, first, last):
 def run_gradient(ws, code, l, now, first, last):
     """AFFINE_GRADIENT, scale = sum (d x + dy x_dot) and shift = sum d, of channels first .. last."""
     it = one(AFFINE_GRADIENT, code, l)
-    x, d, x_dot, dy = place(now, it.x), place(now, it.d), place(now, it.x_dot), place(now, it.dy)
+    x, d = place(now, it.x), place(now, it.d)
+    x_dot, dy = place(now, it.x_dot), place(now, it.dy)
     scale, shift = place(now, it.scale), place(now, it.shift)
     _sums(ws, it, it.n, first, last, x, d, x_dot, dy, scale, shift, ws.dtype.type(now.sign))
 
@@ -72,7 +74,8 @@ def _map(ws, it, n, first, last, a, w, b, u, shift, out):
     from_n, from_r = (it.y_n, it.y_r) if back else (it.x_n, it.x_r)
     to_n, to_r = (it.x_n, it.x_r) if back else (it.y_n, it.y_r)
     for j in range(first, last, width):
-        gain, level, slope = load(ws, w + j), load(ws, shift + j), load(ws, u + j)
+        gain, level = load(ws, w + j), load(ws, shift + j)
+        slope = load(ws, u + j)
         for i in range(n):
             for r in range(it.h):
                 at, to = i * from_n + r * from_r + j, out + i * to_n + r * to_r + j
@@ -86,7 +89,8 @@ def _map(ws, it, n, first, last, a, w, b, u, shift, out):
 @kernel
 def _sums(ws, it, n, first, last, x, d, x_dot, dy, w, shift, sign):
     cp, width = it.cp, VECTOR_BYTES // ws.itemsize
-    second, add, signs = it.second != 0, it.add != 0, splat(sign)
+    second, add = it.second != 0, it.add != 0
+    signs = splat(sign)
     zero = splat(ws.dtype.type(0.0))
     for j in range(first, last, width):
         dscale, dshift = zero, zero

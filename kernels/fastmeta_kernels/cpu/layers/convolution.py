@@ -33,7 +33,8 @@ def forward_tangent(code: Code, layer: Layer, at: Places) -> None:
 
 def transpose_weight(code: Code, layer: Layer, w: Operand, t: Operand) -> None:
     """Taps of each residue class in falling order, each (CP, OCP) block transposed."""
-    k, s, cp, o = layer.kernel, layer.stride, layer.cp, layer.ocp
+    k, s = layer.kernel, layer.stride
+    cp, o = layer.cp, layer.ocp
     for ky0, kx0, taps_y, taps_x in _classes(layer):
         for ky in range(taps_y - 1, -1, -1):
             for kx in range(taps_x - 1, -1, -1):
@@ -76,15 +77,20 @@ def _convolve(
     code: Code, layer: Layer, x: Operand, w: Operand, bias: Operand, y: Operand, relu: bool = False, add: bool = False
 ) -> None:
     """y = x * W + bias, or y += x * W."""
-    n, k, s, cp, o = layer.n, layer.kernel, layer.stride, layer.cp, layer.ocp
-    xr, xn, yr, yn = layer.x_r, layer.x_n, layer.y_r, layer.y_n
+    n = layer.n
+    k, s = layer.kernel, layer.stride
+    cp, o = layer.cp, layer.ocp
+    xr, xn = layer.x_r, layer.x_n
+    yr, yn = layer.y_r, layer.y_n
     x0 = x.behind(-layer.padding * (xr + cp))
     b, flags = (w, o, k * cp * o), ADD if add else 0
     if layer.ow >= min(n, LONG):
-        a, i, j = (x0, s * cp, 1, xr), (layer.oh, s * xr, 0, yr), (n, xn, 0, yn)
+        a, i = (x0, s * cp, 1, xr), (layer.oh, s * xr, 0, yr)
+        j = (n, xn, 0, yn)
         multiply(code, (layer.ow, o, k, k * cp), a, b, (y, o), bias, relu, flags, i, j)
     else:
-        a, i, j = (x0, xn, 1, xr), (layer.ow, s * cp, 0, o), (layer.oh, s * xr, 0, yr)
+        a, i = (x0, xn, 1, xr), (layer.ow, s * cp, 0, o)
+        j = (layer.oh, s * xr, 0, yr)
         multiply(code, (n, o, k, k * cp), a, b, (y, yn), bias, relu, flags, i, j)
 
 
@@ -97,15 +103,20 @@ def _classes(layer: Layer) -> Iterator[tuple[int, int, int, int]]:
 
 def _adjoint(code: Code, layer: Layer, dy: Operand, t: Operand, dx: Operand, add: bool = False) -> None:
     """dx = the adjoint of W of dy (or +=), t from transpose_weight."""
-    n, s, p, cp, o = layer.n, layer.stride, layer.padding, layer.cp, layer.ocp
-    xr, xn, yr, yn = layer.x_r, layer.x_n, layer.y_r, layer.y_n
+    n = layer.n
+    s, p = layer.stride, layer.padding
+    cp, o = layer.cp, layer.ocp
+    xr, xn = layer.x_r, layer.x_n
+    yr, yn = layer.y_r, layer.y_n
     flags = ADD if add else 0
     for ky0, kx0, taps_y, taps_x in _classes(layer):
-        depth, iy, ix = taps_x * o, (ky0 - p) % s, (kx0 - p) % s
+        depth = taps_x * o
+        iy, ix = (ky0 - p) % s, (kx0 - p) % s
         lines, pixels = -(-(layer.h - iy) // s), -(-(layer.w - ix) // s)
         oy = (iy + p - ky0) // s - max(taps_y - 1, 0)
         ox = (ix + p - kx0) // s - max(taps_x - 1, 0)
-        a0, c0, b = dy.behind(oy * yr + ox * o), dx.behind(iy * xr + ix * cp), (t, cp, depth * cp)
+        a0, c0 = dy.behind(oy * yr + ox * o), dx.behind(iy * xr + ix * cp)
+        b = (t, cp, depth * cp)
         if lines > 0 and pixels >= min(n, LONG):
             i, j = (lines, yr, 0, s * xr), (n, yn, 0, xn)
             multiply(code, (pixels, cp, taps_y, depth), (a0, o, 1, yr), b, (c0, s * cp), flags=flags, i=i, j=j)
@@ -117,16 +128,24 @@ def _adjoint(code: Code, layer: Layer, dy: Operand, t: Operand, dx: Operand, add
 
 def _weight_gradient(code: Code, layer: Layer, x: Operand, dy: Operand, into: Into, more: bool = False) -> None:
     """dW[ky, kx, c, o] = sum of x[s y + ky - p, s x + kx - p, c] dy[y, x, o], or += sign * (...); more: += (...)."""
-    n, k, s, cp, o = layer.n, layer.kernel, layer.stride, layer.cp, layer.ocp
-    xr, xn, yr, yn = layer.x_r, layer.x_n, layer.y_r, layer.y_n
+    n = layer.n
+    k, s = layer.kernel, layer.stride
+    cp, o = layer.cp, layer.ocp
+    xr, xn = layer.x_r, layer.x_n
+    yr, yn = layer.y_r, layer.y_n
     x0 = x.behind(-layer.padding * (xr + cp))
     flags = BY_ROWS | ((ADD | SIGNED) if into.adds or more else 0)
     taps = (k, xr, 0, k * cp * o)
     if n > layer.oh and layer.oh * layer.ow < MANY:
-        i, k1, a1, b1 = (layer.oh, s * xr, yr, 0), n, xn, yn
+        i = (layer.oh, s * xr, yr, 0)
+        k1 = n
+        a1, b1 = xn, yn
     else:
-        i, k1, a1, b1 = (n, xn, yn, 0), layer.oh, s * xr, yr
-    shape, a, b = (k * cp, o, k1, layer.ow), (x0, 1, s * cp, a1), (dy, o, b1)
+        i = (n, xn, yn, 0)
+        k1 = layer.oh
+        a1, b1 = s * xr, yr
+    shape = k * cp, o, k1, layer.ow
+    a, b = (x0, 1, s * cp, a1), (dy, o, b1)
     if layer.oh * layer.ow > k * k * cp:  # an image is more to read than the sums: all its taps before the next
         multiply(code, shape, a, b, (into.weight, o), flags=flags | SUM_J, i=taps, j=i)
     else:

@@ -2,6 +2,8 @@
 
 A set keeps mean and r of each sample, the tangent set mean(x_dot) and mean(xh x_dot), N each. Loops walk the channels
 that carry data: padding stays zero. Derivations: kernels/mathematics.md.
+
+Longer than 200 lines because all four functions of the layer are here, to second order.
 """
 
 from __future__ import annotations
@@ -146,9 +148,12 @@ def _backward(ws, it, first, last, x, dy, dx, scale, stats):
 def run_forward_tangent(ws, code, l, now, first, last):
     """LAYER_NORM_TANGENT, of samples first .. last."""
     it = one(LAYER_NORM_TANGENT, code, l)
-    x, x_dot, y_dot = place(now, it.x), place(now, it.x_dot), place(now, it.y_dot)
-    scale, scale_dot, shift_dot = place(now, it.scale), place(now, it.scale_dot), place(now, it.shift_dot)
-    stats, tangents, inner = place(now, it.stats), place(now, it.tangents), it.inner != 0
+    x, x_dot = place(now, it.x), place(now, it.x_dot)
+    y_dot = place(now, it.y_dot)
+    scale, scale_dot = place(now, it.scale), place(now, it.scale_dot)
+    shift_dot = place(now, it.shift_dot)
+    stats, tangents = place(now, it.stats), place(now, it.tangents)
+    inner = it.inner != 0
     _forward_tangent(ws, it, first, last, x, x_dot, y_dot, scale, scale_dot, shift_dot, stats, tangents, inner)
 
 
@@ -175,8 +180,10 @@ def _forward_tangent(ws, it, first, last, x, x_dot, y_dot, scale, scale_dot, shi
 def run_backward_tangent(ws, code, l, now, first, last):
     """LAYER_NORM_BACKWARD_TANGENT, of samples first .. last."""
     it = one(LAYER_NORM_BACKWARD_TANGENT, code, l)
-    x, x_dot, dy, dy_dot = place(now, it.x), place(now, it.x_dot), place(now, it.dy), place(now, it.dy_dot)
-    dx_dot, scale, scale_dot = place(now, it.dx_dot), place(now, it.scale), place(now, it.scale_dot)
+    x, x_dot = place(now, it.x), place(now, it.x_dot)
+    dy, dy_dot = place(now, it.dy), place(now, it.dy_dot)
+    dx_dot = place(now, it.dx_dot)
+    scale, scale_dot = place(now, it.scale), place(now, it.scale_dot)
     stats, tangents = place(now, it.stats), place(now, it.tangents)
     _backward_tangent(ws, it, first, last, x, x_dot, dy, dy_dot, dx_dot, scale, scale_dot, stats, tangents)
 
@@ -187,7 +194,8 @@ def _backward_tangent(ws, it, first, last, x, x_dot, dy, dy_dot, dx_dot, scale, 
     for i in range(first, last):
         mean, rate = ws[stats + i], ws[stats + it.n + i]
         mean_dot, along = ws[tangents + i], ws[tangents + it.n + i]
-        level, slope, level_dot, slope_dot = zero, zero, zero, zero
+        level, slope = zero, zero
+        level_dot, slope_dot = zero, zero
         for r in range(it.h):
             for q in range(it.w):
                 at, to = i * it.x_n + r * it.x_r + q * it.cp, i * it.y_n + r * it.y_r + q * it.ocp
@@ -200,7 +208,8 @@ def _backward_tangent(ws, it, first, last, x, x_dot, dy, dy_dot, dx_dot, scale, 
                     slope += xh * g
                     level_dot += g_dot
                     slope_dot += xh * g_dot + xh_dot * g
-        level, slope, level_dot, slope_dot = level / count, slope / count, level_dot / count, slope_dot / count
+        level, slope = level / count, slope / count
+        level_dot, slope_dot = level_dot / count, slope_dot / count
         for r in range(it.h):
             for q in range(it.w):
                 at, to = i * it.x_n + r * it.x_r + q * it.cp, i * it.y_n + r * it.y_r + q * it.ocp
@@ -217,8 +226,10 @@ def _backward_tangent(ws, it, first, last, x, x_dot, dy, dy_dot, dx_dot, scale, 
 def run_gradient(ws, code, l, now, first, last):
     """LAYER_NORM_GRADIENT: scale = sum (d xh + dy xh_dot) and shift = sum d, of channels first .. last."""
     it = one(LAYER_NORM_GRADIENT, code, l)
-    x, x_dot, d, dy = place(now, it.x), place(now, it.x_dot), place(now, it.d), place(now, it.dy)
-    stats, tangents, sign = place(now, it.stats), place(now, it.tangents), ws.dtype.type(now.sign)
+    x, x_dot = place(now, it.x), place(now, it.x_dot)
+    d, dy = place(now, it.d), place(now, it.dy)
+    stats, tangents = place(now, it.stats), place(now, it.tangents)
+    sign = ws.dtype.type(now.sign)
     last = min(last, it.c)
     _sums(ws, it, first, last, x, x_dot, d, dy, stats, tangents, place(now, it.scale), place(now, it.shift), sign)
 

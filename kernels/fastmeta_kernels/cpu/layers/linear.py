@@ -104,7 +104,8 @@ def _map(
 ) -> None:  # fmt: skip
     """y = x W + bias, or y += x W; 0 but where the mask is positive."""
     (count, depth), o = pieces(layer), layer.ocp
-    a, b, c = (x, layer.x_n, 1, layer.x_r), (w, o, depth * o), (y, layer.y_n)
+    a, b = (x, layer.x_n, 1, layer.x_r), (w, o, depth * o)
+    c = (y, layer.y_n)
     flags = BY_ROWS | (ADD if add else 0)
     multiply(code, (layer.n, o, count, depth), a, b, c, bias, relu, flags, mask=mask)
 

@@ -95,9 +95,11 @@ def _gradient(
 def run_dots(ws, code, l, now, first, last):
     """DOTS, of samples first .. last."""
     it = one(DOTS, code, l)
-    x, x_dot, y = place(now, it.x), place(now, it.x_dot), place(now, it.y)
+    x, x_dot = place(now, it.x), place(now, it.x_dot)
+    y = place(now, it.y)
     shift, pair = first * it.x_n, it.x_dot > 0
-    weight, bias, weight_dot = place(now, it.weight), place(now, it.bias), place(now, it.weight_dot)
+    weight, bias = place(now, it.weight), place(now, it.bias)
+    weight_dot = place(now, it.weight_dot)
     _dots(ws, it, last - first, x + shift, weight, bias, y + first * it.y_n, x_dot + shift, weight_dot, pair)
 
 
@@ -105,13 +107,15 @@ def run_dots(ws, code, l, now, first, last):
 def _dots(ws, it, n, x, w, bias, y, x_dot, w_dot, pair):
     """y = x W + bias, and + x_dot W_dot where there is a pair, of n samples."""
     width, line = VECTOR_BYTES // ws.itemsize, it.w * it.cp
-    o, size, xn, xr = it.oc, it.h * line, it.x_n, it.x_r
+    o, size = it.oc, it.h * line
+    xn, xr = it.x_n, it.x_r
     zero = splat(ws.dtype.type(0.0))
     i = 0
     while i < n:
         wide = i + GROUP <= n
         for j in range(o):
-            s0, s1, s2, s3 = zero, zero, zero, zero
+            s0, s1 = zero, zero
+            s2, s3 = zero, zero
             for second in range(2 if pair else 1):
                 for h in range(it.h):
                     p, row = i * xn + h * xr, j * size + h * line

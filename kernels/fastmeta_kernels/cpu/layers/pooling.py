@@ -1,6 +1,8 @@
 """Max pool, global mean pool and the flattening copy in a workspace: linear maps once the maxima are known.
 
 The tangent of each is the map itself, so forward_tangent moves x_dot like x and backward serves dy and dy_dot.
+
+Longer than 200 lines because three maps of one kind, with their adjoints, are one file.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from fastmeta_kernels.cpu.layout.instruction import (
 )
 from fastmeta_kernels.cpu.layout.layer import Layer
 from fastmeta_kernels.cpu.layout.places import Into, Places
-from fastmeta_kernels.cpu.machine.jit import inlined, kernel
+from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.machine.selection import where_equal
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store
 
@@ -79,79 +81,14 @@ MEAN = LinearMap(MEAN_FORWARD, MEAN_BACKWARD)
 FLATTEN = LinearMap(FLATTEN_FORWARD, FLATTEN_BACKWARD)
 
 
-@inlined
-def run_max_forward(ws, code, l, now, first, last):
-    """MAX_FORWARD, of samples first .. last."""
-    it = one(MAX_FORWARD, code, l)
-    x = place(now, it.x) + first * it.x_n
-    y = place(now, it.y) + first * it.y_n
-    _max_forward(ws, it, last - first, x, y)
-
-
-@inlined
-def run_max_select(ws, code, l, now, first, last):
-    """MAX_SELECT, of samples first .. last."""
-    it = one(MAX_SELECT, code, l)
-    x = place(now, it.x) + first * it.x_n
-    y = place(now, it.y) + first * it.y_n
-    x_dot = place(now, it.x_dot) + first * it.x_n
-    y_dot = place(now, it.y_dot) + first * it.y_n
-    _max_select(ws, it, last - first, x, y, x_dot, y_dot)
-
-
-@inlined
-def run_max_backward(ws, code, l, now, first, last):
-    """MAX_BACKWARD, of samples first .. last."""
-    it = one(MAX_BACKWARD, code, l)
-    x = place(now, it.x) + first * it.x_n
-    y = place(now, it.y) + first * it.y_n
-    dy = place(now, it.dy) + first * it.y_n
-    dx = place(now, it.dx) + first * it.x_n
-    _max_backward(ws, it, last - first, x, y, dy, dx)
-
-
-@inlined
-def run_mean_forward(ws, code, l, now, first, last):
-    """MEAN_FORWARD, of samples first .. last."""
-    it = one(MEAN_FORWARD, code, l)
-    x = place(now, it.x) + first * it.x_n
-    y = place(now, it.y) + first * it.y_n
-    _mean_forward(ws, it, last - first, x, y)
-
-
-@inlined
-def run_mean_backward(ws, code, l, now, first, last):
-    """MEAN_BACKWARD, of samples first .. last."""
-    it = one(MEAN_BACKWARD, code, l)
-    dy = place(now, it.dy) + first * it.y_n
-    dx = place(now, it.dx) + first * it.x_n
-    _mean_backward(ws, it, last - first, dy, dx)
-
-
-@inlined
-def run_flatten_forward(ws, code, l, now, first, last):
-    """FLATTEN_FORWARD, of samples first .. last."""
-    it = one(FLATTEN_FORWARD, code, l)
-    x = place(now, it.x) + first * it.x_n
-    y = place(now, it.y) + first * it.y_n
-    _flatten_forward(ws, it, last - first, x, y)
-
-
-@inlined
-def run_flatten_backward(ws, code, l, now, first, last):
-    """FLATTEN_BACKWARD, of samples first .. last."""
-    it = one(FLATTEN_BACKWARD, code, l)
-    dy = place(now, it.dy) + first * it.y_n
-    dx = place(now, it.dx) + first * it.x_n
-    _flatten_backward(ws, it, last - first, dy, dx)
-
-
 @kernel
-def _max_forward(ws, it, n, x, y):
-    """y = maximum of each size x size window."""
+def run_max_forward(ws, code, l, now, first, last):
+    """MAX_FORWARD of samples first .. last: y = maximum of each size x size window."""
+    it = one(MAX_FORWARD, code, l)
+    x, y = place(now, it.x), place(now, it.y)
     width, size = VECTOR_BYTES // ws.itemsize, it.kernel
     cp, ocp = it.cp, it.ocp
-    for i in range(n):
+    for i in range(first, last):
         for r in range(it.oh):
             for q in range(it.ow):
                 at = x + i * it.x_n + r * size * it.x_r + q * size * cp
@@ -165,34 +102,44 @@ def _max_forward(ws, it, n, x, y):
 
 
 @kernel
-def _max_select(ws, it, n, x, y, x_dot, y_dot):
-    """y_dot = x_dot at the first maximum of each window in row order."""
+def run_max_select(ws, code, l, now, first, last):
+    """MAX_SELECT of samples first .. last: y_dot = x_dot at the first maximum of each window in row order."""
+    it = one(MAX_SELECT, code, l)
+    x, y = place(now, it.x), place(now, it.y)
+    x_dot, y_dot = place(now, it.x_dot), place(now, it.y_dot)
     width, size = VECTOR_BYTES // ws.itemsize, it.kernel
     cp, ocp = it.cp, it.ocp
-    zero, one = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0))
-    for i in range(n):
+    zero, whole = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0))
+    for i in range(first, last):
         for r in range(it.oh):
             for q in range(it.ow):
                 at = i * it.x_n + r * size * it.x_r + q * size * cp
                 to = i * it.y_n + r * it.y_r + q * ocp
                 for j in range(0, cp, width):
-                    top, chosen, free = load(ws, y + to + j), zero, one
+                    top = load(ws, y + to + j)
+                    chosen, free = zero, whole
                     for dr in range(size):
                         for dq in range(size):
                             p = at + dr * it.x_r + dq * cp + j
-                            first = where_equal(load(ws, x + p), top, free, zero)
-                            chosen = where_equal(first, one, load(ws, x_dot + p), chosen)
-                            free = free - first
+                            found = where_equal(load(ws, x + p), top, free, zero)
+                            chosen = where_equal(found, whole, load(ws, x_dot + p), chosen)
+                            free = free - found
                     store(ws, y_dot + to + j, chosen)
 
 
 @kernel
-def _max_backward(ws, it, n, x, y, dy, dx):
-    """dx = dy at the first maximum of each window, 0 elsewhere; what no window covers stays 0."""
+def run_max_backward(ws, code, l, now, first, last):
+    """MAX_BACKWARD of samples first .. last: dx = dy at the first maximum of each window, 0 elsewhere.
+
+    What no window covers stays 0.
+    """
+    it = one(MAX_BACKWARD, code, l)
+    x, y = place(now, it.x), place(now, it.y)
+    dy, dx = place(now, it.dy), place(now, it.dx)
     width, size = VECTOR_BYTES // ws.itemsize, it.kernel
     cp, ocp = it.cp, it.ocp
     zero = splat(ws.dtype.type(0.0))
-    for i in range(n):
+    for i in range(first, last):
         for r in range(it.oh):
             for q in range(it.ow):
                 at = i * it.x_n + r * size * it.x_r + q * size * cp
@@ -208,11 +155,13 @@ def _max_backward(ws, it, n, x, y, dy, dx):
 
 
 @kernel
-def _mean_forward(ws, it, n, x, y):
-    """y[c] = mean of x[h, w, c]."""
+def run_mean_forward(ws, code, l, now, first, last):
+    """MEAN_FORWARD of samples first .. last: y[c] = mean of x[h, w, c]."""
+    it = one(MEAN_FORWARD, code, l)
+    x, y = place(now, it.x), place(now, it.y)
     width, cp = VECTOR_BYTES // ws.itemsize, it.cp
     share = splat(ws.dtype.type(1.0 / (it.h * it.w)))
-    for i in range(n):
+    for i in range(first, last):
         for j in range(0, cp, width):
             s = splat(ws.dtype.type(0.0))
             for r in range(it.h):
@@ -223,11 +172,13 @@ def _mean_forward(ws, it, n, x, y):
 
 
 @kernel
-def _mean_backward(ws, it, n, dy, dx):
-    """dx[h, w, c] = dy[c] / (H W)."""
+def run_mean_backward(ws, code, l, now, first, last):
+    """MEAN_BACKWARD of samples first .. last: dx[h, w, c] = dy[c] / (H W)."""
+    it = one(MEAN_BACKWARD, code, l)
+    dy, dx = place(now, it.dy), place(now, it.dx)
     width, cp = VECTOR_BYTES // ws.itemsize, it.cp
     share = splat(ws.dtype.type(1.0 / (it.h * it.w)))
-    for i in range(n):
+    for i in range(first, last):
         for j in range(0, cp, width):
             d = load(ws, dy + i * it.y_n + j) * share
             for r in range(it.h):
@@ -237,10 +188,12 @@ def _mean_backward(ws, it, n, dy, dx):
 
 
 @kernel
-def _flatten_forward(ws, it, n, x, y):
-    """y[(h w c)] = x[h, w, c]."""
+def run_flatten_forward(ws, code, l, now, first, last):
+    """FLATTEN_FORWARD of samples first .. last: y[(h w c)] = x[h, w, c]."""
+    it = one(FLATTEN_FORWARD, code, l)
+    x, y = place(now, it.x), place(now, it.y)
     c = it.c
-    for i in range(n):
+    for i in range(first, last):
         to = y + i * it.y_n
         for r in range(it.h):
             for q in range(it.w):
@@ -251,10 +204,12 @@ def _flatten_forward(ws, it, n, x, y):
 
 
 @kernel
-def _flatten_backward(ws, it, n, dy, dx):
-    """dx[h, w, c] = dy[(h w c)]."""
+def run_flatten_backward(ws, code, l, now, first, last):
+    """FLATTEN_BACKWARD of samples first .. last: dx[h, w, c] = dy[(h w c)]."""
+    it = one(FLATTEN_BACKWARD, code, l)
+    dy, dx = place(now, it.dy), place(now, it.dx)
     c = it.c
-    for i in range(n):
+    for i in range(first, last):
         at = dy + i * it.y_n
         for r in range(it.h):
             for q in range(it.w):

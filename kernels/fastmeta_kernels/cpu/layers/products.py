@@ -88,8 +88,10 @@ def run_product(ws, job, code, l, now, part, parts):
     """One part of PRODUCT."""
     it = one(PRODUCT, code, l)
     flags, masked = it.flags, it.mask > 0
-    a, b, c = place(now, it.a), place(now, it.b), place(now, it.c)
-    a1, b1, first_d = it.a1, it.b1, place(now, it.d)
+    a, b = place(now, it.a), place(now, it.b)
+    c = place(now, it.c)
+    a1, b1 = it.a1, it.b1
+    first_d = place(now, it.d)
     if flags & PAIR:
         a1, b1 = place(now, a1) - a, place(now, b1) - b
     add, alpha = flags & ADD != 0, ws.dtype.type(now.sign if flags & SIGNED else 1)
@@ -105,10 +107,12 @@ def run_product(ws, job, code, l, now, part, parts):
             column_sums(ws, b, it.ldb, it.k, first, last, to, d, alpha)
         elif part == 0:
             row_sums(ws, a, it.ars, it.acs, it.k, it.m, to, d, alpha)
-    m, begin, end = it.m, 0, it.i * it.j
+    m = it.m
+    begin, end = 0, it.i * it.j
     if flags & BY_ROWS:
         low, high = share(m, part, parts)
-        m, a, c = high - low, a + low * it.ars, c + low * it.ldc
+        m, a = high - low, a + low * it.ars
+        c = c + low * it.ldc
         first_d += low * it.ldc if flags & MATRIX else 0
     else:
         begin, end = share(end, part, parts)

@@ -33,8 +33,8 @@ SERIAL, SAMPLES, CHANNELS, OWN = range(4)
     MOVE, LOSS, LOSS_TANGENT, INPUT, PARAMETERS, OUTPUT, DESCEND, RATES, MULTIPLY, HEAD, HEAD_BLOCKS,
     AFFINE, AFFINE_GRADIENT, WINOGRAD, WINOGRAD_WEIGHT, WINOGRAD_SUMS, WINOGRAD_GRADIENT,
     LAYER_NORM, LAYER_NORM_BACKWARD, LAYER_NORM_TANGENT, LAYER_NORM_BACKWARD_TANGENT, LAYER_NORM_GRADIENT,
-    SAMPLE_SLOPES,
-) = range(50)  # fmt: skip
+    SAMPLE_SLOPES, PULL, PULL_BACK,
+) = range(52)  # fmt: skip
 
 _NORM = "x x_dot dy dy_dot scale shift scale_dot shift_dot out stats tangents flags"
 _LOSS = "targets weights z dz probabilities losses loss outputs weighted by_step last_dz constant:f8"
@@ -65,6 +65,8 @@ _FIELDS = {  # "targets", "weights", "losses" and "stream" are streams of a job
     OUTPUT: "stream outputs size",
     DESCEND: "base source target adapted_from adapted_to size rates packed_rates arrays",
     RATES: "g v adapted_from adapted_to size rates arrays",
+    PULL: "g phi theta adapted_from adapted_to",
+    PULL_BACK: "u v phi theta to_theta adapted_from adapted_to exact",
     MULTIPLY: "g v target adapted_from adapted_to size",
     HEAD: "phase",
     HEAD_BLOCKS: "",

@@ -5,6 +5,8 @@ vectors, a border of B zero pixels for the convolutions beside it. Its value and
 offsets name the first interior pixel. Border and padding are zero for ever: no kernel writes anything else there.
 A ReLU behind a linear, convolution or batch-norm layer becomes a flag of that row, a max-pool of 2 x 2 behind batch
 norm one row with it; a linear layer flattens by itself.
+
+Longer than 200 lines because each place depends on those before it.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class Packing:
     """Parameter arrays, packed one behind the other in the order of theta."""
 
     def __init__(self, line: int) -> None:
-        self.line, self.size, self._parameters = line, 0, 0
+        self.line, self.size = line, 0
+        self._parameters = 0
         self.blocks: list[Block] = []
         self.edges = [0]
 
@@ -51,7 +52,8 @@ def weight(layer: Layer) -> tuple[tuple[int, int, int], tuple[int, int, int], in
     if layer.kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW, WINOGRAD):
         return vector(layer)
     pixels = layer.kernel**2 if layer.kind in (lt.CONVOLUTION, WINOGRAD) else layer.h * layer.w
-    c, cp, oc, ocp = layer.c, layer.cp, layer.oc, layer.ocp
+    c, cp = layer.c, layer.cp
+    oc, ocp = layer.oc, layer.ocp
     if layer.kind == NARROW:
         return (pixels, c, oc), (cp, 1, pixels * cp), pixels * cp * oc
     return (pixels, c, oc), (cp * ocp, ocp, 1), pixels * cp * ocp

@@ -61,7 +61,8 @@ def emit_slopes(code: Code, request: Request, of: Plan) -> None:
     assert loss is not None
     emit(code, request, of, True, tangent=False, rated=False)
     one, deltas = code.rows[first], at(R, of.output_deltas)
-    one["weighted"], one["losses"], one["dz"], one["probabilities"] = 0, job.SLOPES, deltas, at(R, of.probabilities)
+    one["weighted"], one["losses"] = 0, job.SLOPES
+    one["dz"], one["probabilities"] = deltas, at(R, of.probabilities)
     places = {"dz": deltas, "z_dot": at(R, of.outputs)}
     code.add(SAMPLE_SLOPES, SERIAL, of.layers[0], **places, outputs=of.o, begin=request.steps)
 
@@ -170,8 +171,10 @@ def huber_tangent(ws, n, o, z_dot, dz_dot, curvature):
 def run(ws, job, code, l, now, t):
     """LOSS: the loss of a set to its stream, and the deltas of the outputs."""
     it = one(LOSS, code, l)
-    n, o, k = it.n, it.outputs, now.inner_step
-    z, dz, p = place(now, it.z), place(now, it.dz), place(now, it.probabilities)
+    n, o = it.n, it.outputs
+    k = now.inner_step
+    z, dz = place(now, it.z), place(now, it.dz)
+    p = place(now, it.probabilities)
     begin = k * it.by_step  # where a step's own weights begin
     weights = stream(ws, job, it.weights, t, begin + n * it.weighted)[begin:]
     out = stream(ws, job, it.losses, t, k + 1)
@@ -190,10 +193,12 @@ def run_tangent(ws, job, code, l, now, t):
     """LOSS_TANGENT: tangents of the deltas of the outputs, after the outputs' own."""
     it = one(LOSS_TANGENT, code, l)
     n, o = it.n, it.outputs
-    z_dot, dz_dot, p = place(now, it.z), place(now, it.dz), place(now, it.probabilities)
+    z_dot, dz_dot = place(now, it.z), place(now, it.dz)
+    p = place(now, it.probabilities)
     weights = stream(ws, job, it.weights, t, n * it.weighted)
     if it.by_step > 0:  # d L / d alpha -= the derivative of the loss along v
-        dz, row, slope = place(now, it.last_dz), now.rate_row, 0.0
+        dz, row = place(now, it.last_dz), now.rate_row
+        slope = 0.0
         for j in range(n * o):
             slope += ws[dz + j] * ws[z_dot + j]
         stream(ws, job, RATES_GRADIENTS, t, row + 1)[row] -= slope

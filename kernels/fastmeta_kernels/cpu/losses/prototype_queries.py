@@ -40,9 +40,12 @@ def inverse_root(ws, square):
 @kernel
 def queries(ws, head, t, block):
     """Logits, losses and both gradients of one block of queries; the gradient of the prototypes is the block's own."""
-    m, d, k, kp, dp = head.m, head.d, head.k, head.kp, head.dp
+    m, d = head.m, head.d
+    k, kp = head.k, head.kp
+    dp = head.dp
     first, last = block * m // head.blocks, (block + 1) * m // head.blocks
-    rows, width, padded = last - first, VECTOR_BYTES // ws.itemsize, d != dp
+    rows, width = last - first, VECTOR_BYTES // ws.itemsize
+    padded = d != dp
     given = embeddings(ws, head, head.query, t, m)
     if padded:
         for i in range(first, last):
@@ -50,7 +53,8 @@ def queries(ws, head, t, block):
                 ws[head.qp + i * dp + j] = given[i * d + j]
     q = (head.qp if padded else _offset(ws, head, head.query, t, m)) + first * dp
     dq = (head.dqp if padded else _offset(ws, head, head.d_query, t, m)) + first * dp
-    x, a, norms = head.x + first * kp, head.a + first * kp, head.norms + first
+    x, a = head.x + first * kp, head.a + first * kp
+    norms = head.norms + first
     dc, sums = head.dc + block * kp * dp, head.sums + block * kp
     zero, loss = splat(ws.dtype.type(0.0)), 0.0
     for i in range(0, k * dp, width):
@@ -83,7 +87,9 @@ def queries(ws, head, t, block):
 @kernel
 def _rows(ws, head, t, first, rows, q, dq, x, a, norms, dc, sums):
     """The loss of a few rows of queries, and what they add to the gradients: all of it stays in cache."""
-    d, k, kp, dp, zeros = head.d, head.k, head.kp, head.dp, head.zeros
+    d, k = head.d, head.k
+    kp, dp = head.kp, head.dp
+    zeros = head.zeros
     width = VECTOR_BYTES // ws.itemsize
     for i in range(rows):
         s = splat(ws.dtype.type(0.0))
@@ -108,15 +114,18 @@ def _rows(ws, head, t, first, rows, q, dq, x, a, norms, dc, sums):
 @kernel
 def _softmax(ws, head, t, first, rows, x, a, norms, sums):
     """z, the loss, a = (p - e) h f / M from the products x; `norms` become the multiples of q in dq (cosine)."""
-    m, k, kp, width = head.m, head.k, head.kp, VECTOR_BYTES // ws.itemsize
-    f, b, cosine = head.f, head.b, head.cosine == 1
+    m, k = head.m, head.k
+    kp, width = head.kp, VECTOR_BYTES // ws.itemsize
+    f, b = head.f, head.b
+    cosine = head.cosine == 1
     one = ws.dtype.type(1.0)
     share = one / ws.dtype.type(m)
     labels = integers_at(head.y_query, t * m, m)
     logits = array_at(ws, head.logits, t * m * k, m * k if head.logits else 0)
     loss = 0.0
     for i in range(rows):
-        row, out, label = x + i * kp, a + i * kp, labels[first + i]
+        row, out = x + i * kp, a + i * kp
+        label = labels[first + i]
         h = inverse_root(ws, ws[norms + i]) if cosine else one
         top = splat(ws.dtype.type(-np.inf))
         for j in range(0, kp, width):

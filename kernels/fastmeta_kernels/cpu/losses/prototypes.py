@@ -25,8 +25,11 @@ PREPARE, BLOCK, FINISH, ALL = range(4)
 @kernel
 def _prepare(ws, head, t):
     """Prototypes, centred, also transposed, with their norms: all that the queries need of the support set."""
-    n, k, d, kp, dp = head.n, head.k, head.d, head.kp, head.dp
-    c, mean, share, width = head.c, head.mean, head.share, VECTOR_BYTES // ws.itemsize
+    n, k = head.n, head.k
+    d, kp = head.d, head.kp
+    dp = head.dp
+    c, mean = head.c, head.mean
+    share, width = head.share, VECTOR_BYTES // ws.itemsize
     one, zero = ws.dtype.type(1.0), ws.dtype.type(0.0)
     whole = d - d % width
     support = embeddings(ws, head, head.support, t, n)
@@ -65,8 +68,10 @@ def _prepare(ws, head, t):
 @kernel
 def _scale_prototypes(ws, head):
     """f, b and the weight of c in dc; padding classes have a logit that no softmax sees."""
-    k, kp, dp, width = head.k, head.kp, head.dp, VECTOR_BYTES // ws.itemsize
-    f, b, weight, cosine = head.f, head.b, head.weight, head.cosine == 1
+    k, kp = head.k, head.kp
+    dp, width = head.dp, VECTOR_BYTES // ws.itemsize
+    f, b = head.f, head.b
+    weight, cosine = head.weight, head.cosine == 1
     scale = array_at(ws, head.scale, 0, 1)[0]
     two = splat(ws.dtype.type(2.0))
     for i in range(k):
@@ -86,8 +91,11 @@ def _scale_prototypes(ws, head):
 @kernel
 def _finish(ws, head, t):
     """The loss, and the gradients of the prototypes from those of the blocks, dealt out to the support set."""
-    n, k, d, kp, dp = head.n, head.k, head.d, head.kp, head.dp
-    dc, sums, width = head.dc, head.sums, VECTOR_BYTES // ws.itemsize
+    n, k = head.n, head.k
+    d, kp = head.d, head.kp
+    dp = head.dp
+    dc, sums = head.dc, head.sums
+    width = VECTOR_BYTES // ws.itemsize
     whole = d - d % width
     loss = 0.0
     for block in range(head.blocks):
@@ -134,7 +142,8 @@ def phase(ws, heads, t, which, block):
 def run_heads(workspaces, heads):
     """Every task, one a thread; or, by_blocks, one after the other with their blocks over the threads."""
     head = head_of(heads, 0)
-    tasks, blocks, size = head.tasks, head.blocks, head.size
+    tasks, blocks = head.tasks, head.blocks
+    size = head.size
     if head.by_blocks:
         for t in range(tasks):
             phase(workspaces, heads, t, PREPARE, 0)

@@ -59,7 +59,8 @@ class Entries:
     """The files of one function: NAME.nbi lists its entries, of a signature and processor each, in NAME.HASH.nbc."""
 
     def __init__(self, folder: str, name: str, stamp: str) -> None:
-        self.folder, self.name, self.stamp = folder, name, stamp.encode()
+        self.folder, self.name = folder, name
+        self.stamp = stamp.encode()
 
     def load(self, key: Any) -> Any:
         """The value of `key`; None where there is none, or none that can be trusted."""

@@ -75,19 +75,22 @@ def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any
     _kept.append(compiled)
 
 
+UNTOLD = 1 << 59  # scalars of a workspace that is handed over without its size
 body: Any = None  # bound by `symbol`
 
 
-def _three(ws, size, plan, rows, columns, i, j, k):
-    body(carray(ws, size), carray(plan, (rows, columns)), i, j, k)
+def _three(ws, plan, i, j, k):
+    body(carray(ws, UNTOLD), carray(plan, (1, 1)), i, j, k)  # what does not fit into registers costs each call
 
 
-def _five(ws, size, plan, rows, columns, i, j, k, m, n):
-    body(carray(ws, size), carray(plan, (rows, columns)), i, j, k, m, n)
+def _five(ws, plan, i, j, k, m, n):
+    body(carray(ws, UNTOLD), carray(plan, (1, 1)), i, j, k, m, n)
 
 
 def linked(function: F) -> F:
     """A kernel f(ws, plan, *integers) of three or five integers, compiled once and called by name.
+
+    It gets a workspace and a matrix of one row by their addresses, without their sizes.
 
     Numba optimises whatever a kernel calls anew inside each of its callers, level by level; what is big is therefore
     called through an external symbol. `compile_linked` must run before a kernel that calls one.
@@ -98,8 +101,7 @@ def linked(function: F) -> F:
 
     def compile_for(lane: Any) -> None:
         template = _three if count == 3 else _five
-        integers, tail = types.CPointer(types.int64), [types.int64] * (2 + count)
-        signature = types.void(types.CPointer(lane), types.int64, integers, *tail)
+        signature = types.void(types.CPointer(lane), types.CPointer(types.int64), *[types.int64] * count)
         symbol(f"{name}_{lane}", signature, template, body=body)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -124,7 +126,7 @@ def linked(function: F) -> F:
 def _flat(context: Any, builder: Any, types_of: Any, args: Any) -> tuple[Any, list[Any]]:
     """The type of a linked kernel and its arguments: pointers and integers, for arrays and integers."""
     ws, plan = (context.make_array(types_of[i])(context, builder, args[i]) for i in (0, 1))
-    call = [ws.data, ws.nitems, plan.data, *cgutils.unpack_tuple(builder, plan.shape), *args[2:]]
+    call = [ws.data, plan.data, *args[2:]]
     return ir.FunctionType(ir.VoidType(), [value.type for value in call]), call
 
 

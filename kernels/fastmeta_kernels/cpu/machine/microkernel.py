@@ -95,7 +95,8 @@ def tile(module: ir.Module, lane: Any, rows: int, vectors: int) -> ir.Function:
     builder.cbranch(builder.icmp_signed("<", state[0], K), inner_body, outer_end)
 
     builder.position_at_end(inner_body)
-    count, row_b, pointers, sums = state[0], state[1], state[2 : 2 + n], state[2 + n :]
+    count, row_b = state[0], state[1]
+    pointers, sums = state[2 : 2 + n], state[2 + n :]
     b_vectors = [load_ir(builder, lane, builder.gep(row_b, [integer(j * width)])) for j in range(vectors)]
     added = []
     for i in range(rows):

@@ -69,7 +69,8 @@ def _ones(builder: Any, lane: Any, width: int) -> Any:
     found = builder.module.globals.get("ones")
     if found is None:
         found = ir.GlobalVariable(builder.module, ones.type, "ones")
-        found.linkage, found.global_constant, found.initializer = "internal", True, ones
+        found.linkage, found.global_constant = "internal", True
+        found.initializer = ones
     return builder.gep(found, [ir.Constant(INT64, 0), ir.Constant(INT64, 0)])
 
 
@@ -88,7 +89,8 @@ def _panel(module: ir.Module, lane: Any, vectors: int) -> ir.Function:
     integer = lambda value: ir.Constant(INT64, value)  # noqa: E731
     constant = ir.Constant(ir.ArrayType(INT64, len(table)), table)
     choices = ir.GlobalVariable(module, constant.type, f"heights_{vectors}")
-    choices.linkage, choices.global_constant, choices.initializer = "internal", True, constant
+    choices.linkage, choices.global_constant = "internal", True
+    choices.initializer = constant
     loop, end = function.append_basic_block("rows"), function.append_basic_block("done")
     builder.branch(loop)
     builder.position_at_end(loop)

@@ -2,6 +2,8 @@
 
 Numba's autovectorised loops turn scalar without notice; these functions emit explicit LLVM vectors instead.
 `load(ws, i)` reads the vector that starts at ws[i]; + - * work lane by lane and contract to fused multiply-adds.
+
+Longer than 200 lines because every operation of one type is here.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Choices:
         request = self.request
         linear = all(layer.kind in MATRICES for layer in self.query.layers if layer.weight >= 0)
         one_rate = request.rates[1] == 1 and self.adapted == (0, self.query.packed) and not self.per_parameter
-        needs_u = self.head_only or request.step_parameters or request.each_weight
+        needs_u = self.head_only or request.step_parameters or request.each_weight or request.pulled
         return one_rate and linear and request.order == 2 and not needs_u
 
     @cached_property
@@ -77,9 +77,11 @@ class Choices:
     @cached_property
     def kept(self) -> int:
         """Parameter vectors kept beside theta, which serves all tasks of a chunk where there is one."""
-        if self.exact or (self.request.kind == "meta_gradient" and self.request.query_loss_steps):
-            return self.request.steps
-        return min(self.request.steps, 1) if self.request.kind == "meta_gradient" else 0
+        request = self.request
+        learns = request.kind == "meta_gradient"
+        if self.exact or (learns and (request.query_loss_steps or request.pulled)):
+            return request.steps
+        return min(request.steps, 1) if learns or request.pulled else 0
 
     @cached_property
     def keeps_gradients(self) -> bool:

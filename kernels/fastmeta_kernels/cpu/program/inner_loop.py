@@ -10,7 +10,7 @@ from fastmeta_kernels.cpu.layout.instruction import NONE, Code, G, Operand, at
 from fastmeta_kernels.cpu.layout.network import Plan, head_of
 from fastmeta_kernels.cpu.layout.places import ADDED, RATED
 from fastmeta_kernels.cpu.losses import losses, prototypes
-from fastmeta_kernels.cpu.program import parameters, samples
+from fastmeta_kernels.cpu.program import parameters, pulls, samples
 from fastmeta_kernels.cpu.program.choices import Choices
 from fastmeta_kernels.cpu.program.passes import Passes
 from fastmeta_kernels.cpu.program.schedule import Schedule
@@ -28,7 +28,8 @@ class Adaptation:
 
 def descend(schedule: Schedule, choices: Choices, vectors: Vectors) -> Adaptation:
     """Write the inner loop, and where its vectors and sets lie into `vectors`."""
-    request, support, query = choices.request, choices.support, choices.query
+    request, support = choices.request, choices.support
+    query = choices.query
     vectors.g = schedule.room(query.packed * (max(request.steps, 1) if choices.keeps_gradients else 1))
     vectors.rates = at(op.ZERO, schedule.room(query.packed)) if choices.per_parameter else NONE
     schedule.segment("support", lambda: samples.read(schedule.code, support, job.SUPPORT_X))
@@ -87,6 +88,8 @@ def _segments(schedule: Schedule, choices: Choices, vectors: Vectors, found: Ada
         passes.forward()
         loss(code, choices, found.plan, True)
         passes.backward(None if choices.direct else 0, transpose=not choices.direct)
+        if choices.request.pulled:
+            pulls.pull(code, choices.adapted, at(G), at(op.P), at(op.ZERO, vectors.theta))
 
     def rates() -> None:
         if choices.per_parameter:

@@ -1,4 +1,7 @@
-"""What happens to whole parameter vectors: into the workspace and out of it, inner steps, gradients of the rates."""
+"""What happens to whole parameter vectors: into the workspace and out of it, inner steps, gradients of the rates.
+
+Longer than 200 lines because whatever walks the parameter arrays does so by one record.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ def move(code: Code, blocks: tuple[Block, ...], stream: int, to: Operand, direct
         pixels, c, o = block.shape
         by_pixel, by_input, by_output = block.strides
         if o == 1:  # a column is as good as a row
-            c, o, by_output = o, c, by_input
+            c, o = o, c
+            by_output = by_input
         code.add(
             PARAMETERS, OWN, stream=stream, start=block.start, packed=to.behind(block.packed_start), pixels=pixels,
             inputs=c, outputs=o, by_pixel=by_pixel, by_input=by_input, by_output=by_output, direction=direction,
@@ -101,8 +105,10 @@ def multiply(code: Code, plan: Plan, adapted: tuple[int, int], g: Operand, v: Op
 def run_move(ws, job, code, l, now, t, part, parts):
     """One part of PARAMETERS."""
     it, width = one(PARAMETERS, code, l), VECTOR_BYTES // ws.itemsize
-    pixels, c, o, direction = it.pixels, it.inputs, it.outputs, it.direction
-    t0, t1, t2 = it.by_pixel, it.by_input, it.by_output
+    pixels, c = it.pixels, it.inputs
+    o, direction = it.outputs, it.direction
+    t0, t1 = it.by_pixel, it.by_input
+    t2 = it.by_output
     start = it.start + now.rate_row * it.by_row
     values = stream(ws, job, it.stream, t, start + pixels * c * o)
     base, sign = place(now, it.packed), ws.dtype.type(now.sign)
@@ -135,8 +141,10 @@ def run_descend(ws, job, code, l, now, t, part, parts):
     """One part of DESCEND; whatever is not adapted is copied, or zero without a base."""
     it, width = one(DESCEND, code, l), VECTOR_BYTES // ws.itemsize
     source, target = place(now, it.source), place(now, it.target)
-    adapted_from, adapted_to, size, count = it.adapted_from, it.adapted_to, it.size, it.rates
-    sign, zero, has_base = ws.dtype.type(now.sign), splat(ws.dtype.type(0.0)), it.base != 0
+    adapted_from, adapted_to = it.adapted_from, it.adapted_to
+    size, count = it.size, it.rates
+    sign, zero = ws.dtype.type(now.sign), splat(ws.dtype.type(0.0))
+    has_base = it.base != 0
     base = place(now, it.base)
     first, last = share(size // width, part, parts)
     first, last = first * width, last * width
@@ -174,7 +182,8 @@ def run_rates_gradient(ws, job, code, l, now, t):
     """RATES."""
     it, width = one(RATES_OP, code, l), VECTOR_BYTES // ws.itemsize
     g, v = place(now, it.g), place(now, it.v)
-    start, stop, size, count = it.adapted_from, it.adapted_to, it.size, it.rates
+    start, stop = it.adapted_from, it.adapted_to
+    size, count = it.size, it.rates
     edges = integers(job, EDGES, t, it.arrays)
     row = now.rate_row * count
     out = stream(ws, job, RATES_GRADIENTS, t, row + count)
@@ -194,7 +203,8 @@ def run_rates_gradient(ws, job, code, l, now, t):
 def run_multiply(ws, code, l, now):
     """MULTIPLY."""
     it, width = one(MULTIPLY, code, l), VECTOR_BYTES // ws.itemsize
-    g, v, target = place(now, it.g), place(now, it.v), place(now, it.target)
+    g, v = place(now, it.g), place(now, it.v)
+    target = place(now, it.target)
     zero = splat(ws.dtype.type(0.0))
     for i in range(0, it.size, width):
         inside = it.adapted_from <= i < it.adapted_to

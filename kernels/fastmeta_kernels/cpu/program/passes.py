@@ -23,7 +23,8 @@ class Passes:
     """Emits the passes over layers begin .. end of a plan; features: the register behind which layer `begin` reads."""
 
     def __init__(self, code: Code, plan: Plan, begin: int = 0, end: int | None = None, features: int = S) -> None:
-        self.code, self.plan, self.begin, self.features = code, plan, begin, features
+        self.code, self.plan = code, plan
+        self.begin, self.features = begin, features
         self.end = len(plan.layers) if end is None else end
         self.first = max(begin, plan.first)  # neither dx nor x_dot there
 

@@ -29,7 +29,8 @@ from fastmeta_kernels.request import Request
 def program(request: Request) -> Program:
     """The program of a request."""
     choices = Choices(request)
-    support, query, kind = choices.support, choices.query, request.kind
+    support, query = choices.support, choices.query
+    kind = request.kind
     schedule = Schedule(request.dtype.itemsize)
     schedule.size = query.zeros + schedule.up(max(support.sums, query.sums))
     vectors = Vectors(choices, schedule.room(query.packed * (choices.kept + 1)))
@@ -65,7 +66,8 @@ def _query(
     schedule: Schedule, choices: Choices, vectors: Vectors, found: Adaptation | None, total: int
 ) -> NDArray[np.void] | None:
     """What is asked of the query set at phi_S; the prototype head, where there is one."""
-    request, query, code = choices.request, choices.query, schedule.code
+    request, query = choices.request, choices.query
+    code = schedule.code
     kind, phi = request.kind, vectors.phi(request.steps)
     s, v = schedule.room(query.set_size), schedule.room(query.packed)
     passes, head = Passes(code, query), _head(schedule, choices, s)

@@ -19,8 +19,10 @@ def read(code: Code, of: Plan, stream: int) -> None:
 @kernel
 def _read_patches(ws, job, it, t, first, last, target):
     """Copy what lies under each pixel of a convolution's output, 0 outside the image, instead of the image."""
-    h, w, c = it.image_h, it.image_w, it.image_c
-    kernel, stride, padding = it.taps, it.stride, it.padding
+    h, w = it.image_h, it.image_w
+    c = it.image_c
+    kernel, stride = it.taps, it.stride
+    padding = it.padding
     x, width = job_stream(ws, job, it.stream, t, last * h * w * c), VECTOR_BYTES // ws.itemsize
     zero = splat(ws.dtype.type(0.0))
     for i in range(first, last):
@@ -48,13 +50,15 @@ def run_input(ws, job, code, l, now, t, first, last):
         _read_patches(ws, job, it, t, first, last, target)
         return
     width = VECTOR_BYTES // ws.itemsize
-    cp, c, line = it.cp, it.c, it.w * it.c
+    cp, c = it.cp, it.c
+    line = it.w * it.c
     source = first * it.h * line
     rows = it.h
     x = job_stream(ws, job, it.stream, t, last * it.h * line)
     if it.x_n == rows * line and last > first:  # dense altogether: one run
         target += first * it.x_n
-        line, rows, first, last = (last - first) * rows * line, 1, 0, 1
+        line, rows = (last - first) * rows * line, 1
+        first, last = 0, 1
     for i in range(first, last):
         for r in range(rows):
             at = target + i * it.x_n + r * it.x_r
@@ -76,7 +80,8 @@ def run_input(ws, job, code, l, now, t, first, last):
 def run_move(ws, code, l, now):
     """MOVE: between the last position (padded) and dense outputs (N, O)."""
     it = one(MOVE, code, l)
-    position, dense, c, to_dense = place(now, it.position), place(now, it.dense), it.oc, it.to_dense
+    position, dense = place(now, it.position), place(now, it.dense)
+    c, to_dense = it.oc, it.to_dense
     for i in range(it.n):
         for r in range(it.oh):
             for q in range(it.ow):

@@ -10,7 +10,7 @@ from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.instruction import NONE, G, at
 from fastmeta_kernels.cpu.layout.places import ADDED
-from fastmeta_kernels.cpu.program import inner_loop, parameters
+from fastmeta_kernels.cpu.program import inner_loop, parameters, pulls
 from fastmeta_kernels.cpu.program.choices import Choices
 from fastmeta_kernels.cpu.program.inner_loop import Adaptation
 from fastmeta_kernels.cpu.program.schedule import Schedule
@@ -26,7 +26,10 @@ def sweep_back(
     if request.steps == 0:
         return
     u, r = schedule.room(choices.query.packed), schedule.room(found.plan.set_size)
-    _segments(schedule, choices, vectors, found, v, u)
+    to_theta = schedule.room(choices.query.packed if request.pulled else 0)
+    _segments(schedule, choices, vectors, found, v, u, to_theta)
+    if request.pulled:
+        schedule.run("zeros", p=to_theta)
     for k in range(request.steps - 1, -1, -1):
         here = vectors.at_step(k)
         if request.order == 2 and not choices.keeps_sets and k < request.steps - 1:  # the last step's set is there
@@ -40,10 +43,15 @@ def sweep_back(
             schedule.run("rates gradient", sign=-1, **here)
             if request.order == 2:
                 _hessian(schedule, choices, v, u, r, here, last=k == request.steps - 1)
+            elif request.pulled:
+                schedule.run("rates", **here)
+                schedule.run("scale", u=u, **here)
+            schedule.run("pull back", u=u, **(here | {"g": v}))
         if request.query_loss_steps and request.query_loss_steps[k]:
             schedule.run("query loss", p=here["p"], s=query_set, inner_step=k)
             schedule.run("added", p=here["p"], s=query_set, g=v)
         take_own(schedule, choices, v, k)
+    schedule.run("to theta", p=v)
     if request.order == 2 and found.body:
         body = found.body
         schedule.segment("body gradient", lambda: body.backward(ADDED))
@@ -65,9 +73,13 @@ def _hessian(schedule: Schedule, choices: Choices, v: int, u: int, r: int, here:
         schedule.run("first features" if last else "features", sign=-1, u=u, r=r, **here)
 
 
-def _segments(schedule: Schedule, choices: Choices, vectors: Vectors, found: Adaptation, v: int, u: int) -> None:
-    code, query, passes = schedule.code, choices.query, found.passes
-    to_rates, v_at, u_at = job.RATES_GRADIENTS, at(op.ZERO, v), at(op.ZERO, u)
+def _segments(
+    schedule: Schedule, choices: Choices, vectors: Vectors, found: Adaptation, v: int, u: int, to_theta: int
+) -> None:
+    code, query = schedule.code, choices.query
+    passes = found.passes
+    to_rates, v_at = job.RATES_GRADIENTS, at(op.ZERO, v)
+    u_at = at(op.ZERO, u)
 
     def products() -> None:
         if choices.per_parameter:
@@ -79,6 +91,17 @@ def _segments(schedule: Schedule, choices: Choices, vectors: Vectors, found: Ada
         else:
             parameters.rates_gradient(code, query, choices.request.rates[1], choices.adapted, at(G), v_at)
 
+    def pull_back() -> None:
+        if choices.request.pulled:
+            places = at(op.U), at(G), at(op.P), at(op.ZERO, vectors.theta), at(op.ZERO, to_theta)
+            pulls.pull_back(code, choices.adapted, *places, choices.request.order == 2)
+
+    def to_theta_too() -> None:
+        if choices.request.pulled:
+            parameters.add(code, query, at(op.P), at(op.ZERO, to_theta))
+
+    schedule.segment("pull back", pull_back)
+    schedule.segment("to theta", to_theta_too)
     schedule.segment("products", products)
     schedule.segment("rates gradient", rates_gradient)
     schedule.segment("scale", lambda: inner_loop.move(code, choices, vectors, NONE, v_at, at(op.U)))

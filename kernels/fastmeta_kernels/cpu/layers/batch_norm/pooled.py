@@ -77,7 +77,8 @@ def constants(ws, cp, scale, shift, stats, j):
 
 @kernel
 def _forward(ws, it, begin, end, x, y, scale, shift, stats, low):
-    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
+    cp, line = it.cp, it.x_r
+    width = VECTOR_BYTES // ws.itemsize
     for i in range(begin, end):
         for r in range(it.oh):
             at, to = x + i * it.x_n + r * SIZE * line, y + i * it.y_n + r * it.y_r
@@ -90,8 +91,10 @@ def _forward(ws, it, begin, end, x, y, scale, shift, stats, low):
 
 @kernel
 def _sums(ws, it, first, last, x, dy, scale, shift, stats, low):
-    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
-    sums, parts, zero, none = stats + 2 * cp, stats + 4 * cp, splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0))
+    cp, line = it.cp, it.x_r
+    width = VECTOR_BYTES // ws.itemsize
+    sums, parts = stats + 2 * cp, stats + 4 * cp
+    zero, none = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0))
     for k in range(sums, sums + 4 * cp, cp):
         for j in range(k + first, k + last, width):
             store(ws, j, zero)
@@ -114,9 +117,11 @@ def _sums(ws, it, first, last, x, dy, scale, shift, stats, low):
 
 @kernel
 def _backward(ws, it, begin, end, x, dy, scale, shift, dx, stats, low):
-    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
+    cp, line = it.cp, it.x_r
+    width = VECTOR_BYTES // ws.itemsize
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (it.n * it.h * it.w)))
-    back, lines, pixels = dx - x, it.oh * SIZE, it.ow * SIZE
+    back = dx - x
+    lines, pixels = it.oh * SIZE, it.ow * SIZE
     for i in range(begin, end):
         image = x + i * it.x_n
         for r in range(it.oh):
@@ -140,7 +145,8 @@ def _backward(ws, it, begin, end, x, dy, scale, shift, dx, stats, low):
                     mean, gain, offset = constants(ws, cp, scale, shift, stats, j)
                     slope = load(ws, stats + 2 * cp + j) * load(ws, stats + cp + j) * share
                     level = load(ws, stats + 3 * cp + j) * share
-                    store(ws, p + j + back, _gradient(ws, p + j, zero, mean, gain, slope, level))
+                    none = load(ws, j)  # zeros; known, which of the two products is rounded is the compiler's choice
+                    store(ws, p + j + back, gain * (none - (load(ws, p + j) - mean) * slope - level))
 
 
 @inlined
@@ -153,8 +159,10 @@ def lower_bound(ws, it):
 def run(ws, code, l, now, part, parts):
     """One part of POOL_FORWARD or POOL_BACKWARD, of some images, or of POOL_SUMS, of some channels."""
     it = one(POOL_FORWARD, code, l)
-    x, dy, out, stats = place(now, it.x), place(now, it.dy), place(now, it.out), place(now, it.stats)
-    scale, shift, low = place(now, it.scale), place(now, it.shift), lower_bound(ws, it)
+    x, dy = place(now, it.x), place(now, it.dy)
+    out, stats = place(now, it.out), place(now, it.stats)
+    scale, shift = place(now, it.scale), place(now, it.shift)
+    low = lower_bound(ws, it)
     if it.op == POOL_SUMS:
         first, last = vectors(ws, it.cp, part, parts)
         _sums(ws, it, first, last, x, dy, scale, shift, stats, low)

@@ -13,8 +13,10 @@ from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 @kernel
 def _forward(ws, it, begin, end, x, x_dot, scale, shift, scale_dot, shift_dot, y_dot, stats, tangents, inner, low):
-    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
-    zero, none, dot = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0)), x_dot - x
+    cp, line = it.cp, it.x_r
+    width = VECTOR_BYTES // ws.itemsize
+    zero, none = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0))
+    dot = x_dot - x
     for i in range(begin, end):
         for r in range(it.oh):
             at, to = x + i * it.x_n + r * SIZE * line, y_dot + i * it.y_n + r * it.y_r
@@ -34,9 +36,11 @@ def _forward(ws, it, begin, end, x, x_dot, scale, shift, scale_dot, shift_dot, y
 
 @kernel
 def _sums(ws, it, first, last, x, x_dot, dy, dy_dot, scale, shift, stats, tangents, inner, low):
-    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
-    sums, parts, zero = tangents + 2 * cp, tangents + 4 * cp, splat(ws.dtype.type(0.0))
-    none, dot, d_dot = splat(ws.dtype.type(-1.0)), x_dot - x, dy_dot - dy
+    cp, line = it.cp, it.x_r
+    width = VECTOR_BYTES // ws.itemsize
+    sums, parts = tangents + 2 * cp, tangents + 4 * cp
+    zero, none = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(-1.0))
+    dot, d_dot = x_dot - x, dy_dot - dy
     for k in range(sums, sums + 4 * cp, cp):
         for j in range(k + first, k + last, width):
             store(ws, j, zero)
@@ -79,9 +83,12 @@ def _gradient(ws, cp, j, at, dot, back, d, d_dot, scale, scale_dot, stats, tange
 
 @kernel
 def _backward(ws, it, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale_dot, dx_dot, stats, tangents, low):
-    cp, line, width = it.cp, it.x_r, VECTOR_BYTES // ws.itemsize
+    cp, line = it.cp, it.x_r
+    width = VECTOR_BYTES // ws.itemsize
     zero, share = splat(ws.dtype.type(0.0)), splat(ws.dtype.type(1.0 / (it.n * it.h * it.w)))
-    dot, back, move, lines, pixels = x_dot - x, dx_dot - x, dy_dot - dy, it.oh * SIZE, it.ow * SIZE
+    dot, back = x_dot - x, dx_dot - x
+    move = dy_dot - dy
+    lines, pixels = it.oh * SIZE, it.ow * SIZE
     for i in range(begin, end):
         image = x + i * it.x_n
         for r in range(it.oh):
@@ -107,10 +114,12 @@ def _backward(ws, it, begin, end, x, x_dot, dy, dy_dot, scale, shift, scale_dot,
 def run(ws, code, l, now, part, parts):
     """One part of POOL_FORWARD_TANGENT or POOL_BACKWARD_TANGENT, of images, or of POOL_SUMS_TANGENT, of channels."""
     it = one(POOL_FORWARD_TANGENT, code, l)
-    x, x_dot, dy, dy_dot = place(now, it.x), place(now, it.x_dot), place(now, it.dy), place(now, it.dy_dot)
+    x, x_dot = place(now, it.x), place(now, it.x_dot)
+    dy, dy_dot = place(now, it.dy), place(now, it.dy_dot)
     scale, shift = place(now, it.scale), place(now, it.shift)
     scale_dot, shift_dot = place(now, it.scale_dot), place(now, it.shift_dot)
-    out, stats, tangents = place(now, it.out), place(now, it.stats), place(now, it.tangents)
+    out = place(now, it.out)
+    stats, tangents = place(now, it.stats), place(now, it.tangents)
     inner, low = it.flags & INNER != 0, lower_bound(ws, it)
     if it.op == POOL_SUMS_TANGENT:
         first, last = vectors(ws, it.cp, part, parts)

@@ -11,9 +11,11 @@ from fastmeta_kernels.cpu.machine.vector import all_of, doubled, lanes, load_lik
 
 @kernel
 def _forward(ws, it, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_dot, y_dot, stats, tangents, flags):
-    cp, h, w = it.cp, it.h, it.w
+    cp = it.cp
+    h, w = it.h, it.w
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
-    mean_dot, along, inner = zero, zero, flags & INNER != 0
+    mean_dot, along = zero, zero
+    inner = flags & INNER != 0
     for i in range(n if inner else 0):
         for r in range(h):
             at = i * it.x_n + r * it.x_r + j
@@ -46,12 +48,14 @@ def _forward(ws, it, n, j, zero, x, x_dot, scale, shift, scale_dot, shift_dot, y
 
 @kernel
 def _backward(ws, it, n, j, zero, x, x_dot, dy, dy_dot, scale, shift, scale_dot, dx_dot, stats, tangents, flags):
-    cp, h, w = it.cp, it.h, it.w
+    cp = it.cp
+    h, w = it.h, it.w
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
     mean_dot, along = load_like(ws, tangents + j, zero), load_like(ws, tangents + cp + j, zero)
     gain = rate * load_like(ws, scale + j, zero)
     a, b = passes(flags, gain, load_like(ws, shift + j, zero))
-    dscale_dot, dshift_dot, inner = zero, zero, flags & INNER != 0
+    dscale_dot, dshift_dot = zero, zero
+    inner = flags & INNER != 0
     for i in range(n):
         for r in range(h):
             at, to = i * it.x_n + r * it.x_r + j, i * it.y_n + r * it.y_r + j
@@ -136,10 +140,12 @@ def run(ws, code, l, now, part, parts):
     """
     it = one(NORM_BACKWARD_TANGENT, code, l)
     first, last = vectors(ws, it.cp, part, parts)
-    x, x_dot, dy, dy_dot = place(now, it.x), place(now, it.x_dot), place(now, it.dy), place(now, it.dy_dot)
+    x, x_dot = place(now, it.x), place(now, it.x_dot)
+    dy, dy_dot = place(now, it.dy), place(now, it.dy_dot)
     scale, shift = place(now, it.scale), place(now, it.shift)
     scale_dot, shift_dot = place(now, it.scale_dot), place(now, it.shift_dot)
-    out, stats, tangents = place(now, it.out), place(now, it.stats), place(now, it.tangents)
+    out = place(now, it.out)
+    stats, tangents = place(now, it.stats), place(now, it.tangents)
     back = it.op == NORM_BACKWARD_TANGENT
     _by_vectors(
         ws, it, it.n, first, last, back, x, x_dot, dy, dy_dot, scale, shift, scale_dot, shift_dot, out,

@@ -4,6 +4,8 @@ The values take up to four vectors of channels at a time, so that large images c
 A row's statistics in a set are four vectors of CP: mean, r, dscale, dshift; in the tangent set mean_dot,
 mean(xh x_dot), dscale_dot, dshift_dot. A ReLU that the row took over passes dy where the value, computed again
 from x, is positive. Derivations: kernels/mathematics.md.
+
+Longer than 200 lines because its instructions share the statistics and the widths of their vectors.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def _statistics(ws, it, n, j, zero, x, stats):
 
     An image is read twice, from cache; the running mean as its anchor makes a constant channel its own mean to the bit.
     """
-    cp, h, w = it.cp, it.h, it.w
+    cp = it.cp
+    h, w = it.h, it.w
     mean, variance = load_like(ws, x + j, zero), zero
     for i in range(n):
         shift, squares = zero, zero
@@ -80,7 +83,8 @@ def passes(flags, gain, offset):
 
 @kernel
 def _forward(ws, it, n, j, zero, x, scale, shift, y, stats, flags):
-    cp, h, w = it.cp, it.h, it.w
+    cp = it.cp
+    h, w = it.h, it.w
     _statistics(ws, it, n, j, zero, x, stats)
     if flags & POOLED:
         return
@@ -96,7 +100,8 @@ def _forward(ws, it, n, j, zero, x, scale, shift, y, stats, flags):
 
 @kernel
 def _backward(ws, it, n, j, zero, x, dy, scale, shift, dx, stats, flags):
-    cp, h, w = it.cp, it.h, it.w
+    cp = it.cp
+    h, w = it.h, it.w
     mean, rate = load_like(ws, stats + j, zero), load_like(ws, stats + cp + j, zero)
     gain = rate * load_like(ws, scale + j, zero)
     a, b = passes(flags, gain, load_like(ws, shift + j, zero))
@@ -160,8 +165,10 @@ def run(ws, code, l, now, part, parts):
     """
     it = one(NORM_FORWARD, code, l)
     first, last = vectors(ws, it.cp, part, parts)
-    x, dy, out, stats = place(now, it.x), place(now, it.dy), place(now, it.out), place(now, it.stats)
-    scale, shift, back = place(now, it.scale), place(now, it.shift), it.op == NORM_BACKWARD
+    x, dy = place(now, it.x), place(now, it.dy)
+    out, stats = place(now, it.out), place(now, it.stats)
+    scale, shift = place(now, it.scale), place(now, it.shift)
+    back = it.op == NORM_BACKWARD
     _by_vectors(ws, it, it.n, first, last, back, x, dy, scale, shift, out, stats, it.flags)
 
 
@@ -169,7 +176,8 @@ def run(ws, code, l, now, part, parts):
 def run_gradient(ws, code, l, now):
     """NORM_GRADIENT: gradients of scale and shift from the statistics, or += sign * (...)."""
     it = one(NORM_GRADIENT, code, l)
-    stats, scale, shift = place(now, it.stats), place(now, it.scale), place(now, it.shift)
+    stats = place(now, it.stats)
+    scale, shift = place(now, it.scale), place(now, it.shift)
     _gradient(ws, it, stats, scale, shift, ws.dtype.type(now.sign))
 
 
@@ -192,10 +200,12 @@ def _gradient(ws, it, stats, scale, shift, sign):
 @kernel
 def _bias_gradient(ws, it, n, first, last, dy, out, sign):
     width = VECTOR_BYTES // ws.itemsize
-    ocp, add, scale = it.ocp, it.add, splat(sign)
+    ocp, add = it.ocp, it.add
+    scale = splat(sign)
     rows, pixels = it.oh, it.ow
     if it.y_n == rows * pixels * ocp:  # one run
-        n, rows, pixels = 1, 1, n * rows * pixels
+        pixels *= n * rows
+        n, rows = 1, 1
     for j in range(first, last, width):
         s = splat(ws.dtype.type(0.0))
         for i in range(n):

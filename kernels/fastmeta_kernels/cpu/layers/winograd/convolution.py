@@ -3,6 +3,8 @@
 A block of tiles is transformed, multiplied frequency by frequency and transformed back before the next one, in a panel
 that each thread has for itself; transformed weights stay in their set for the tangents. The gradient of a weight is the
 adjoint: 36 products over tiles, summed over fixed parts of them. A tangent is one product of two pairs, as in `linear`.
+
+Longer than 200 lines because its four instructions share one layout of tiles.
 """
 
 from __future__ import annotations
@@ -116,15 +118,25 @@ def _panel(job, it, part):
 def run_convolve(ws, job, code, l, now, part, parts):
     """One part of WINOGRAD: a share of the tiles, block by block."""
     it = one(WINOGRAD, code, l)
-    x, x2, u, u2 = place(now, it.x), place(now, it.x2), place(now, it.u), place(now, it.u2)
+    x, x2 = place(now, it.x), place(now, it.x2)
+    u, u2 = place(now, it.u), place(now, it.u2)
     bias, y = place(now, it.bias), place(now, it.y)
-    pair, relu, back, shift = it.x2 != 0, it.relu != 0, it.back != 0, it.shift
-    c, xn, xr, h, w = it.cp, it.x_n, it.x_r, it.h, it.w
-    o, yn, yr, oh, ow = it.ocp, it.y_n, it.y_r, it.oh, it.ow
+    pair, relu = it.x2 != 0, it.relu != 0
+    back, shift = it.back != 0, it.shift
+    c, o = it.cp, it.ocp
+    xn, yn = it.x_n, it.y_n
+    xr, yr = it.x_r, it.y_r
+    h, oh = it.h, it.oh
+    w, ow = it.w, it.ow
     if back:
-        c, xn, xr, h, w, o, yn, yr, oh, ow = o, yn, yr, oh, ow, c, xn, xr, h, w
+        c, o = o, c
+        xn, yn = yn, xn
+        xr, yr = yr, xr
+        h, oh = oh, h
+        w, ow = ow, w
     temporary, v = _panel(job, it, part)
-    line, zero, alpha = CACHE_LINE // ws.itemsize, 0, ws.dtype.type(1.0)
+    line, zero = CACHE_LINE // ws.itemsize, 0
+    alpha = ws.dtype.type(1.0)
     v_plane, m_plane = BLOCK * c + line, BLOCK * o + line  # one line more: planes do not share sets of the cache
     v2 = v + FREQUENCIES * v_plane
     m = v2 + FREQUENCIES * v_plane if pair else v2
@@ -136,7 +148,8 @@ def run_convolve(ws, job, code, l, now, part, parts):
         if pair:
             from_image(ws, tile, n, x2, xn, xr, c, h, w, shift, tall, wide, PATCH, temporary, v2, c, v_plane)
         for f in range(FREQUENCIES):
-            a, b, to = v + f * v_plane, u + f * c * o, m + f * m_plane
+            a, b = v + f * v_plane, u + f * c * o
+            to = m + f * m_plane
             product(ws, n, o, 2 if pair else 1, c, a, c, 1, v2 - v, b, o, u2 - u, to, o, zero, 0, alpha, False)
         to_image(ws, tile, n, m, m_plane, o, temporary, y, yn, yr, oh, ow, tall, wide, bias, relu)
 
@@ -145,12 +158,18 @@ def run_convolve(ws, job, code, l, now, part, parts):
 def run_sums(ws, job, code, l, now, part, parts):
     """One part of WINOGRAD_SUMS: products over the tiles of a partial sum, for some channels where threads are many."""
     it = one(WINOGRAD_SUMS, code, l)
-    x, x2, dy, dy2 = place(now, it.x), place(now, it.x2), place(now, it.dy), place(now, it.dy2)
-    pair, sums, count, shift = it.x2 != 0, it.sums, it.parts, it.padding
-    c, xn, xr, h, w = it.cp, it.x_n, it.x_r, it.h, it.w
-    o, yn, yr, oh, ow = it.ocp, it.y_n, it.y_r, it.oh, it.ow
+    x, x2 = place(now, it.x), place(now, it.x2)
+    dy, dy2 = place(now, it.dy), place(now, it.dy2)
+    pair, sums = it.x2 != 0, it.sums
+    count, shift = it.parts, it.padding
+    c, o = it.cp, it.ocp
+    xn, yn = it.x_n, it.y_n
+    xr, yr = it.x_r, it.y_r
+    h, oh = it.h, it.oh
+    w, ow = it.w, it.ow
     temporary, v = _panel(job, it, part)
-    width, line, alpha = VECTOR_BYTES // ws.itemsize, CACHE_LINE // ws.itemsize, ws.dtype.type(1.0)
+    width, line = VECTOR_BYTES // ws.itemsize, CACHE_LINE // ws.itemsize
+    alpha = ws.dtype.type(1.0)
     tall, wide = (oh + TILE - 1) // TILE, (ow + TILE - 1) // TILE
     slabs = min((parts + count - 1) // count, c // width)
     begin, end = share(count * slabs, part, parts)
@@ -203,5 +222,6 @@ def run_gradient(ws, job, code, l, now, part, parts):
     it = one(WINOGRAD_GRADIENT, code, l)
     first, last = _own_vectors(ws, it, part, parts)
     temporary, _ = _panel(job, it, part)
-    out, size, sign = place(now, it.out), it.cp * it.ocp, ws.dtype.type(now.sign)
+    out, size = place(now, it.out), it.cp * it.ocp
+    sign = ws.dtype.type(now.sign)
     to_weight(ws, it.sums, it.parts, out, size, first, last, temporary, it.add != 0, sign)

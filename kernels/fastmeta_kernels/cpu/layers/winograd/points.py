@@ -41,7 +41,8 @@ class Emitter:
     """Vectors of one lane type, and constants times them."""
 
     def __init__(self, builder: Any, lane: Any) -> None:
-        self.builder, self.lane, self.kind = builder, lane, vector_ir(lane)
+        self.builder, self.lane = builder, lane
+        self.kind = vector_ir(lane)
 
     def times(self, c: float, x: Any, more: Any = None) -> Any:
         """c x, or c x + more."""
