@@ -1,51 +1,100 @@
-"""When is transfer learning enough? Accuracy against shots, near and far: `python -m examples.transfer_or_meta OMNIGLOT`.
+"""When is transfer learning enough? Accuracy against shots, near and far.
 
-OMNIGLOT is a folder with `images_background.zip` and `images_evaluation.zip`.
+`python -m examples.transfer_or_meta OMNIGLOT DATA`: OMNIGLOT is a folder with images_background.zip and
+images_evaluation.zip, DATA one with clinc150 and banking77.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 import fastmeta as fm
+from examples.transfer_or_meta.domains import Domains, characters, requests
+from examples.transfer_or_meta.picture import draw
 
-SHOTS, WAYS = (1, 2, 5, 10), 5
-NET = {"channels": 32}
-ROWS = ("Transfer, linear head", "Transfer, nearest mean", "ProtoNet", "MAML, 5 steps", "from scratch, 20 steps")
-
-
-def domains(root: Path, seed: int) -> tuple[fm.tasks.LabelledTasks, dict[str, fm.tasks.LabelledTasks]]:
-    """Training characters of half the alphabets; near: new characters of the same ones, far: other alphabets turned
-    into negatives with half their pixels hidden, and between them: the other alphabets as they are.
-    """
-    source = fm.tasks.Omniglot(root, rotations=False, seed=0)
-    names = [name for part in ("train", "validation", "test") for name in source.characters[part]]
-    x = np.concatenate([getattr(source, part).x for part in ("train", "validation", "test")])
-    alphabets = np.array([name.split("/")[0] for name in names])
-    kinds = np.random.default_rng(seed).permutation(np.unique(alphabets))
-    known = np.isin(alphabets, kinds[: len(kinds) // 2])
-    held = np.random.default_rng(seed).random(len(names)) < 0.25
-    each = len(x) // len(names)
-
-    def tasks(chosen: np.ndarray, images: np.ndarray) -> fm.tasks.LabelledTasks:
-        rows = np.repeat(chosen, each)
-        return fm.tasks.from_arrays(images[rows], np.repeat(np.arange(len(names)), each)[rows], queries=10)
-
-    hidden = np.random.default_rng(seed).random((28, 28, 1)) < 0.5
-    far = np.where(hidden, 0, 255 - x if x.dtype == np.uint8 else 1 - x).astype(x.dtype)
-    near = {"same alphabets": tasks(known & held, x), "other alphabets": tasks(~known, x)}
-    return tasks(known & ~held, x), near | {"other alphabets, negative, half hidden": tasks(~known, far)}
+SHOTS, WAYS, WIDTH, BASELINE = (1, 2, 5, 10), 5, 512, "Transfer, linear head"
 
 
-def learners(train: fm.tasks.LabelledTasks, iterations: int, seed: int) -> dict[str, fm.Learner]:
-    """Each row's learner, trained on the same characters."""
-    classes, options = len(train.classes), {"iterations": iterations, "seed": seed}
-    transfer = fm.Transfer(fm.Conv4(outputs=classes, **NET)).fit(train, tasks_per_step=2, **options)
-    centroid = fm.Transfer(fm.Conv4(outputs=classes, **NET), head="centroid")
-    centroid.restore(transfer._checkpoint(transfer.training, transfer._settings, transfer.history))
-    maml = fm.MAML(fm.Conv4(outputs=WAYS, **NET), 0.4, 1).fit(train, tasks_per_step=8, **options)
-    scratch = fm.MAML(fm.Conv4(outputs=WAYS, **NET), 0.4, 1).fit(train, 0, seed=seed)
-    return dict(zip(ROWS, (transfer, centroid, None, maml, scratch), strict=True))
+def of_images(train: fm.tasks.LabelledTasks, iterations: int, seed: int) -> dict[str, fm.Learner]:
+    """Every row's learner on images; batch norm never sees two queries at once."""
+    net = lambda outputs: fm.Conv4(channels=32, outputs=outputs)  # noqa: E731
+    run = {"iterations": iterations, "seed": seed}
+    transfer = fm.Transfer(net(len(train.classes))).fit(train, tasks_per_step=2, optimizer=fm.Adam(1e-3), **run)
+    twenty = replace(train, ways=20, queries=5)
+    return {
+        BASELINE: transfer,
+        "Transfer, nearest mean": with_head(transfer, "centroid"),
+        "ProtoNet, 20 ways": fm.ProtoNet(net(None)).fit(twenty, tasks_per_step=1, **run),
+        "MAML, 5 steps": fm.MAML(net(WAYS), 0.4, 1).fit(replace(train, queries=5), tasks_per_step=8, **run),
+    }
+
+
+def of_texts(train: fm.tasks.LabelledTasks, iterations: int, seed: int) -> dict[str, fm.Learner]:
+    """Every row's learner on text features."""
+    run = {"iterations": iterations, "seed": seed}
+    transfer = fm.Transfer(fm.MLP((WIDTH, 256, len(train.classes)))).fit(train, tasks_per_step=2, **run)
+    identity, twenty = fm.MLP((WIDTH, WIDTH), scheme="identity"), replace(train, ways=20, queries=5)
+    return {
+        BASELINE: transfer,
+        "Transfer, nearest mean": with_head(transfer, "centroid"),
+        "nothing learned, nearest mean": fm.ProtoNet(identity, "cosine").fit(twenty, 0),
+        "ProtoNet from the identity": fm.ProtoNet(identity, "cosine").fit(twenty, optimizer=fm.Adam(3e-4), **run),
+        "MAML, 5 steps": fm.MAML(fm.MLP((WIDTH, 128, WAYS)), 0.5, 1).fit(train, tasks_per_step=8, **run),
+    }
+
+
+def with_head(transfer: fm.Transfer, head: str) -> fm.Transfer:
+    """The same pretraining with another head."""
+    other = copy.copy(transfer)
+    other.head = head
+    return other
+
+
+def table(title: str, learners: dict[str, fm.Learner], tests: Domains, episodes: int) -> dict:
+    """Print accuracies by domain and shots with the gain on the first row; scores by (domain, row, shots)."""
+    found = {}
+    for domain, tasks in tests.items():
+        print(f"\n{title}, {domain}: 5-way accuracy in % and gain on transfer learning, {episodes} tasks ± 95 %")
+        print(f"{'':<32}" + "".join(f"{f'{shots} shots':>26}" for shots in SHOTS))
+        for row, learner in learners.items():
+            cells = ""
+            for shots in SHOTS:
+                sized = replace(tasks, shots=shots)
+                options = {"inner_steps": 5} if isinstance(learner, fm.MAML) else {}
+                options |= {"batch_norm": "frozen"} if learner.batch_norm == "transductive" else {}
+                score = learner.evaluate(sized, episodes, **options)
+                found[domain, row, shots] = score
+                gain = fm.compare(score, found[domain, BASELINE, shots])
+                cells += f"{100 * score.mean:>10.1f}{100 * gain.mean:>+8.1f} ± {100 * gain.ci95:<5.1f}"
+            print(f"{row:<32}{cells}", flush=True)
+    return found
+
+
+def main() -> None:
+    """Print the tables of both problems, and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("omniglot", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--iterations", type=int, nargs=2, default=[400, 300], help="on images, on texts")
+    parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--picture", type=Path)
+    options, results = parser.parse_args(), {}
+    for seed in options.seeds:
+        for title, domains, learners, iterations in (
+            ("requests", lambda: requests(options.data, 1 + seed, WIDTH), of_texts, options.iterations[1]),  # noqa: B023
+            ("characters", lambda: characters(options.omniglot, seed), of_images, options.iterations[0]),  # noqa: B023
+        ):
+            train, tests = domains()
+            results[title, seed] = table(
+                f"{title}, seed {seed}", learners(train, iterations, seed), tests, options.episodes
+            )
+    if options.picture:
+        draw(results, SHOTS, options.picture)
+
+
+if __name__ == "__main__":
+    main()
