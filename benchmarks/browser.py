@@ -21,7 +21,8 @@ class Browser:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        asked = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": [*FLAGS]}}}}
+        options = {"goog:chromeOptions": {"args": [*FLAGS]}, "goog:loggingPrefs": {"browser": "ALL"}}
+        asked = {"capabilities": {"alwaysMatch": options}}
         self._session = f"/session/{self._call('POST', '/session', asked)['sessionId']}"
 
     def go(self, url: str) -> None:
@@ -31,6 +32,15 @@ class Browser:
     def script(self, text: str) -> Any:
         """What JavaScript returns."""
         return self._call("POST", f"{self._session}/execute/sync", {"script": text, "args": []})
+
+    def errors(self) -> list[str]:
+        """What the console says is severe, since it was last asked."""
+        lines = self._call("POST", f"{self._session}/se/log", {"type": "browser"})
+        return [line["message"] for line in lines if line["level"] == "SEVERE"]
+
+    def screenshot(self) -> str:
+        """The window as a PNG, in base64."""
+        return str(self._call("GET", f"{self._session}/screenshot"))
 
     def draw(self, css: str, points: Sequence[tuple[float, float]]) -> None:
         """Press the mouse at the first of the points (0 to 1 of the element's size), move through all, let go."""
