@@ -21,7 +21,7 @@ KERNELS = ROOT / "kernels" / "fastmeta_kernels"
 SOURCES = sorted([*(ROOT / "fastmeta").rglob("*.py"), *KERNELS.rglob("*.py")])
 LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those before it
     ("late", "floating", "checks", "memory"),
-    ("device",),
+    ("device", "ranks"),
     ("inputs",),
     ("networks",),
     ("tasks",),
@@ -45,6 +45,7 @@ LATE = (
     "numba",
     "llvmlite",
     "cupy",
+    "mpi4py",
     "scipy",
     "matplotlib",
     "PIL",

@@ -111,19 +111,22 @@ class ProtoNet(Learner):
         seed: int = 1,
         tasks_per_step: int = 25,
         batch_norm: str | None = None,
+        ranks: str | None = None,
     ) -> Score:
         """As every learner's. batch_norm: whose statistics the embeddings use: "transductive" (by default), those of
         the support and query set together; or "frozen", those of the support set alone.
         """
         mode = self.batch_norm_mode(batch_norm)
         if mode != "frozen":
-            return super().evaluate(tasks, episodes, seed=seed, tasks_per_step=tasks_per_step)
+            return super().evaluate(tasks, episodes, seed=seed, tasks_per_step=tasks_per_step, ranks=ranks)
 
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.adapt(batch.x_support, self._labels(batch)[0], mode).outputs(batch.x_query)]
 
         check_evaluation(tasks, episodes, tasks_per_step)
-        values, measure, stream = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step)
+        values, measure, stream = evaluation.episode_values(
+            outputs, tasks, episodes, [0], seed, tasks_per_step, ranks=ranks
+        )
         return Score(values[0], measure, mode, stream)
 
     def query_outputs(self, batch: Batch) -> Array:

@@ -110,7 +110,8 @@ class Reptile(GradientLearner):
         """The mean query loss at phi, and theta - mean phi."""
         support, query = batch_sets(self.net, batch, self.theta.dtype, self.device, self.loss)
         rng = stream(self._settings["seed"], self.training.step)
-        *_, (phi, state) = self._walk(support, self.inner_steps, rng, len(batch))
+        first, last = self.first_task, self.first_task + len(batch)
+        *_, (phi, state) = self._walk(support, self.inner_steps, rng, first, last)
         losses = gradients.loss(self.net, phi, *query[:3], loss=self.loss, device=self.device)
         slopes = {"theta": self.theta - phi.mean(axis=0)}
         if state.moments:
@@ -122,15 +123,18 @@ class Reptile(GradientLearner):
     ) -> Iterator[Array]:
         """Parameters, (P,) or (T, P), after each of the ascending numbers of inner steps from theta."""
         support = task_set(self.net, x, y, weights, self.theta.dtype, loss=self.loss)
-        walk = self._walk(support, steps[-1], np.random.default_rng(0), 1)  # the same order for every task
+        walk = self._walk(support, steps[-1], np.random.default_rng(0), 0, 1)  # the same order for every task
         for k, (phi, _) in enumerate(walk):
             if k in steps:
                 yield phi[0] if inputs.is_single(self.net, x) else phi
 
     def _walk(
-        self, support: TaskSet, steps: int, rng: np.random.Generator, orders: int
+        self, support: TaskSet, steps: int, rng: np.random.Generator, first: int, last: int
     ) -> Iterator[tuple[Array, State]]:
-        """phi (T, P) and the state of the inner optimizer before the first inner step and after each."""
+        """phi (T, P) and the state of the inner optimizer before the first inner step and after each.
+
+        Tasks take the orders of samples first .. last - 1 that are drawn from `rng`.
+        """
         tasks, samples = support.x.shape[:2]
         phi = np.tile(self.theta, (tasks, 1))
         second = self.parameters.get("second_moment")
@@ -138,7 +142,7 @@ class Reptile(GradientLearner):
         state = State(self.training.step * self.inner_steps, moments)
         yield phi, state
         whole = self.inner_batch is None or self.inner_batch >= samples
-        rows = None if whole else mini_batches(rng, orders, samples, self.inner_batch or samples, steps)
+        rows = None if whole else mini_batches(rng, last, samples, self.inner_batch or samples, steps)[first:]
         for k in range(steps):
             chosen = support if rows is None else _picked(support, rows[:, k])
             with naming_step(k + 1, steps):

@@ -16,6 +16,8 @@ from fastmeta.cli.lab import lab
 from fastmeta.cli.speech import say
 from fastmeta.cli.train import train
 from fastmeta.learning.keeper import endings_raised
+from fastmeta.ranks.joining import speaks
+from fastmeta.ranks.transport import RankError
 from fastmeta_kernels.contract import DeviceError
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MemoryError, DeviceError, fastmeta.DivergenceError)
@@ -29,7 +31,11 @@ class CommandLine(click.Group):
         with endings_raised():
             try:
                 return super().invoke(ctx)
+            except RankError:
+                ctx.exit(1)
             except USER_ERRORS as error:
+                if not speaks(error):
+                    ctx.exit(1)
                 raise click.ClickException(" ".join([str(error), *getattr(error, "__notes__", ())])) from error
             except KeyboardInterrupt as interrupt:
                 say(str(interrupt) or "Stopped.", err=True)

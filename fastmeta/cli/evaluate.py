@@ -16,10 +16,12 @@ from fastmeta.cli.problems import PROBLEMS
 from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
+from fastmeta.cli.together import ranks_option, together
 from fastmeta.device import DEVICES
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import arguments
+from fastmeta.ranks.joining import writes
 from fastmeta.tasks.parts import PARTS
 
 Row = dict[str, Any]
@@ -42,13 +44,42 @@ Row = dict[str, Any]
 @click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
 def evaluate(
-    run: str, device: str, threads: int | None, part: str, seed: int, save: str | None, **options: Any
+    run: str,
+    device: str,
+    threads: int | None,
+    part: str,
+    seed: int,
+    save: str | None,
+    ranks: str | None,
+    **options: Any,
 ) -> None:
     """Evaluate the learner in the folder RUN, as its last checkpoint has it, on new tasks.
 
     Ways and shots may differ from those of training; the gradient learners need at most the ways of training.
     """
-    folder = RunFolder(Path(run))
+    with together(ranks, device):
+        _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, ranks, options)
+
+
+evaluate.params.append(ranks_option())
+
+
+for _name, _kind in AT_EVALUATION.items():
+    _setting = arguments(_kind)[_name].setting
+    _text = f"{_setting.text.rstrip('.')} ({_kind.word}).  [default: as in the run]"
+    evaluate.params.insert(-6, option(_name, _setting, _text))
+
+
+def _evaluate(
+    folder: RunFolder,
+    device: str,
+    threads: int | None,
+    part: str,
+    seed: int,
+    save: str | None,
+    ranks: str | None,
+    options: dict[str, Any],
+) -> None:
     given = {key: value for key, value in options.items() if value is not None}
     settings = folder.config().updated(given)
     if save is not None and (not save.isidentifier() or save == "config"):
@@ -68,28 +99,23 @@ def evaluate(
     problem = kind(settings)
     say(f"{learner}\non {problem.title}, after {learner.training.step:,} iterations")
     learner.batch_norm_mode(settings.get("batch_norm"))
-    rows = scores(learner, problem, seed, part)
-    if save is not None:
+    rows = scores(learner, problem, seed, part, ranks)
+    if save is not None and writes(ranks):
         save_scores(folder, save, learner, rows)
     print_scores(rows, problem, settings["episodes"])
 
 
-for _name, _kind in AT_EVALUATION.items():
-    _setting = arguments(_kind)[_name].setting
-    _text = f"{_setting.text.rstrip('.')} ({_kind.word}).  [default: as in the run]"
-    evaluate.params.insert(-6, option(_name, _setting, _text))
-
-
-def scores(learner: Learner, problem: Problem, seed: int, part: str = "test") -> list[Row]:
+def scores(learner: Learner, problem: Problem, seed: int, part: str = "test", ranks: str | None = None) -> list[Row]:
     """One row a number of shots and inner steps, as plain JSON values and the score in words."""
     episodes, mode = problem.settings["episodes"], problem.settings.get("batch_norm")
     rows = []
     for shots, tasks in problem.evaluations(part):
         if isinstance(learner, GradientLearner):
             steps: Sequence[int] = problem.settings["evaluation_steps"]
-            found: dict[Any, fm.Score] = {**learner.evaluate(tasks, episodes, steps, seed, batch_norm=mode)}
+            by_steps = learner.evaluate(tasks, episodes, steps, seed, batch_norm=mode, ranks=ranks)
+            found: dict[Any, fm.Score] = {**by_steps}
         else:
-            found = {None: learner.evaluate(tasks, episodes, seed=seed, batch_norm=mode)}
+            found = {None: learner.evaluate(tasks, episodes, seed=seed, batch_norm=mode, ranks=ranks)}
         for count, score in found.items():
             row = {"ways": getattr(tasks, "ways", None), "shots": shots, "inner_steps": count, "part": part}
             row |= {"mean": score.mean, "ci95": score.ci95, "median": score.median, "diverged": score.diverged}

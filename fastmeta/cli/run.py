@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,12 +20,18 @@ from fastmeta.cli.speech import say
 from fastmeta.device import backend
 from fastmeta.learning import checkpoint
 from fastmeta.learning.learner import Learner
+from fastmeta.ranks.joining import writes
 
 FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on
 
 
-def run(kind: type[Problem], given: Settings, out: str | None, resume: bool, threads: int | None) -> None:
-    """Train on a problem with the `given` settings, in the folder `out` or runs/ and a name; evaluate and draw."""
+def run(
+    kind: type[Problem], given: Settings, out: str | None, resume: bool, threads: int | None, ranks: str | None
+) -> None:
+    """Train on a problem with the `given` settings, in the folder `out` or runs/ and a name; evaluate and draw.
+
+    On `ranks` the first of them owns the folder; should it be lost, the one that becomes first.
+    """
     name = {"problem": kind.name}
     folder = RunFolder(out or "runs/" + kind.run_name.format(**name, **recipe(kind, given)))
     fresh = {"fastmeta": fm.__version__} | name
@@ -38,7 +45,9 @@ def run(kind: type[Problem], given: Settings, out: str | None, resume: bool, thr
     learner.batch_norm_mode(settings.get("batch_norm"))
     if resume:
         losses_so_far(folder, learner, settings)  # what it refuses is said before anything is written
-    with folder.owned(settings, resume):
+    with ExitStack() as held:
+        if writes(ranks):
+            held.enter_context(folder.owned(settings, resume))
         losses = losses_so_far(folder, learner, settings) if resume else None
         say(f"{learner}\non {problem.title}, in {folder.path}")
         if left_out := getattr(tasks, "left_out", ()):
@@ -46,8 +55,7 @@ def run(kind: type[Problem], given: Settings, out: str | None, resume: bool, thr
         if settings["device"] == "cpu":
             say("Loading the kernels; on a machine that has never run them this compiles them.")
         try:
-            with Log(folder, losses) as log:
-                fit(learner, tasks, problem, folder, log)
+            fit(learner, tasks, problem, folder, losses, ranks, held)
         except KeyboardInterrupt as interrupt:
             if folder.checkpoint.exists():
                 done = f"Stopped after iteration {learner.training.step:,}; {folder.checkpoint} holds it."
@@ -56,7 +64,7 @@ def run(kind: type[Problem], given: Settings, out: str | None, resume: bool, thr
                 again = shlex.join(["fastmeta", "train", kind.name, *words, "--out", str(folder.path), "--resume"])
                 interrupt.args = (f"{done} Go on with: {again}",)
             raise
-        finish(learner, problem, folder)
+        finish(learner, problem, folder, ranks)
 
 
 def losses_so_far(folder: RunFolder, learner: Learner, settings: Settings) -> NDArray[Any] | None:
@@ -89,12 +97,26 @@ def resumed(folder: RunFolder, given: Settings) -> Settings:
     return stored
 
 
-def fit(learner: Learner, tasks: fm.tasks.TaskSource, problem: Problem, folder: RunFolder, log: Log) -> None:
-    """Train with progress, log and checkpoints."""
-    settings = problem.settings
-    with Progress(settings["iterations"], settings["tasks_per_step"]) as progress:
+def fit(
+    learner: Learner,
+    tasks: fm.tasks.TaskSource,
+    problem: Problem,
+    folder: RunFolder,
+    losses: NDArray[Any] | None,
+    ranks: str | None,
+    held: ExitStack,
+) -> None:
+    """Train with progress, log and checkpoints, after these losses; what owns the folder is `held`."""
+    settings, log = problem.settings, None
+    with Progress(settings["iterations"], settings["tasks_per_step"]) as progress, ExitStack() as logs:
+        if writes(ranks):
+            log = logs.enter_context(Log(folder, losses))
 
         def show(iteration: int, loss: float) -> None:
+            nonlocal log
+            if log is None:  # the rank that owned the folder is lost
+                held.enter_context(folder.owned(settings, resume=True))
+                log = logs.enter_context(Log(folder, learner.history["loss"][: iteration - 1]))
             log.append(iteration, loss)
             progress.step(iteration, loss)
 
@@ -108,15 +130,18 @@ def fit(learner: Learner, tasks: fm.tasks.TaskSource, problem: Problem, folder: 
             checkpoint_every=problem.checkpoint_every,
             resume=True,
             callback=show,
+            ranks=ranks,
         )
 
 
-def finish(learner: Learner, problem: Problem, folder: RunFolder) -> None:
+def finish(learner: Learner, problem: Problem, folder: RunFolder, ranks: str | None) -> None:
     """Evaluate, write score.json, draw."""
     settings = problem.settings
     seconds = float(learner.history["seconds"].sum())
     say(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
-    rows = scores(learner, problem, EVALUATION_SEED)
+    rows = scores(learner, problem, EVALUATION_SEED, ranks=ranks)
+    if not writes(ranks):
+        return
     save_scores(folder, "score", learner, rows)
     print_scores(rows, problem, settings["episodes"])
     try:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 
 import click
 
 GONE = (errno.EPIPE, errno.EIO)  # the reader of the pipe, the terminal
 
 
+_heard: list[Callable[[], bool]] = []
+
+
+def heard_where(first: Callable[[], bool]) -> None:
+    """From here on this process says something only where `first` says so: of many ranks one speaks."""
+    _heard[:] = [first]
+
+
 def say(text: str, err: bool = False) -> None:
     """Print a line, on standard error with `err`; OSError, which names it, where for example its disk is full."""
+    if not all(heard() for heard in _heard):
+        return
     try:
         click.echo(text, err=err)
     except OSError as error:

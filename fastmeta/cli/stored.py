@@ -12,7 +12,7 @@ from fastmeta import checks
 from fastmeta.cli.options import Checked
 
 LARGEST = 1 << 28  # bytes of a JSON file
-NOT_STORED = ("out", "resume", "threads")
+NOT_STORED = ("out", "resume", "threads", "ranks")
 OPTIONS: dict[str, list[click.Parameter]] = {}  # of each problem, filled by `fastmeta train`
 NEEDED = ("problem", "algorithm", "shots", "iterations", "episodes", "seed")  # of every run
 

@@ -15,6 +15,7 @@ from fastmeta.cli.problems.problem import Problem
 from fastmeta.cli.recipes import applying, unsaid_in_words
 from fastmeta.cli.run import run
 from fastmeta.cli.stored import OPTIONS
+from fastmeta.cli.together import ranks_option, together
 from fastmeta.learning.settings import Setting
 
 
@@ -26,11 +27,12 @@ def train() -> None:
 def command(problem: type[Problem]) -> click.Command:
     """The command that trains on a problem."""
 
-    def start(out: str | None, resume: bool, threads: int | None, **options: Any) -> None:
+    def start(out: str | None, resume: bool, threads: int | None, ranks: str | None, **options: Any) -> None:
         given = {name: value for name, value in options.items() if value is not None}
         if "data" in given:
             given["data"] = str(Path(given["data"]).resolve())
-        run(problem, given, out, resume, threads)
+        with together(ranks, given.get("device", "cpu")):
+            run(problem, given, out, resume, threads, ranks)
 
     return click.Command(problem.name, callback=start, params=_options(problem), help=inspect.getdoc(problem))
 
@@ -54,6 +56,7 @@ def _options(problem: type[Problem]) -> list[click.Parameter]:
     return [
         *made,
         click.Option(["--threads"], type=Whole(), help="Threads of the cpu device.  [default: all cores]"),
+        ranks_option(),
         click.Option(
             ["--out"],
             type=click.Path(file_okay=False),

@@ -114,6 +114,7 @@ class GradientLearner(Learner):
         seed: int = ...,
         tasks_per_step: int = ...,
         batch_norm: str | None = ...,
+        ranks: str | None = ...,
     ) -> Score: ...
     @overload
     def evaluate(
@@ -124,6 +125,7 @@ class GradientLearner(Learner):
         seed: int = ...,
         tasks_per_step: int = ...,
         batch_norm: str | None = ...,
+        ranks: str | None = ...,
     ) -> dict[int, Score]: ...
     def evaluate(
         self,
@@ -133,6 +135,7 @@ class GradientLearner(Learner):
         seed: int = 1,
         tasks_per_step: int = 25,
         batch_norm: str | None = None,
+        ranks: str | None = None,
     ) -> Score | dict[int, Score]:
         """Adapt to each episode's support set and score its query set: accuracy, or mean squared error.
 
@@ -141,7 +144,8 @@ class GradientLearner(Learner):
         Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
         batch_norm: whose statistics the predictions use: "transductive" (by default), those of the whole query
         set; "support", those of the support set and the one query sample (arXiv 1803.02999, section 6); or "frozen",
-        those of the support set alone.
+        those of the support set alone. ranks: "mpi" shares the episodes among the processes that mpiexec started; all
+        of them get the scores, which are those of one.
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
@@ -152,7 +156,7 @@ class GradientLearner(Learner):
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)
         values, measure, stream = evaluation.episode_values(
-            outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss
+            outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss, ranks
         )
         scores = {n: Score(values[n], measure, mode, stream) for n in steps}
         return scores if asked is inner_steps else scores[steps[0]]

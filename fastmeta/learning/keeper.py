@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol
@@ -74,8 +74,15 @@ class Keeper:
     is gone is made again, one that was put in its place is somebody else's.
     """
 
-    def __init__(self, learner: Learning, path: str | os.PathLike[str] | None, every: int, seconds: float) -> None:
-        self.learner, self.path, self.every, self.seconds = learner, path, every, seconds
+    def __init__(
+        self,
+        learner: Learning,
+        path: str | os.PathLike[str] | None,
+        every: int,
+        seconds: float,
+        writes: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.learner, self.path, self.every, self.seconds, self.writes = learner, path, every, seconds, writes
         self.begin = self.kept = learner.training.step
         self.time, self.process = time.monotonic(), os.getpid()
         self.folder = None if path is None else _identity(path)
@@ -92,7 +99,7 @@ class Keeper:
 
     def keep(self) -> None:
         """Write."""
-        if self.path is None:
+        if self.path is None or not self.writes():
             return
         if self.folder is not None and _identity(self.path) not in (None, self.folder):
             raise FileNotFoundError(errno.ENOENT, "Its folder was replaced in the course of the training", self.path)
@@ -103,7 +110,13 @@ class Keeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or self.path is None or isinstance(error, DivergenceError) or os.getpid() != self.process:
+        if (
+            error is None
+            or self.path is None
+            or not self.writes()
+            or isinstance(error, DivergenceError)
+            or os.getpid() != self.process
+        ):
             return
         if self.learner.training.step > self.kept:
             with _undisturbed():

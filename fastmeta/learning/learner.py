@@ -10,6 +10,8 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,11 +24,14 @@ from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
 from fastmeta.learning.keeper import Keeper, endings_raised
 from fastmeta.learning.optimizers import Adam, Optimizer
+from fastmeta.learning.ranked import Ranked
 from fastmeta.learning.settings import constructed_with
 from fastmeta.learning.training import Training
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
+from fastmeta.ranks.folder import check_shared
+from fastmeta.ranks.joining import all_together, joined, writes
 from fastmeta.scores import evaluation
 from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
@@ -65,6 +70,8 @@ class Learner(ABC):
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
         self._history: dict[str, Array] = {}
+        self._ranked: Ranked | None = None  # within a fit on many ranks
+        self.first_task = 0  # where in the meta-batch the tasks stand that meta_gradients gets
 
     def __repr__(self) -> str:
         named = {n: getattr(self, n) if isinstance(v, dict) else v for n, v in self.hyper_parameters().items()}
@@ -147,6 +154,7 @@ class Learner(ABC):
         """One value an iteration, (step,): its mean query "loss", and the "seconds" that it took."""
         return {name: values[: self.training.step] for name, values in self._history.items()}
 
+    @all_together
     def fit(
         self,
         tasks: TaskSource,
@@ -161,6 +169,7 @@ class Learner(ABC):
         checkpoint_seconds: float = 300.0,
         resume: bool = False,
         callback: Callable[[int, float], None] | None = None,
+        ranks: str | None = None,
     ) -> Self:
         """Learn from `iterations` meta-batches; the i-th is tasks.sample(tasks_per_step, seed=seed, step=i).
 
@@ -170,7 +179,8 @@ class Learner(ABC):
         the training: Ctrl-C, SIGTERM, an exception, whose note then says what the file holds. resume: go on from that
         file where it exists, to the same bits as a run that was never interrupted; give the same tasks, which are not
         compared, and no theta.
-        callback(iteration, loss): called after each iteration, counted from 1.
+        callback(iteration, loss): called after each iteration, counted from 1; on ranks, by the first alone.
+        ranks: "mpi" shares the tasks of each meta-batch among the processes that mpiexec started, docs/ranks.md.
         On a GPU theta, the optimizer's moments and the samples of labelled tasks, where they fit, stay on
         the GPU until the end: in a callback, `theta` is a CuPy array.
 
@@ -193,29 +203,37 @@ class Learner(ABC):
         }
         first = self.initial_parameters(self.first_theta(seed, theta), seed)
         state = training.begin(first, self.optimizers(optimizer))
+        group = None if ranks is None else joined(ranks)
+        if group is not None:
+            check_shared(group, checkpoint)
         start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
         self.restore(checkpoints.continued(start, checkpoint, resume))
         self._history = {name: _with_room(past, iterations) for name, past in self.history.items()}
         training.check_memory(tasks, tasks_per_step, seed, self.training.step)
-        source = tasks
-        with endings_raised(checkpoint is not None), Keeper(self, checkpoint, checkpoint_every, seconds) as keeper:
+        source, wrote = tasks, partial(writes, ranks)
+        self._ranked = None if group is None else Ranked(group, self, tasks, {"iterations": iterations} | settings)
+        ended = nullcontext() if group is None else group.endings
+        kept = Keeper(self, checkpoint, checkpoint_every, seconds, wrote)
+        with endings_raised(checkpoint is not None), ended, kept as keeper:
             try:
                 if self.gpu_parameters and self.training.step < iterations:
                     self._training = training.on_device(self.training, self.gpu_parameters, backend(self.device))
                     source = tasks.on_device(self.device) if hasattr(tasks, "on_device") else tasks
                 while self.training.step < iterations:
                     loss = self._iterate(source, optimizer)
-                    if callback is not None:
+                    if callback is not None and wrote():
                         callback(self.training.step, loss)
                     if self.training.step < iterations:
                         keeper.keep_if_due()
             except checks.DivergenceError as error:
                 exists = checkpoint is not None and os.path.exists(checkpoint)
-                kept = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
-                raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{kept}") from error
+                held = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
+                raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{held}") from error
             finally:
                 self._training = training.on_host(self.training)
             keeper.keep()
+            if self._ranked is not None:
+                self._ranked.finish()
         return self
 
     def evaluate(
@@ -226,13 +244,15 @@ class Learner(ABC):
         seed: int = 1,
         tasks_per_step: int = 25,
         batch_norm: str | None = None,
+        ranks: str | None = None,
     ) -> Score:
         """Learn each episode's support set and score its query set: accuracy, or mean squared error.
 
         Episode i is tasks.sample(1, seed=seed, step=i), the same for every algorithm; use another seed than
         in fit. `tasks_per_step` episodes are computed together, which bounds the memory, no more. The score's
         `stream` names the episodes by their bits; `fm.compare` pairs scores of one stream. batch_norm: whose
-        statistics the predictions use, where the algorithm offers several.
+        statistics the predictions use, where the algorithm offers several. ranks: "mpi" shares the episodes among the
+        processes that mpiexec started; all of them get the score, which is that of one.
         """
 
         def outputs(batch: Batch, steps: Any) -> list[Array]:
@@ -240,7 +260,7 @@ class Learner(ABC):
 
         check_evaluation(tasks, episodes, tasks_per_step)
         mode = self.batch_norm_mode(batch_norm)
-        found = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, self.loss)
+        found = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, self.loss, ranks)
         return Score(found.values[0], found.measure, mode, found.stream)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -259,17 +279,23 @@ class Learner(ABC):
         start, step = time.perf_counter(), self.training.step
         count = self._settings["tasks_per_step"]
         with memory.counted("tasks_per_step", count):
-            batch = tasks.sample(count, seed=self._settings["seed"], step=step)
-            loss, after = self._update(batch, optimizer)
+            loss, after = self._update(tasks, optimizer)
         self._history["loss"][step] = loss
         self._history["seconds"][step] = time.perf_counter() - start
         self._training = after
         return loss
 
     @quiet
-    def _update(self, batch: Batch, optimizer: Optimizer) -> tuple[float, Training]:
-        """The loss of a batch, and the training after its update."""
-        loss, slopes = self.meta_gradients(batch)
+    def _update(self, tasks: TaskSource, optimizer: Optimizer) -> tuple[float, Training]:
+        """The loss of the next meta-batch, and the training after its update."""
+        if self._ranked is not None:
+            found = self._ranked.update(tasks)
+            if found is None:  # another rank had done it
+                return float(self._history["loss"][self.training.step - 1]), self.training
+            loss, slopes = found
+        else:
+            count, seed = self._settings["tasks_per_step"], self._settings["seed"]
+            loss, slopes = self.meta_gradients(tasks.sample(count, seed=seed, step=self.training.step))
         return loss, training.advance(self.training, slopes, self.optimizers(optimizer))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -12,11 +12,15 @@ from fastmeta import checks, memory
 from fastmeta.floating import quiet
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
+from fastmeta.ranks.joining import on_ranks
 from fastmeta.scores.score import MEASURES
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
 Outputs = Callable[[Batch, Sequence[int]], Sequence[Array]]
+
+
+_MIXED = "tasks must have integer labels in all episodes or float targets in all, not both."
 
 
 class Episodes(NamedTuple):
@@ -35,6 +39,7 @@ def episode_values(
     seed: int,
     chunk: int,
     loss: Loss | None = None,
+    ranks: str | None = None,
 ) -> Episodes:
     """One value an episode for each number of inner steps.
 
@@ -42,38 +47,71 @@ def episode_values(
     is tasks.sample(1, seed=seed, step=i); of each `chunk` those of equal shapes are computed together. An episode
     whose adaptation diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
     Tasks may name their own `measure`; otherwise that of the loss is taken.
+    ranks: "mpi" shares the chunks among the processes that mpiexec started; all get the values that one would.
     """
-    import hashlib
+    ascending, chunks = sorted(set(steps)), -(-episodes // chunk)
+    checks.choice("tasks.measure", getattr(tasks, "measure", None) or "mse", MEASURES)
 
-    ascending, own = sorted(set(steps)), getattr(tasks, "measure", None)
-    checks.choice("tasks.measure", own or "mse", MEASURES)
-    with memory.counted("episodes", episodes):
-        values = {count: np.zeros(episodes) for count in ascending}
-    measures, digest = set(), hashlib.sha256()
-    for begin in range(0, episodes, chunk):
-        span = range(begin, min(begin + chunk, episodes))
-        drawn = [_episode(tasks, seed, begin)]
-        memory.check("tasks_per_step", len(span), 2 * drawn[0].nbytes)  # alone, and in their batch
-        drawn += [_episode(tasks, seed, i) for i in span[1:]]
-        measures |= {own or losses.of(loss, episode.y_query).measure for episode in drawn}
-        if len(measures) > 1:
-            raise ValueError("tasks must have integer labels in all episodes or float targets in all, not both.")
-        (measure,) = measures
-        for episode in drawn:
-            _update(digest, episode)
-        for places in _alike(drawn):
-            batch = _stack([drawn[i] for i in places])
-            with memory.counted("tasks_per_step", len(places)):
-                found = _chunk_values(outputs, batch, ascending, measure)
-            for count, row in found.items():
-                values[count][begin + places] = row
+    def share(rank: int, size: int) -> Episodes:
+        begin, end = (min(r * chunks // size * chunk, episodes) for r in (rank, rank + 1))
+        unseen = range(end, episodes) if rank == 0 else ()  # rank 0 names the stream
+        return _values(outputs, tasks, range(begin, end), unseen, ascending, seed, chunk, loss)
+
+    with on_ranks(ranks) as group:
+        if group is None:
+            found = [share(0, 1)]
+        else:
+            group.same({"episodes": str(episodes), "inner_steps": str(ascending), "seed": str(seed)})
+            found = group.gathered(lambda: share(group.rank, group.size))
+    measures = {part.measure for part in found if part.measure}
+    if len(measures) > 1:
+        raise ValueError(_MIXED)
+    values = {count: np.concatenate([part.values[count] for part in found]) for count in ascending}
     for count, row in values.items():
         if not np.isfinite(row).any():
             raise checks.DivergenceError(
                 f"All {episodes} episodes diverge within {count} inner steps. Likely causes: (a) inner_lr is too "
                 "large: halve it; (b) the data are not scaled as in training."
             )
-    return Episodes(values, measure, digest.hexdigest()[:16])
+    return Episodes(values, measures.pop(), found[0].stream)
+
+
+def _values(
+    outputs: Outputs,
+    tasks: TaskSource,
+    mine: range,
+    unseen: Iterable[int],
+    steps: Sequence[int],
+    seed: int,
+    chunk: int,
+    loss: Loss | None,
+) -> Episodes:
+    """The values of the episodes `mine` alone; the stream is that of these and the `unseen`."""
+    import hashlib
+
+    with memory.counted("episodes", len(mine)):
+        values = {count: np.zeros(len(mine)) for count in steps}
+    measures, digest, own = {""}, hashlib.sha256(), getattr(tasks, "measure", None)
+    for begin in range(mine.start, mine.stop, chunk):
+        span = range(begin, min(begin + chunk, mine.stop))
+        drawn = [_episode(tasks, seed, begin)]
+        memory.check("tasks_per_step", len(span), 2 * drawn[0].nbytes)  # alone, and in their batch
+        drawn += [_episode(tasks, seed, i) for i in span[1:]]
+        measures |= {own or losses.of(loss, episode.y_query).measure for episode in drawn}
+        if len(measures) > 2:
+            raise ValueError(_MIXED)
+        measure = max(measures)
+        for episode in drawn:
+            _update(digest, episode)
+        for places in _alike(drawn):
+            batch = _stack([drawn[i] for i in places])
+            with memory.counted("tasks_per_step", len(places)):
+                found = _chunk_values(outputs, batch, steps, measure)
+            for count, row in found.items():
+                values[count][begin - mine.start + places] = row
+    for i in unseen:
+        _update(digest, _episode(tasks, seed, i))
+    return Episodes(values, max(measures), digest.hexdigest()[:16])
 
 
 @quiet

@@ -114,6 +114,10 @@ class GroupedTasks:
         A task's group is drawn with replacement, its support and query samples without. A pure function of
         (seed, step). Raises where tasks < 1, or seed or step is not a whole number >= 0.
         """
+        return self.share(tasks, 0, tasks, seed, step)
+
+    def share(self, tasks: int, begin: int, end: int, seed: int, step: int = 0) -> Batch:
+        """Tasks begin .. end - 1 of sample(tasks, seed, step): the same bits, and no others are gathered."""
         rng = stream(seed, step)
         chosen = rng.integers(len(self.members), size=checks.integer("tasks", tasks, 1))
         fewest = [int(cells.number[chosen].min()) for cells in self._cells]
@@ -121,7 +125,7 @@ class GroupedTasks:
         shots = drawn(rng, self.shots, fewest[0] if apart else fewest[0] - self._least_queries)
         queries = drawn(rng, self.queries, fewest[1] if apart else fewest[0] - shots)
         sizes = (shots, queries) if apart else (shots + queries,)
-        rows = [cells.draw(rng, chosen, number) for cells, number in zip(self._cells, sizes, strict=True)]
+        rows = [cells.draw(rng, chosen, number)[begin:end] for cells, number in zip(self._cells, sizes, strict=True)]
         support, query = rows if apart else np.split(rows[0], [shots], axis=2)
         return Batch(*self._set(support), *self._set(query))
 

@@ -111,6 +111,10 @@ class LabelledTasks:
         query samples are distinct. All classes have the same number of samples. A pure function of (seed, step).
         Raises where tasks < 1, or seed or step is not a whole number >= 0.
         """
+        return self.share(tasks, 0, tasks, seed, step)
+
+    def share(self, tasks: int, begin: int, end: int, seed: int, step: int = 0) -> Batch:
+        """Tasks begin .. end - 1 of sample(tasks, seed, step): the same bits, and no others are gathered."""
         rng = stream(seed, step)
         tasks = checks.integer("tasks", tasks, 1)
         kinds = np.full(tasks, len(self.classes) // self.variants)
@@ -122,7 +126,7 @@ class LabelledTasks:
         shots = drawn(rng, self.shots, fewest - self._least_queries)
         queries = drawn(rng, self.queries, fewest - shots)
         places = draw(rng, self._count[flat], shots + queries)  # (tasks * ways, samples)
-        rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)
+        rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)[begin:end]
         support, query = rows[:, :, :shots], rows[:, :, shots:]
         described = None if self.attributes is None else self.attributes[chosen]
         return Batch(*self._set(support), *self._set(query), attributes=described)

@@ -40,16 +40,21 @@ class Sinusoid:
         for name in ("amplitude", "phase", "x_range"):
             checks.settle(self, **{name: _range(name, getattr(self, name))})
 
-    @quiet
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` curves: float32 x and y of shape (tasks, shots, 1) and (tasks, queries, 1).
 
         A pure function of (seed, step). Raises where tasks < 1, or seed or step is not a whole number >= 0.
         """
-        rng = stream(seed, step)
-        amplitude, phase = self._curves(rng, tasks)
+        return self.share(tasks, 0, tasks, seed, step)
+
+    @quiet
+    def share(self, tasks: int, begin: int, end: int, seed: int, step: int = 0) -> Batch:
+        """Curves begin .. end - 1 of sample(tasks, seed, step): the same bits, and no others are drawn."""
+        rng, points = stream(seed, step), self.shots + self.queries
+        amplitude, phase = (drawn[begin:end] for drawn in self._curves(rng, tasks))
+        rng.bit_generator.advance(begin * points)  # type: ignore[attr-defined]
         low, high = self.x_range
-        x = rng.random((tasks, self.shots + self.queries, 1))
+        x = rng.random((end - begin, points, 1))
         x *= high - low
         x += low
         x = x.astype(np.float32)

@@ -43,7 +43,12 @@ class Minibatches:
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
         """`tasks` batches as query sets (the support sets are the same); a pure function of (seed, step)."""
+        return self.share(tasks, 0, tasks, seed, step)
+
+    def share(self, tasks: int, begin: int, end: int, seed: int, step: int = 0) -> Batch:
+        """Batches begin .. end - 1 of sample(tasks, seed, step): the same bits, and no others are gathered."""
         drawn = stream(seed, step).integers(len(self.rows), size=(checks.integer("tasks", tasks, 1), self.size))
+        drawn = drawn[begin:end]
         x, y = self.tasks.take(self.rows[drawn]), self.labels[drawn]
         return Batch(x, y, x, y)
 

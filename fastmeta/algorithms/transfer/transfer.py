@@ -19,6 +19,7 @@ from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import Setting
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
+from fastmeta.ranks.joining import writes
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
 
@@ -95,7 +96,7 @@ class Transfer(Learner):
         super().fit(batches, iterations, tasks_per_step, *arguments, **options)
         if self._norms:
             self._take_statistics(batches)
-            if options.get("checkpoint") is not None:
+            if options.get("checkpoint") is not None and writes(options.get("ranks")):
                 self.save(options["checkpoint"])
         return self
 

@@ -1,0 +1,182 @@
+"""The ranks of a job: they meet, add up, and go on without those that are lost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from fastmeta.ranks import digests
+from fastmeta.ranks.blocks import dealt
+from fastmeta.ranks.endings import Endings
+from fastmeta.ranks.transport import Lost, RankError, Transport
+from fastmeta_kernels.contract import Array
+
+FINE, FAILED = 0, -1  # what a rank says where all meet; or the number of a signal to end
+Value = TypeVar("Value")
+
+
+class Sums(NamedTuple):
+    """What an update adds up, of the blocks of one rank: one row and one loss a block."""
+
+    rows: Array  # (blocks, n)
+    losses: Array  # (blocks,) float64
+
+
+@dataclass
+class Place:
+    """Where a rank stands in what all do: how many updates it has done, and how another comes to stand there."""
+
+    done: Callable[[], int] = lambda: 0
+    state: Callable[[], Any] = lambda: None
+    take_over: Callable[[Any], None] = lambda state: None
+
+
+class Group:
+    """Ranks 0 .. size - 1. Rank 0 is `first`: it alone writes. After a loss there are fewer, numbered anew.
+
+    Errors and signals of one rank end all of them where they next meet. One that is killed is survived where MPI can,
+    as Open MPI under `--with-ft ulfm`: what was interrupted is done again by the others.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.endings = Endings()
+        self.agreed: BaseException | None = None  # with which all ranks end
+        self.spokesman = self.first  # whether this rank tells of it
+        self.place = Place()
+
+    @property
+    def rank(self) -> int:
+        """Which of them this process is."""
+        return self._transport.rank
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self._transport.size
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank is the one that writes."""
+        return self.rank == 0
+
+    def on_this_machine(self) -> int:
+        """This rank's number among those of its machine."""
+        return self._transport.on_this_machine()
+
+    def meet(self, error: BaseException | None = None) -> None:
+        """Wait for all ranks. Where one brings an error, it ends all: its own rank by it, the others by RankError."""
+        words = self._transport.words(self.endings.noted if error is None else FAILED)
+        if (words == FAILED).any():
+            said = self._transport.values("" if error is None else f"{type(error).__name__}: {error}")
+            rank = int(np.argmax(words == FAILED))
+            raise self.all_end(error or RankError(f"rank {rank} of {self.size} failed: {said[rank]}"), rank)
+        if words.any():
+            try:
+                self.endings.obey(int(words[words != FINE][0]))
+            except BaseException as ending:
+                raise self.all_end(ending)  # noqa: B904
+
+    def all_end(self, error: BaseException, spokesman: int = 0) -> BaseException:
+        """`error`, which all ranks raise now; one of them tells of it."""
+        self.agreed, self.spokesman = error, self.rank == spokesman
+        return error
+
+    def leave(self, error: BaseException) -> None:
+        """End the others, at their next meeting, by an error of this rank; nothing where all know it already."""
+        if self.is_known(error):
+            return
+        if isinstance(error, self._transport.mpi.Exception):
+            self.abort(error)
+        try:
+            self.meet(error)
+        except BaseException:
+            if self.agreed is not error:
+                self.abort(error)
+
+    def is_known(self, error: BaseException | None) -> bool:
+        """Whether an error is the one that all ranks end by, or was made of it."""
+        while error is not None and error is not self.agreed:
+            error = error.__context__
+        return error is not None
+
+    def abort(self, error: BaseException) -> None:
+        """End all ranks at once: nobody can be told."""
+        print(f"rank {self.rank} of {self.size} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        self._transport.abort()
+
+    def same(self, names: dict[str, str]) -> None:
+        """ValueError on all ranks where one of the `names` is not the same text on all of them."""
+        if found := digests.differing(self.gathered(lambda: names)):
+            raise self.all_end(
+                ValueError(
+                    f"ranks={self.size} must run the same program on the same data: {found} "
+                    "Start all with one environment and the same arguments."
+                )
+            )
+
+    def gathered(self, compute: Callable[[], Value]) -> list[Value]:
+        """What `compute` gives on each rank, on all of them; done again by all where one is lost on the way."""
+        while True:
+            try:
+                found: list[Value] = self._transport.values(self._computed(compute))
+                if self._transport.agree(True):
+                    return found
+            except Lost:
+                self._transport.agree(False)
+            self._go_on()
+
+    def summed(self, tasks: int, compute: Callable[[], Sums]) -> tuple[float, Array] | None:
+        """The sums of losses and of rows (n,) over all blocks of `tasks` tasks, added in the order of the blocks.
+
+        `compute` gives those of the blocks that are dealt to this rank as it is at the call. None where ranks were lost
+        and this one had done an update fewer than others: it has taken over theirs.
+        """
+        while True:
+            try:
+                mine = self._computed(compute)
+                counts = [len(dealt(tasks, rank, self.size)) for rank in range(self.size)]
+                try:
+                    row, losses = self._transport.summed(mine.rows, mine.losses, counts)
+                except MemoryError as error:  # in the middle of it
+                    self.abort(error)
+                    raise
+                return float(np.add.accumulate(losses)[-1]), row
+            except Lost:
+                self._transport.agree(False)  # whoever is done already, and waits for an answer, gets one
+            if self._go_on():
+                return None
+
+    def _computed(self, compute: Callable[[], Value]) -> Value:
+        """What `compute` gives, when all ranks have done theirs; an error of one ends all."""
+        try:
+            found = compute()
+        except BaseException as error:
+            self.meet(error)
+            raise
+        self.meet()
+        return found
+
+    def _go_on(self) -> bool:
+        """Go on without those that are lost; whether this rank took over an update that others had done."""
+        before = self.size
+        while True:
+            try:
+                self._transport.shrink()
+                done = self._transport.values(self.place.done())
+                most, behind = max(done), self.place.done() < max(done)
+                if min(done) < most:
+                    state = self._transport.from_rank(done.index(most), None if behind else self.place.state())
+                    if behind:
+                        self.place.take_over(state)
+                break
+            except Lost:
+                self._transport.agree(False)
+        if self.first:
+            lost = f"{before - self.size} of {before} ranks were lost"
+            print(f"{lost}; {self.size} go on, to the same bits.", file=sys.stderr, flush=True)
+        return bool(behind)

@@ -1,0 +1,75 @@
+"""How work on many ranks begins and ends: all of them in it together, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
+
+from fastmeta.ranks import launch
+from fastmeta.ranks.group import Group
+from fastmeta.ranks.transport import Transport
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+@cache
+def joined(ranks: str) -> Group:
+    """The ranks that this process is one of, the same at each call; errors as of `launch.world`."""
+    return Group(Transport(launch.world(ranks)))
+
+
+@contextmanager
+def on_ranks(ranks: str | None, device: str = "cpu") -> Iterator[Group | None]:
+    """The ranks that `ranks` names, None without: within, an error of one of them ends all.
+
+    For device "cuda" each takes a GPU of its machine, its number there modulo how many there are.
+    """
+    if ranks is None:
+        yield None
+        return
+    group = joined(ranks)
+    group.agreed, place = None, group.place
+    try:
+        if device == "cuda":
+            take_gpu(group)
+        yield group
+    except BaseException as error:
+        group.leave(error)
+        raise
+    finally:
+        group.place = place
+
+
+def all_together(method: Method) -> Method:
+    """A method with an argument `ranks`: what fails in it on one of these ranks ends it on all."""
+
+    @wraps(method)
+    def called(self: Any, *arguments: Any, **options: Any) -> Any:
+        with on_ranks(options.get("ranks"), self.device):
+            return method(self, *arguments, **options)
+
+    return cast(Method, called)
+
+
+def writes(ranks: str | None) -> bool:
+    """Whether this process is the one that writes."""
+    return ranks is None or joined(ranks).first
+
+
+def speaks(error: BaseException) -> bool:
+    """Whether this process is the one that tells the user of an error: it alone, or the first of those that have it."""
+    group = joined("mpi") if joined.cache_info().currsize else None
+    return group is None or not group.is_known(error) or group.spokesman
+
+
+def take_gpu(group: Group) -> int:
+    """Let this process compute on the GPU whose number is its own on this machine, modulo how many there are."""
+    import importlib
+
+    cupy = importlib.import_module("cupy")
+
+    number = group.on_this_machine() % int(cupy.cuda.runtime.getDeviceCount())
+    cupy.cuda.Device(number).use()
+    return number

@@ -1,0 +1,142 @@
+"""What ranks send each other over MPI: words, values, sums in the order of the blocks; what is left after a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastmeta.ranks.flat import in_order
+from fastmeta_kernels.contract import Array
+
+NO_CURE = (
+    "A rank was lost. Start again on any number of ranks with resume=True, or use an MPI that goes on without it: "
+    "Open MPI 5, mpiexec --with-ft ulfm."
+)
+
+
+class RankError(RuntimeError):
+    """Another rank failed, or was lost without a cure; the message says which, and its error."""
+
+
+class Lost(Exception):
+    """A rank was lost: whoever is in the middle of something finds out by this."""
+
+
+class Transport:
+    """One communicator; every call but `revoke`, `agree` and `shrink` raises Lost where a rank of it is lost.
+
+    After Lost all that are left call `agree(False)`, then `shrink` (Bland et al. 2013, "Post-failure recovery of MPI
+    communication capability", doi 10.1177/1094342013488238).
+    """
+
+    def __init__(self, mpi: Any) -> None:
+        self.mpi = mpi
+        self._comm = mpi.COMM_WORLD.Dup()
+        self._comm.Set_errhandler(mpi.ERRORS_RETURN)
+        names = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
+        self._losses = {getattr(mpi, name) for name in names if hasattr(mpi, name)}
+
+    @property
+    def rank(self) -> int:
+        """Which of them this process is."""
+        return int(self._comm.rank)
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return int(self._comm.size)
+
+    def on_this_machine(self) -> int:
+        """This rank's number among those of its machine."""
+        with self._noticed():
+            local = self._comm.Split_type(self.mpi.COMM_TYPE_SHARED)
+            number = int(local.rank)
+            local.Free()
+        return number
+
+    def words(self, word: int) -> Array:
+        """(size,): the word of each rank."""
+        found = np.empty(self.size, np.int64)
+        with self._noticed():
+            self._comm.Allgather(np.array([word], np.int64), found)
+        return found
+
+    def values(self, value: Any) -> list[Any]:
+        """The value of each rank."""
+        with self._noticed():
+            found: list[Any] = self._comm.allgather(value)
+        return found
+
+    def from_rank(self, rank: int, value: Any) -> Any:
+        """The value of one rank."""
+        with self._noticed():
+            return self._comm.bcast(value, root=rank)
+
+    def summed(self, rows: Array, losses: Array, counts: Sequence[int]) -> tuple[Array, Array]:
+        """The sum (n,) of the rows (blocks, n) of all ranks, of which rank r has counts[r], and all losses.
+
+        Rows are added up in order, a part of the columns on each rank; two messages between any two ranks, of
+        blocks x n / ranks values and of n / ranks.
+        """
+        ranks = self.size
+        if ranks == 1:
+            return in_order(rows), losses
+        blocks, size = rows.shape
+        part = -(-size // ranks)
+        send = np.zeros((blocks, ranks * part), rows.dtype)
+        send[:, :size] = rows
+        send = np.ascontiguousarray(send.reshape(blocks, ranks, part).swapaxes(0, 1))
+        parts = np.empty((sum(counts), part), rows.dtype)
+        here, there = [blocks * part] * ranks, [count * part for count in counts]
+        kind = self.mpi.FLOAT if rows.itemsize == 4 else self.mpi.DOUBLE
+        with self._noticed():
+            self._comm.Alltoallv([send, (here, _starts(here)), kind], [parts, (there, _starts(there)), kind])
+        mine = np.concatenate([in_order(parts).view(np.uint8), losses.view(np.uint8)])
+        sizes = [part * rows.itemsize + count * losses.itemsize for count in counts]
+        found = np.empty(sum(sizes), np.uint8)
+        with self._noticed():
+            self._comm.Allgatherv(mine, [found, (sizes, _starts(sizes)), self.mpi.BYTE])
+        pieces = np.split(found, _starts(sizes)[1:])
+        whole = np.concatenate([piece[: part * rows.itemsize] for piece in pieces]).view(rows.dtype)[:size]
+        return whole, np.concatenate([piece[part * rows.itemsize :] for piece in pieces]).view(np.float64)
+
+    def agree(self, fine: bool) -> bool:
+        """Whether all ranks that are left say so, and none was lost: the same answer on all of them."""
+        try:
+            with self._noticed():
+                return bool(self._comm.Agree(int(fine)))
+        except NotImplementedError:
+            return fine
+        except Lost:
+            return False
+
+    def shrink(self) -> None:
+        """Go on without those that are lost; ranks are numbered anew, in the same order."""
+        self._comm.Revoke()
+        self._comm = self._comm.Shrink()
+        self._comm.Set_errhandler(self.mpi.ERRORS_RETURN)
+
+    def abort(self) -> None:
+        """End all ranks at once."""
+        self.mpi.COMM_WORLD.Abort(1)
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        """A lost rank is Lost, which all others find out; RankError where this MPI cannot go on without one."""
+        try:
+            yield
+        except self.mpi.Exception as error:
+            if error.Get_error_class() not in self._losses:
+                raise
+            try:
+                self._comm.Revoke()
+            except NotImplementedError as missing:
+                raise RankError(NO_CURE) from missing
+            raise Lost from error
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    return [0, *np.cumsum(counts[:-1]).tolist()]

@@ -1,0 +1,27 @@
+"""A share of a meta-batch: some of its tasks, the same bits as if all had been drawn."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from fastmeta.tasks.episode import Batch, TaskSource
+
+
+def share(source: TaskSource, tasks: int, begin: int, end: int, seed: int, step: int) -> Batch:
+    """Tasks begin .. end - 1 of source.sample(tasks, seed, step).
+
+    A source that has `share(tasks, begin, end, seed, step)` draws no more than these; from any other all are drawn.
+    """
+    own = getattr(source, "share", None)
+    if own is not None:
+        found: Batch = own(tasks, begin, end, seed=seed, step=step)
+        return found
+    return cut(source.sample(tasks, seed=seed, step=step), begin, end)
+
+
+def cut(batch: Batch, begin: int, end: int) -> Batch:
+    """Tasks begin .. end - 1 of a batch, without a copy."""
+    parts: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
+    parts = {name: None if part is None else part[begin:end] for name, part in parts.items()}
+    return Batch(**parts)
