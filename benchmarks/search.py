@@ -17,6 +17,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta.algorithms.architecture.discrete import multiply_adds
+from fastmeta.lab.backward_sweep import cosine
 
 RESULTS = Path(__file__).resolve().parent / "results"
 KERNELS, RANDOM = (1, 3, 5), 5
@@ -67,6 +68,8 @@ def operations(options: Any, seed: int) -> dict[str, Any]:
         search.fit(searched.train, options.search, tasks_per_step=8, optimizer=fm.Adam(3e-3), seed=seed)
         choices[f"search, {name}"] = kernels_of(search.discretised())
         found[f"search, {name}"] = {"probabilities": search.architecture}
+        if name == "exact":
+            found[f"search, {name}"]["cosines"] = cosines(search, searched.train.sample(32, seed=9))
     scored: dict[tuple[int, ...], Any] = {}
     for name, kernels in choices.items():
         if kernels not in scored:
@@ -74,8 +77,16 @@ def operations(options: Any, seed: int) -> dict[str, Any]:
             score = retrained(net, omniglot.train, omniglot.test, seed, options.iterations, options.episodes)
             scored[kernels] = {"multiply_adds": multiply_adds(net), "accuracy": score.mean, "interval": score.ci95}
         found[name] = found.get(name, {}) | {"kernels": kernels} | scored[kernels]
-        print(seed, name, {k: v for k, v in found[name].items() if k != "probabilities"}, flush=True)
+        print(seed, name, {k: v for k, v in found[name].items() if k not in ("probabilities", "cosines")}, flush=True)
     return found
+
+
+def cosines(search: fm.ArchitectureMAML, batch: fm.Batch) -> dict[str, float]:
+    """Of the gradient by the architecture of first order, and through the last step alone, with the exact one."""
+    sweep = fm.lab.trace(search.net, search.theta, batch, search.rates, search.inner_steps)
+    own = search.parameters["kernels"], search.parameters["architecture"]
+    exact, first, one = (search.mixture.slopes(sweep.truncated(back), *own)[2] for back in (search.inner_steps, 0, 1))
+    return {"first order": cosine(first, exact), "last step alone": cosine(one, exact)}
 
 
 def width(options: Any, seed: int) -> dict[str, Any]:
