@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 PROGRAM = Path(__file__).with_name("program.py")
 needs_mpi = pytest.mark.skipif(
-    not MPIEXEC.exists() or find_spec("mpi4py") is None, reason='no mpi4py and mpiexec here: pip install "fastmeta[mpi]"'
+    not MPIEXEC.exists() or find_spec("mpi4py") is None,
+    reason='no mpi4py and mpiexec here: pip install "fastmeta[mpi]"',
 )
 
 
