@@ -51,7 +51,7 @@ class Learned(ABC):
     @classmethod
     def from_theta(cls, net: Network, theta: ArrayLike, **arguments: Any) -> Self:
         """A learner of these constructor's arguments that has learned theta (P,), float32 or float64, elsewhere."""
-        learner = cls(net, **arguments)  # type: ignore[call-arg]
+        learner = cls(net, **arguments)
         learner.theta = theta  # type: ignore[assignment]
         return learner
 

@@ -193,9 +193,10 @@ def test_one_that_was_interrupted_in_its_validation_scores_then(tmp_path, monkey
     def stop(*arguments: Any, **options: Any) -> Any:
         raise Stop
 
-    with monkeypatch.context() as patched, pytest.raises(Stop):
+    with monkeypatch.context() as patched:
         patched.setattr(fm.MAML, "evaluate", stop)
-        validated(9, checkpoint=path)
+        with pytest.raises(Stop):
+            validated(9, checkpoint=path)
     assert fm.load(path).training.step == 3
     assert_learned_the_same(validated(9, checkpoint=path, resume=True), validated(9))
 
