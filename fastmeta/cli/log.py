@@ -1,10 +1,12 @@
-"""log.jsonl: the loss of every iteration of a run."""
+"""log.jsonl: the loss of every iteration of a run, and its scores on validation."""
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -17,14 +19,15 @@ from fastmeta_kernels.files import written_beside
 class Log:
     """One line {"iteration": 1, "loss": 3.2} an iteration, nothing that depends on time; use it as a context.
 
-    A resumed run starts it from the checkpoint's losses, so that it becomes that of an uninterrupted one.
+    After an iteration that validation followed it has its "validation" score, too.
+    A resumed run starts it from the checkpoint's history, so that it becomes that of an uninterrupted one.
     Each line reaches the system at once and outlives a killed process; a line that finds no room is not begun.
     """
 
-    def __init__(self, folder: RunFolder, losses: NDArray[np.float64] | None = None) -> None:
+    def __init__(self, folder: RunFolder, history: dict[str, NDArray[np.float64]] | None = None) -> None:
         self.path = folder.path / "log.jsonl"
         with written_beside(self.path) as file:
-            file.writelines(_line(i, float(loss)) for i, loss in enumerate(() if losses is None else losses, 1))
+            file.writelines(_lines(history or {}))
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         self._size = os.fstat(self._file).st_size
 
@@ -34,13 +37,13 @@ class Log:
     def __exit__(self, *error: object) -> None:
         os.close(self._file)
 
-    def append(self, iteration: int, loss: float) -> None:
-        """Add the loss of `iteration`, which counts from 1.
+    def append(self, iteration: int, loss: float, validation: float = math.nan) -> None:
+        """Add the loss of `iteration`, which counts from 1, and its score on validation where it has one.
 
         Raises OSError, naming the file, where there is no room, and FileNotFoundError where the file is no longer
         at its place: the folder was removed or moved.
         """
-        rest = _line(iteration, loss)
+        rest = _line(iteration, loss, validation)
         size = self._size + len(rest)
         try:
             while rest:
@@ -55,5 +58,13 @@ class Log:
             raise FileNotFoundError(errno.ENOENT, "The run's folder was removed or moved while it ran", str(self.path))
 
 
-def _line(iteration: int, loss: float) -> bytes:
-    return (json.dumps({"iteration": iteration, "loss": loss}) + "\n").encode()
+def _lines(history: dict[str, NDArray[np.float64]]) -> Iterator[bytes]:
+    losses = history.get("loss", np.zeros(0))
+    scores = history.get("validation", np.full(len(losses), np.nan))
+    for place, (loss, score) in enumerate(zip(losses, scores, strict=True), 1):
+        yield _line(place, float(loss), float(score))
+
+
+def _line(iteration: int, loss: float, validation: float) -> bytes:
+    score = {} if math.isnan(validation) else {"validation": validation}
+    return (json.dumps({"iteration": iteration, "loss": loss} | score) + "\n").encode()

@@ -47,7 +47,12 @@ class Progress:
                     self._bar.set_postfix_str(f"loss {self._loss:.3f}, {rate:,.0f} tasks/s", refresh=False)
         elif now - self._shown > SECONDS_BETWEEN_LINES:
             self._shown = now
-            say(f"iteration {iteration:,} of {self.iterations:,}: loss {self._loss:.3f}, {rate:,.0f} tasks/s", err=True)
+            left = (self.iterations - iteration) * self.tasks_per_step / rate if rate else 0.0
+            say(
+                f"iteration {iteration:,} of {self.iterations:,}: loss {self._loss:.3f}, {rate:,.0f} tasks/s, "
+                f"{duration(left)} left",
+                err=True,
+            )
 
     def _begin(self, iteration: int, now: float) -> None:
         self._first, self._started, self._shown = iteration, now, now  # the first iteration compiles
@@ -55,3 +60,11 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(total=self.iterations, initial=iteration - 1, unit="it", dynamic_ncols=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 3 min, 2 h 5 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from contextlib import ExitStack
 from typing import Any
@@ -18,11 +19,11 @@ from fastmeta.cli.recipes import new_learner, optimizer, recipe
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
 from fastmeta.device import backend
-from fastmeta.learning import checkpoint
+from fastmeta.learning import checkpoint, starts
 from fastmeta.learning.learner import Learner
 from fastmeta.ranks.joining import writes
 
-FREE_TO_CHANGE = ("iterations", "data")  # when a run goes on
+FREE_TO_CHANGE = ("iterations", "data", "patience")  # when a run goes on
 
 
 def run(
@@ -38,24 +39,28 @@ def run(
     settings = resumed(folder, name | given) if resume else fresh | recipe(kind, given)
     use_threads(threads, settings["device"])
     backend(settings["device"])  # what is missing is said before anything is written
+    if "patience" in settings and "validate_every" not in settings:
+        raise ValueError(f"patience={settings['patience']} must come with validate_every. Give --validate-every.")
     problem = kind(settings)
     list(problem.evaluations())  # what the test part lacks is said before any training
     tasks = problem.training_tasks()
     learner = new_learner(settings, problem.network(tasks))
     learner.batch_norm_mode(settings.get("batch_norm"))
+    if "start" in settings and not (resume and folder.checkpoint.exists()):
+        starts.taken(learner, settings["start"])  # likewise
     if resume:
-        losses_so_far(folder, learner, settings)  # what it refuses is said before anything is written
+        history_so_far(folder, learner, settings)  # what it refuses is said before anything is written
     with ExitStack() as held:
         if writes(ranks):
             held.enter_context(folder.owned(settings, resume))
-        losses = losses_so_far(folder, learner, settings) if resume else None
+        history = history_so_far(folder, learner, settings) if resume else None
         say(f"{learner}\non {problem.title}, in {folder.path}")
         if left_out := getattr(tasks, "left_out", ()):
             say(f"Without classes that have too few images: {', '.join(map(str, left_out))}")
         if settings["device"] == "cpu":
             say("Loading the kernels; on a machine that has never run them this compiles them.")
         try:
-            fit(learner, tasks, problem, folder, losses, ranks, held)
+            fit(learner, tasks, problem, folder, history, ranks, held)
         except KeyboardInterrupt as interrupt:
             if folder.checkpoint.exists():
                 done = f"Stopped after iteration {learner.training.step:,}; {folder.checkpoint} holds it."
@@ -67,8 +72,8 @@ def run(
         finish(learner, problem, folder, ranks)
 
 
-def losses_so_far(folder: RunFolder, learner: Learner, settings: Settings) -> NDArray[Any] | None:
-    """The losses that a run's checkpoint holds; ValueError where it cannot go on to that many iterations."""
+def history_so_far(folder: RunFolder, learner: Learner, settings: Settings) -> dict[str, NDArray[Any]] | None:
+    """The history that a run's checkpoint holds; ValueError where it cannot go on to that many iterations."""
     if not folder.checkpoint.exists():
         return None
     saved = checkpoint.read(folder.checkpoint)
@@ -80,7 +85,7 @@ def losses_so_far(folder: RunFolder, learner: Learner, settings: Settings) -> ND
             f"iterations={iterations} must be what the run began with: its learning rate falls over the iterations. "
             "Leave it out, or start another run with --out."
         )
-    return losses
+    return saved.history
 
 
 def resumed(folder: RunFolder, given: Settings) -> Settings:
@@ -102,22 +107,24 @@ def fit(
     tasks: fm.tasks.TaskSource,
     problem: Problem,
     folder: RunFolder,
-    losses: NDArray[Any] | None,
+    history: dict[str, NDArray[Any]] | None,
     ranks: str | None,
     held: ExitStack,
 ) -> None:
-    """Train with progress, log and checkpoints, after these losses; what owns the folder is `held`."""
+    """Train with progress, log and checkpoints, after this history; what owns the folder is `held`."""
     settings, log = problem.settings, None
+    watched = validation(problem)
     with Progress(settings["iterations"], settings["tasks_per_step"]) as progress, ExitStack() as logs:
         if writes(ranks):
-            log = logs.enter_context(Log(folder, losses))
+            log = logs.enter_context(Log(folder, history))
 
         def show(iteration: int, loss: float) -> None:
             nonlocal log
             if log is None:  # the rank that owned the folder is lost
                 held.enter_context(folder.owned(settings, resume=True))
-                log = logs.enter_context(Log(folder, learner.history["loss"][: iteration - 1]))
-            log.append(iteration, loss)
+                before = {name: values[: iteration - 1] for name, values in learner.history.items()}
+                log = logs.enter_context(Log(folder, before))
+            log.append(iteration, loss, float(learner.history["validation"][-1]) if watched else math.nan)
             progress.step(iteration, loss)
 
         learner.fit(
@@ -131,7 +138,20 @@ def fit(
             resume=True,
             callback=show,
             ranks=ranks,
+            start=settings.get("start"),
+            **watched,
         )
+
+
+def validation(problem: Problem) -> dict[str, Any]:
+    """What fit is told of validation, the first of the problem's evaluations; nothing where the run has none."""
+    if "validate_every" not in problem.settings:
+        return {}
+    shown = problem.note
+    tasks = problem.validation_tasks()
+    problem.note = shown
+    every, patience = problem.settings["validate_every"], problem.settings.get("patience")
+    return {"validation": tasks, "validate_every": every, "patience": patience}
 
 
 def finish(learner: Learner, problem: Problem, folder: RunFolder, ranks: str | None) -> None:
@@ -139,6 +159,8 @@ def finish(learner: Learner, problem: Problem, folder: RunFolder, ranks: str | N
     settings = problem.settings
     seconds = float(learner.history["seconds"].sum())
     say(f"{learner.training.step:,} iterations in {seconds:,.1f} s")
+    if learner.best is not None:
+        say(f"The best on validation, {learner.best.score:.4g}, after {learner.best.step:,} iterations is kept.")
     rows = scores(learner, problem, EVALUATION_SEED, ranks=ranks)
     if not writes(ranks):
         return

@@ -29,8 +29,8 @@ def command(problem: type[Problem]) -> click.Command:
 
     def start(out: str | None, resume: bool, threads: int | None, ranks: str | None, **options: Any) -> None:
         given = {name: value for name, value in options.items() if value is not None}
-        if "data" in given:
-            given["data"] = str(Path(given["data"]).resolve())
+        for name in given.keys() & {"data", "start"}:
+            given[name] = str(Path(given[name]).resolve())
         with together(ranks, given.get("device", "cpu")):
             run(problem, given, out, resume, threads, ranks)
 

@@ -235,6 +235,7 @@ def _exact(learner: Any, theta: Array, mode: str) -> Outputs:
     wide.device, wide.any_device = "numpy", False
     values = {name: array.astype(np.float64) for name, array in learner.parameters.items()}
     values["theta"] = theta.astype(np.float64)
+    wide._best = None
     wide._training = learner.training._replace(parameters=values)
 
     def exact(x: Array, y: Array, queries: Array) -> Array:

@@ -16,13 +16,14 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.learning.optimizers import State
-from fastmeta.learning.training import Training
+from fastmeta.learning.training import Best, Training
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.files import written_beside
 from fastmeta_kernels.memory import free_bytes
 
 FORMAT = 1
+HISTORIES = ("loss", "seconds", "validation")  # the last where there was validation
 _FOREIGN = "It was written by another program."
 
 
@@ -35,6 +36,7 @@ class Checkpoint(NamedTuple):
     settings: dict[str, Any]
     training: Training
     history: dict[str, Array]  # (step,) each
+    best: Best | None = None
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -44,7 +46,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """
     from safetensors.numpy import save
 
-    algorithm, hyper_parameters, net, settings, training, history = checkpoint
+    algorithm, hyper_parameters, net, settings, training, history, best = checkpoint
     arrays = dict(training.parameters) | {f"history.{name}": values for name, values in history.items()}
     for name, state in training.moments.items():
         arrays |= {f"optimizer.{name}.{i}": moment for i, moment in enumerate(state.moments)}
@@ -55,6 +57,9 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         "settings": settings,
         "step": training.step,
     }
+    if best is not None:
+        arrays |= {f"best.{name}": values for name, values in best.parameters.items()}
+        description["best"] = {"step": best.step, "score": best.score}
     text = json.dumps(description)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {"fastmeta_format": str(FORMAT), "description": text, "sha256": _digest(text, arrays)}
@@ -80,7 +85,8 @@ class Opened(NamedTuple):
                 raise ValueError("its checksum is that of other content: it was damaged or edited.")
             saved = _parsed(arrays, json.loads(text))
             for name, values in saved.training.parameters.items():
-                for array in (values, *saved.training.moments[name].moments):
+                best = () if saved.best is None else (saved.best.parameters[name],)
+                for array in (values, *saved.training.moments[name].moments, *best):
                     if not np.isfinite(array).all():
                         raise ValueError(f"{name} and its optimizer arrays must be finite")
             return saved
@@ -152,11 +158,11 @@ def check_shapes(training: Training, wanted: dict[str, Array]) -> None:
 def _parsed(arrays: dict[str, Array], description: dict[str, Any]) -> Checkpoint:
     step = checks.integer("step", description["step"], 0)
     parameters = {name: values for name, values in arrays.items() if "." not in name}
-    moments, odd = {}, arrays.keys() - parameters.keys() - {"history.loss", "history.seconds"}
+    moments, odd = {}, arrays.keys() - parameters.keys() - {f"history.{name}" for name in HISTORIES}
     for name in parameters:
         keys = sorted(key for key in arrays if key.startswith(f"optimizer.{name}."))
         moments[name] = State(step, tuple(arrays[key] for key in keys))
-        odd -= set(keys)
+        odd -= {f"best.{name}", *keys}
     saved = Checkpoint(
         description["algorithm"],
         description["hyper_parameters"],
@@ -164,11 +170,19 @@ def _parsed(arrays: dict[str, Array], description: dict[str, Any]) -> Checkpoint
         description["settings"],
         Training(step, parameters, moments),
         {name.removeprefix("history."): values for name, values in arrays.items() if name.startswith("history.")},
+        _best(arrays, parameters, description.get("best")),
     )
     _check(saved)
     if odd:
         raise ValueError(f"{min(odd)} belongs to no parameter")
     return saved
+
+
+def _best(arrays: dict[str, Array], parameters: dict[str, Array], described: dict[str, Any] | None) -> Best | None:
+    if described is None:
+        return None
+    step = checks.integer("the step of the best", described["step"], 1)
+    return Best(step, float(described["score"]), {name: arrays[f"best.{name}"] for name in parameters})
 
 
 def _check(saved: Checkpoint) -> None:
@@ -181,12 +195,13 @@ def _check(saved: Checkpoint) -> None:
     for name, values in parameters.items():
         if values.dtype not in (np.float32, np.float64):
             raise TypeError(f"{name} of dtype {values.dtype} must be float32 or float64")
-        for array in (values, *moments[name].moments):
+        best = () if saved.best is None else (saved.best.parameters[name],)
+        for array in (values, *moments[name].moments, *best):
             if (array.dtype, array.shape) != (values.dtype, values.shape):
                 raise ValueError(
                     f"the optimizer array of {name}, {array.dtype} {array.shape}, must be {values.dtype} {values.shape}"
                 )
-    for name in ("loss", "seconds"):
+    for name in HISTORIES[: 3 if "validation" in saved.history else 2]:
         if saved.history[name].shape != (step,):
             raise ValueError(f"the history of {name} of shape {saved.history[name].shape} must be (step,) = ({step},)")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,14 +20,14 @@ from fastmeta import checks, inputs, memory
 from fastmeta.device import DEVICES, backend
 from fastmeta.floating import quiet
 from fastmeta.learning import checkpoint as checkpoints
-from fastmeta.learning import training
-from fastmeta.learning.checkpoint import Checkpoint
+from fastmeta.learning import starts, training
+from fastmeta.learning import validation as validations
 from fastmeta.learning.keeper import Keeper, endings_raised
+from fastmeta.learning.learned import Learned
 from fastmeta.learning.optimizers import Adam, Optimizer
 from fastmeta.learning.ranked import Ranked
-from fastmeta.learning.settings import constructed_with
-from fastmeta.learning.training import Training
-from fastmeta.networks.layers import BatchNorm
+from fastmeta.learning.starts import Start
+from fastmeta.learning.training import Best, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.ranks.folder import check_shared
@@ -38,7 +38,7 @@ from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
 
-class Learner(ABC):
+class Learner(Learned):
     """An algorithm that learns `parameters`, "theta" (P,) at least, with which a few samples make a model of a task.
 
     Batch norm is transductive in training, adaptation and evaluation: the statistics of the batch at hand.
@@ -53,7 +53,6 @@ class Learner(ABC):
     training_sizes: ClassVar[tuple[str, ...]] = ()  # "ways", "shots": those that need not be evaluation's
     evaluation_settings: ClassVar[tuple[str, ...]] = ()  # arguments that may be changed when training is over
     loss: Loss | None = None  # None: what the targets of a task mean
-    batch_norm_modes: ClassVar[tuple[str, ...]] = ()  # what `evaluate` offers, where it offers several
     gpu_parameters: tuple[str, ...] = ()  # which `meta_gradients` takes, and leaves the slopes of, on a GPU
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -70,6 +69,8 @@ class Learner(ABC):
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
         self._history: dict[str, Array] = {}
+        self._best: Best | None = None
+        self._fitting = False
         self._ranked: Ranked | None = None  # within a fit on many ranks
         self.first_task = 0  # where in the meta-batch the tasks stand that meta_gradients gets
 
@@ -110,48 +111,10 @@ class Learner(ABC):
         """The optimizer of each learned parameter, where fit has `optimizer`."""
         return defaultdict(lambda: optimizer)
 
-    def hyper_parameters(self) -> dict[str, Any]:
-        """The constructor's arguments but for net and device, as plain JSON values; networks and losses as dicts.
-
-        An argument that is given by its name only is left out where it is None.
-        """
-        return constructed_with(self)
-
-    @property
-    def batch_norm(self) -> str:
-        """Whose statistics batch norm uses, "transductive"; "" where the network has none."""
-        return "transductive" if any(isinstance(n, BatchNorm) for n in self.net.layers) else ""
-
-    def batch_norm_mode(self, asked: str | None) -> str:
-        """`asked`, or by default `batch_norm`; ValueError where the learner has no such mode."""
-        if asked is None:
-            return self.batch_norm
-        if not self.batch_norm:
-            raise ValueError(f'batch_norm="{asked}" must be left out: {self.net} has no batch norm.')
-        if not self.batch_norm_modes:
-            raise ValueError(f'batch_norm="{asked}" must be left out: {type(self).__name__} has one mode only.')
-        return checks.choice("batch_norm", asked, self.batch_norm_modes)
-
-    @property
-    def training(self) -> Training:
-        """Where training stands; RuntimeError before the first fit."""
-        if self._training is None:
-            raise RuntimeError(f"{type(self).__name__} has learned nothing yet. Call fit(tasks, ...) first.")
-        return self._training
-
-    @property
-    def parameters(self) -> dict[str, Array]:
-        """What was learned, by name: "theta" (P,) and whatever else the algorithm learns."""
-        return self.training.parameters
-
-    @property
-    def theta(self) -> Array:
-        """The network's parameters (P,), before adaptation where there is one."""
-        return self.parameters["theta"]
-
     @property
     def history(self) -> dict[str, Array]:
-        """One value an iteration, (step,): its mean query "loss", and the "seconds" that it took."""
+        """One value an iteration, (step,): its mean query "loss", the "seconds" that it took, and, where there was
+        validation, the mean score "validation" or nan."""
         return {name: values[: self.training.step] for name, values in self._history.items()}
 
     @all_together
@@ -170,6 +133,11 @@ class Learner(ABC):
         resume: bool = False,
         callback: Callable[[int, float], None] | None = None,
         ranks: str | None = None,
+        start: Start | None = None,
+        validation: TaskSource | None = None,
+        validate_every: int = 250,
+        validation_episodes: int = 100,
+        patience: int | None = None,
     ) -> Self:
         """Learn from `iterations` meta-batches; the i-th is tasks.sample(tasks_per_step, seed=seed, step=i).
 
@@ -183,6 +151,12 @@ class Learner(ABC):
         ranks: "mpi" shares the tasks of each meta-batch among the processes that mpiexec started, docs/ranks.md.
         On a GPU theta, the optimizer's moments and the samples of labelled tasks, where they fit, stay on
         the GPU until the end: in a callback, `theta` is a CuPy array.
+        Every fit begins anew, a second one too, unless start says from what: all that a learner (this one too), its
+        checkpoint, its run or a dict of `parameters` has learned. The optimizer begins anew; give another seed for
+        other tasks. With resume it counts only where there is no checkpoint to go on from.
+        validation: tasks, of whose episodes `validation_episodes` score what was learned after each `validate_every`
+        iterations; the best, the first of equals, is what is learned in the end. patience: so many scores without a
+        better one end the training. Both docs/going-on.md.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
         `checkpoint` exists and resume is False; ValueError where it has another network or other settings.
@@ -194,20 +168,22 @@ class Learner(ABC):
         optimizer = self.default_optimizer(iterations) if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer={optimizer!r} must be an optimizer, such as fm.Adam(1e-3).")
-        if resume and theta is not None:
-            raise ValueError("theta must be left out with resume=True: training goes on from the checkpoint's.")
+        starts.check(theta, start, resume)
+        watch = validations.checked(tasks, validation, validate_every, validation_episodes, patience, iterations)
         settings = {
             "tasks_per_step": checks.integer("tasks_per_step", tasks_per_step, 1),
             "seed": checks.integer("seed", seed, 0),
             "optimizer": optimizer.to_dict(),
-        }
-        first = self.initial_parameters(self.first_theta(seed, theta), seed)
+        } | watch.settings()
+        if resume and checkpoint is not None and os.path.exists(checkpoint):
+            start = None
+        first = starts.first(self, seed, theta, start)
         state = training.begin(first, self.optimizers(optimizer))
         group = None if ranks is None else joined(ranks)
         if group is not None:
             check_shared(group, checkpoint)
-        start = self._checkpoint(state, settings, {"loss": np.zeros(0), "seconds": np.zeros(0)})
-        self.restore(checkpoints.continued(start, checkpoint, resume))
+        begun = self._checkpoint(state, settings, training.no_history(watch.tasks is not None))
+        self.restore(checkpoints.continued(begun, checkpoint, resume))
         self._history = {name: _with_room(past, iterations) for name, past in self.history.items()}
         training.check_memory(tasks, tasks_per_step, seed, self.training.step)
         source, wrote = tasks, partial(writes, ranks)
@@ -219,8 +195,11 @@ class Learner(ABC):
                 if self.gpu_parameters and self.training.step < iterations:
                     self._training = training.on_device(self.training, self.gpu_parameters, backend(self.device))
                     source = tasks.on_device(self.device) if hasattr(tasks, "on_device") else tasks
-                while self.training.step < iterations:
+                self._fitting = True
+                watch.score_if_due(self)  # which an interruption may have prevented
+                while self.training.step < iterations and not watch.is_over(self):
                     loss = self._iterate(source, optimizer)
+                    watch.score_if_due(self)
                     if callback is not None and wrote():
                         callback(self.training.step, loss)
                     if self.training.step < iterations:
@@ -230,7 +209,7 @@ class Learner(ABC):
                 held = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
                 raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{held}") from error
             finally:
-                self._training = training.on_host(self.training)
+                self._training, self._fitting = training.on_host(self.training), False
             keeper.keep()
             if self._ranked is not None:
                 self._ranked.finish()
@@ -267,13 +246,6 @@ class Learner(ABC):
         """Write the learner, with all that resuming its training needs, to one safetensors file."""
         checkpoints.write(path, self._checkpoint(training.on_host(self.training), self._settings, self.history))
 
-    def _checkpoint(self, state: Training, settings: dict[str, Any], history: dict[str, Array]) -> Checkpoint:
-        return Checkpoint(type(self).__name__, self.hyper_parameters(), self.net, settings, state, history)
-
-    def restore(self, saved: Checkpoint) -> None:
-        """Stand where `saved` stands, which is of this algorithm, network and settings."""
-        self._training, self._settings, self._history = saved.training, saved.settings, saved.history
-
     def _iterate(self, tasks: TaskSource, optimizer: Optimizer) -> float:
         """One meta-update. `_training` moves on in one assignment, which no interruption can split."""
         start, step = time.perf_counter(), self.training.step
@@ -300,9 +272,9 @@ class Learner(ABC):
 
 
 def _with_room(past: Array, iterations: int) -> Array:
-    """A history (step,) with room for all iterations."""
+    """A history (step,) with room for all iterations, nan in it."""
     try:
-        history = np.zeros(max(iterations, len(past)))
+        history = np.full(max(iterations, len(past)), np.nan)
         history[: len(past)] = past
         return history
     except (MemoryError, ValueError, OverflowError) as error:

@@ -26,6 +26,19 @@ class Training(NamedTuple):
     moments: dict[str, State]
 
 
+class Best(NamedTuple):
+    """What scored best on validation: the mean `score` after `step` iterations, and what was learned by then."""
+
+    step: int
+    score: float
+    parameters: dict[str, Array]
+
+
+def no_history(validated: bool = False) -> dict[str, Array]:
+    """The history of a training before its first iteration."""
+    return {name: np.zeros(0) for name in ("loss", "seconds", *(["validation"] if validated else []))}
+
+
 def begin(parameters: dict[str, Array], optimizers: dict[str, Optimizer]) -> Training:
     """Training before its first iteration; each parameter has its optimizer."""
     return Training(0, parameters, {name: optimizers[name].init(values) for name, values in parameters.items()})

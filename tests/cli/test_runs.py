@@ -375,3 +375,43 @@ def test_scores_that_make_no_sense_are_errors_of_one_line(run, tmp_path, scores)
     result = invoke("compare", run, folder, "--picture", tmp_path / "picture.png")
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
+
+
+# going on, and the best on validation
+
+
+def test_a_run_starts_with_what_another_learned_and_keeps_its_best(run, tmp_path):
+    options = ["--iterations", 8, "--validate-every", 2, "--patience", 3, "--start", run, "--out", tmp_path / "new"]
+    done = invoke(*SINUSOID, *options)
+    assert done.exit_code == 0, done.output
+    assert "The best on validation, " in done.output
+    lines = [json.loads(line) for line in (tmp_path / "new" / "log.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "validation" in line] == list(range(2, len(lines) + 1, 2))
+    found = fm.load(tmp_path / "new" / "checkpoint.safetensors")
+    assert found.best is not None
+    assert found.best.score == min(line["validation"] for line in lines if "validation" in line)
+    alone = invoke(*SINUSOID, "--iterations", 8, "--out", tmp_path / "alone")
+    assert alone.exit_code == 0
+    first = json.loads((tmp_path / "alone" / "log.jsonl").read_text().splitlines()[0])
+    assert first["loss"] != lines[0]["loss"]
+    log = (tmp_path / "new" / "log.jsonl").read_bytes()
+    again = invoke("train", "sinusoid", "--out", tmp_path / "new", "--resume")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "new" / "log.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--patience", 2], "patience=2 must come with validate_every"),
+        (["--validate-every", 30], "validate_every=30 must be at most iterations=5"),
+        (["--start", "nowhere"], "must be a checkpoint file"),
+        (["--start", "RUN", "--algorithm", "reptile"], "must be of Reptile, not MAML"),
+    ],
+)
+def test_a_start_or_validation_that_cannot_be_leaves_no_folder(run, tmp_path, options, message):
+    words = [run if word == "RUN" else word for word in options]
+    done = invoke(*SINUSOID, "--iterations", 5, "--out", tmp_path / "new", *words)
+    assert done.exit_code == 1, done.output
+    assert message in done.output
+    assert not (tmp_path / "new").exists()

@@ -106,6 +106,10 @@ class ArchitectureMAML(GradientLearner):
             return own["theta"]
         return self.mixture.theta(own["theta"], own["kernels"], own["architecture"])
 
+    @theta.setter
+    def theta(self, values: ArrayLike) -> None:
+        raise AttributeError("theta follows from the mixture and cannot be set. Give it to fit(theta=...).")
+
     @property
     def rates(self) -> float | Array:
         """inner_lr, 0 where a scale is a width gate."""

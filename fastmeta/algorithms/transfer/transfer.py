@@ -92,6 +92,8 @@ class Transfer(Learner):
             raise ValueError(
                 f"net has {self.net.outputs} outputs but tasks have {len(tasks.classes)} classes. Give it as many."
             )
+        if self._norms and options.get("validation") is not None:
+            raise ValueError("validation must be left out: the statistics of batch norm are taken at the end of fit.")
         batches = Minibatches(tasks, self.batch_size)
         super().fit(batches, iterations, tasks_per_step, *arguments, **options)
         if self._norms:

@@ -52,6 +52,10 @@ class Problem(ABC):
     def evaluations(self, part: str = "test") -> Iterator[tuple[int, TaskSource]]:
         """(shots, tasks) of a part, one or more."""
 
+    def validation_tasks(self) -> TaskSource:
+        """Tasks on which a run finds its best iteration."""
+        return next(self.evaluations("validation"))[1]
+
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """Names of the pictures that it has drawn into the folder."""
         return []

@@ -60,6 +60,10 @@ class Sinusoids(Problem):
         for shots in sorted({self.settings["shots"], 10, 5}, reverse=True):
             yield shots, fm.tasks.Sinusoid(shots, self.evaluation_queries)
 
+    def validation_tasks(self) -> TaskSource:
+        """Other sinusoids than those of training and evaluation."""
+        return next(self.evaluations())[1]
+
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """sinusoid.png: three new curves before and after 1, 5 and 10 inner steps."""
         from fastmeta import plots
