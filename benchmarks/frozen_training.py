@@ -1,7 +1,7 @@
 """Train as you test: a MAML finished with frozen statistics in its query loss, beside one finished as usual.
 
-`python -m benchmarks.frozen_training --data OMNIGLOT --seeds 0,1,2`: each seed trains a MAML on 5-way 1-shot Omniglot, then
-trains it further, from the same parameters on the same meta-batches, once with query_batch_norm="frozen" and once
+`python -m benchmarks.frozen_training --data OMNIGLOT --seeds 0,1,2`: each seed trains a MAML on 5-way 1-shot Omniglot,
+then trains it further, from the same parameters on the same meta-batches, once with query_batch_norm="frozen" and once
 without. Both are scored in every mode on the same test episodes. ± in a row: 95 % over its episodes; last: over seeds.
 """
 

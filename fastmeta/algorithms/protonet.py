@@ -14,7 +14,7 @@ from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.adapted_model import AdaptedModel
-from fastmeta.learning.learner import Learner, check_evaluation
+from fastmeta.learning.learner import Learner
 from fastmeta.learning.optimizers import Adam, Optimizer
 from fastmeta.learning.schedules import StepSchedule
 from fastmeta.learning.settings import Setting
@@ -123,7 +123,6 @@ class ProtoNet(Learner):
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.adapt(batch.x_support, self._labels(batch)[0], mode).outputs(batch.x_query)]
 
-        check_evaluation(tasks, episodes, tasks_per_step)
         values, measure, stream = evaluation.episode_values(
             outputs, tasks, episodes, [0], seed, tasks_per_step, ranks=ranks
         )

@@ -9,18 +9,17 @@ from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, overload
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmeta import checks, inputs
 from fastmeta import device as devices
+from fastmeta import inputs
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets
 from fastmeta.learning import adapted_model, query_norms
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.inner_steps import asked_steps, step_rates
-from fastmeta.learning.learner import Learner, check_evaluation
+from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import Setting
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
@@ -148,18 +147,14 @@ class GradientLearner(Learner):
         of them get the scores, which are those of one.
         Raises DivergenceError, naming the episodes.
         """
-        check_evaluation(tasks, episodes, tasks_per_step)
-        if isinstance(inner_steps, np.ndarray):
-            inner_steps = checks.array("inner_steps", inner_steps).tolist()
-        asked = inner_steps if isinstance(inner_steps, Sequence) else [inner_steps]
-        steps = asked_steps(asked, self.inner_steps)
+        steps, several = asked_steps(inner_steps, self.inner_steps)
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)
         values, measure, stream = evaluation.episode_values(
             outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss, ranks
         )
         scores = {n: Score(values[n], measure, mode, stream) for n in steps}
-        return scores if asked is inner_steps else scores[steps[0]]
+        return scores if several else scores[steps[0]]
 
     def query_outputs(self, batch: Batch) -> Array:
         """Outputs (T, M, O) of the query sets after the inner steps of training."""

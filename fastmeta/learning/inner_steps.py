@@ -13,12 +13,15 @@ from fastmeta.floating import overflows
 from fastmeta_kernels.contract import Array
 
 
-def asked_steps(asked: Sequence[Any], usual: int) -> list[int]:
-    """Numbers of inner steps, where None means `usual`; ValueError where there are none."""
-    steps = [usual if n is None else inputs.inner_steps(n) for n in asked]
+def asked_steps(asked: Any, usual: int) -> tuple[list[int], bool]:
+    """Numbers of inner steps, where None means `usual`, and whether several were asked for; ValueError of none."""
+    if isinstance(asked, np.ndarray):
+        asked = checks.array("inner_steps", asked).tolist()
+    several = isinstance(asked, Sequence)
+    steps = [usual if n is None else inputs.inner_steps(n) for n in (asked if several else [asked])]
     if not steps:
         raise ValueError(f"inner_steps={asked} must not be empty. Name at least one number of steps.")
-    return steps
+    return steps, several
 
 
 def step_rates(rates: float | Array, begin: int, end: int) -> float | Array:

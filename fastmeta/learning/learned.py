@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from numpy.typing import ArrayLike
 
@@ -12,12 +12,14 @@ from fastmeta import checks, inputs
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
-from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.settings import constructed_with
 from fastmeta.learning.training import Best, Training
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
+
+if TYPE_CHECKING:
+    from fastmeta.learning.optimizers import Optimizer
 
 
 class Learned(ABC):
@@ -51,8 +53,8 @@ class Learned(ABC):
     @classmethod
     def from_theta(cls, net: Network, theta: ArrayLike, **arguments: Any) -> Self:
         """A learner of these constructor's arguments that has learned theta (P,), float32 or float64, elsewhere."""
-        learner = cls(net, **arguments)
-        learner.theta = theta  # type: ignore[assignment]
+        learner = cls(net, **arguments)  # type: ignore[call-arg]
+        learner.theta = theta
         return learner
 
     def hyper_parameters(self) -> dict[str, Any]:

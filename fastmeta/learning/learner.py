@@ -10,32 +10,25 @@ import time
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
-from typing import Any, ClassVar, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastmeta import checks, inputs, memory
-from fastmeta.device import DEVICES, backend
+from fastmeta.device import DEVICES
 from fastmeta.floating import quiet
 from fastmeta.learning import checkpoint as checkpoints
-from fastmeta.learning import starts, training
-from fastmeta.learning import validation as validations
-from fastmeta.learning.keeper import Keeper, endings_raised
+from fastmeta.learning import training
 from fastmeta.learning.learned import Learned
-from fastmeta.learning.optimizers import Adam, Optimizer
-from fastmeta.learning.ranked import Ranked
-from fastmeta.learning.starts import Start
 from fastmeta.learning.training import Best, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
-from fastmeta.ranks.folder import check_shared
-from fastmeta.ranks.joining import all_together, joined, writes
-from fastmeta.scores import evaluation
-from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
+
+if TYPE_CHECKING:
+    from fastmeta.learning.optimizers import Optimizer
+    from fastmeta.learning.ranked import Ranked
+    from fastmeta.learning.starts import Start
+    from fastmeta.scores.score import Score
 
 
 class Learner(Learned):
@@ -101,10 +94,14 @@ class Learner(Learned):
 
     def default_optimizer(self, iterations: int) -> Optimizer:
         """What `fit` uses where it is given no optimizer."""
+        from fastmeta.learning.optimizers import Adam
+
         return Adam(1e-3)
 
     def paper_optimizer(self, learning_rate: float, iterations: int) -> Optimizer:
         """The optimizer of the algorithm's paper, where its first rate is this one."""
+        from fastmeta.learning.optimizers import Adam
+
         return Adam(learning_rate)
 
     def optimizers(self, optimizer: Optimizer) -> dict[str, Optimizer]:
@@ -117,7 +114,6 @@ class Learner(Learned):
         validation, the mean score "validation" or nan."""
         return {name: values[: self.training.step] for name, values in self._history.items()}
 
-    @all_together
     def fit(
         self,
         tasks: TaskSource,
@@ -161,58 +157,12 @@ class Learner(Learned):
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
         `checkpoint` exists and resume is False; ValueError where it has another network or other settings.
         """
-        checks.integer("iterations", iterations, 0)
-        checks.integer("checkpoint_every", checkpoint_every, 1)
-        seconds = checks.positive("checkpoint_seconds", checkpoint_seconds)
-        _check_tasks(tasks)
-        optimizer = self.default_optimizer(iterations) if optimizer is None else optimizer
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer={optimizer!r} must be an optimizer, such as fm.Adam(1e-3).")
-        starts.check(theta, start, resume)
-        watch = validations.checked(tasks, validation, validate_every, validation_episodes, patience, iterations)
-        settings = {
-            "tasks_per_step": checks.integer("tasks_per_step", tasks_per_step, 1),
-            "seed": checks.integer("seed", seed, 0),
-            "optimizer": optimizer.to_dict(),
-        } | watch.settings()
-        if resume and checkpoint is not None and os.path.exists(checkpoint):
-            start = None
-        first = starts.first(self, seed, theta, start)
-        state = training.begin(first, self.optimizers(optimizer))
-        group = None if ranks is None else joined(ranks)
-        if group is not None:
-            check_shared(group, checkpoint)
-        begun = self._checkpoint(state, settings, training.no_history(watch.tasks is not None))
-        self.restore(checkpoints.continued(begun, checkpoint, resume))
-        self._history = {name: _with_room(past, iterations) for name, past in self.history.items()}
-        training.check_memory(tasks, tasks_per_step, seed, self.training.step)
-        source, wrote = tasks, partial(writes, ranks)
-        self._ranked = None if group is None else Ranked(group, self, tasks, {"iterations": iterations} | settings)
-        ended = nullcontext() if group is None else group.endings
-        kept = Keeper(self, checkpoint, checkpoint_every, seconds, wrote)
-        with endings_raised(checkpoint is not None), ended, kept as keeper:
-            try:
-                if self.gpu_parameters and self.training.step < iterations:
-                    self._training = training.on_device(self.training, self.gpu_parameters, backend(self.device))
-                    source = tasks.on_device(self.device) if hasattr(tasks, "on_device") else tasks
-                self._fitting = True
-                watch.score_if_due(self)  # which an interruption may have prevented
-                while self.training.step < iterations and not watch.is_over(self):
-                    loss = self._iterate(source, optimizer)
-                    watch.score_if_due(self)
-                    if callback is not None and wrote():
-                        callback(self.training.step, loss)
-                    if self.training.step < iterations:
-                        keeper.keep_if_due()
-            except checks.DivergenceError as error:
-                exists = checkpoint is not None and os.path.exists(checkpoint)
-                held = f' "{checkpoint}" keeps the last checkpoint.' if exists else ""
-                raise checks.DivergenceError(f"Iteration {self.training.step + 1}: {error}{held}") from error
-            finally:
-                self._training, self._fitting = training.on_host(self.training), False
-            keeper.keep()
-            if self._ranked is not None:
-                self._ranked.finish()
+        from fastmeta.learning import fitting
+
+        watch = fitting.Watch(validation, validate_every, validation_episodes, patience)
+        keeping = fitting.Keeping(checkpoint, checkpoint_every, checkpoint_seconds, resume)
+        begin = fitting.Beginning(seed, theta, start)
+        fitting.fit(self, tasks, iterations, tasks_per_step, optimizer, begin, keeping, watch, callback, ranks)
         return self
 
     def evaluate(
@@ -234,10 +184,12 @@ class Learner(Learned):
         processes that mpiexec started; all of them get the score, which is that of one.
         """
 
+        from fastmeta.scores import evaluation
+        from fastmeta.scores.score import Score
+
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.query_outputs(batch)]
 
-        check_evaluation(tasks, episodes, tasks_per_step)
         mode = self.batch_norm_mode(batch_norm)
         found = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, self.loss, ranks)
         return Score(found.values[0], found.measure, mode, found.stream)
@@ -269,27 +221,3 @@ class Learner(Learned):
             count, seed = self._settings["tasks_per_step"], self._settings["seed"]
             loss, slopes = self.meta_gradients(tasks.sample(count, seed=seed, step=self.training.step))
         return loss, training.advance(self.training, slopes, self.optimizers(optimizer))
-
-
-def _with_room(past: Array, iterations: int) -> Array:
-    """A history (step,) with room for all iterations, nan in it."""
-    try:
-        history = np.full(max(iterations, len(past)), np.nan)
-        history[: len(past)] = past
-        return history
-    except (MemoryError, ValueError, OverflowError) as error:
-        raise MemoryError(
-            f"iterations={iterations} must be so few that a loss and a time of each fit the memory. Give fewer."
-        ) from error
-
-
-def check_evaluation(tasks: Any, episodes: int, tasks_per_step: int) -> None:
-    """Raise where `evaluate` cannot begin."""
-    checks.integer("episodes", episodes, 1)
-    checks.integer("tasks_per_step", tasks_per_step, 1)
-    _check_tasks(tasks)
-
-
-def _check_tasks(tasks: Any) -> None:
-    if not callable(getattr(tasks, "sample", None)):
-        raise TypeError(f"tasks={tasks!r} must have sample(tasks, seed, step), as fm.tasks.Sinusoid() has.")

@@ -26,7 +26,7 @@ class Validated(Protocol):
 
     @property
     def training(self) -> Training: ...
-    def evaluate(self, tasks: TaskSource, episodes: int = ..., *, seed: int = ...) -> Any: ...
+    def evaluate(self, tasks: TaskSource, episodes: int = ..., *, seed: int = ..., ranks: str | None = ...) -> Any: ...
 
 
 class Validation(NamedTuple):
@@ -42,7 +42,7 @@ class Validation(NamedTuple):
         """What a fit that goes on has to agree with."""
         return {} if self.tasks is None else {"validate_every": self.every, "validation_episodes": self.episodes}
 
-    def score_if_due(self, learner: Validated) -> None:
+    def score_if_due(self, learner: Validated, ranks: str | None = None) -> None:
         """Score what was learned, where that is due and has not been done; keep it where nothing was better."""
         step = learner.training.step
         if self.tasks is None or step == 0 or step % self.every:
@@ -52,7 +52,7 @@ class Validation(NamedTuple):
         now = learner.training
         learner._training = training.on_host(now)
         try:
-            score = learner.evaluate(self.tasks, self.episodes, seed=SEED)
+            score = learner.evaluate(self.tasks, self.episodes, seed=SEED, ranks=ranks)
             best, lower = learner._best, score.measure == "mse"
             if best is None or (score.mean < best.score if lower else score.mean > best.score):
                 learner._best = Best(step, score.mean, learner._training.parameters)

@@ -12,9 +12,8 @@ from fastmeta import checks, memory
 from fastmeta.floating import quiet
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
-from fastmeta.ranks.joining import on_ranks
 from fastmeta.scores.score import MEASURES
-from fastmeta.tasks.episode import Batch, TaskSource
+from fastmeta.tasks.episode import Batch, TaskSource, check_source
 from fastmeta_kernels.contract import Array
 
 Outputs = Callable[[Batch, Sequence[int]], Sequence[Array]]
@@ -49,6 +48,11 @@ def episode_values(
     Tasks may name their own `measure`; otherwise that of the loss is taken.
     ranks: "mpi" shares the chunks among the processes that mpiexec started; all get the values that one would.
     """
+    from fastmeta.ranks.joining import on_ranks  # late: who adapts has none
+
+    checks.integer("episodes", episodes, 1)
+    checks.integer("tasks_per_step", chunk, 1)
+    check_source(tasks)
     ascending, chunks = sorted(set(steps)), -(-episodes // chunk)
     checks.choice("tasks.measure", getattr(tasks, "measure", None) or "mse", MEASURES)
 

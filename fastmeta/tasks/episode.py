@@ -107,3 +107,9 @@ def _check_set(x_name: str, x: Array, y_name: str, y: Array, w_name: str, w: Any
     losses.of(None, y, y_name).check(y_name, y, x.shape[:2])
     if w is not None and (w.dtype.kind != "f" or w.shape != x.shape[:2]):
         raise ValueError(f"{w_name} of shape {w.shape} and dtype {w.dtype} must be floats of shape {x.shape[:2]}.")
+
+
+def check_source(tasks: Any) -> None:
+    """Raise where `tasks` is no source of tasks."""
+    if not callable(getattr(tasks, "sample", None)):
+        raise TypeError(f"tasks={tasks!r} must have sample(tasks, seed, step), as fm.tasks.Sinusoid() has.")

@@ -17,7 +17,7 @@ ALLOWED = frozenset(
     fastmeta.gradients fastmeta.gradients.functions
     fastmeta.gradients.task_sets fastmeta.learning.loading fastmeta.inputs fastmeta.late fastmeta.learning
     fastmeta.learning.adapted_model fastmeta.learning.checkpoint fastmeta.learning.gradient_learner
-    fastmeta.learning.inner_steps fastmeta.learning.query_norms
+    fastmeta.learning.inner_steps fastmeta.learning.learned fastmeta.learning.query_norms
     fastmeta.learning.keeper fastmeta.learning.learner fastmeta.learning.optimizers fastmeta.learning.schedules
     fastmeta.learning.settings fastmeta.learning.training
     fastmeta.memory fastmeta.networks fastmeta.networks.architectures fastmeta.networks.frozen_norms
