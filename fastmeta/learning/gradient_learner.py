@@ -144,7 +144,7 @@ class GradientLearner(Learner):
         Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
         batch_norm: whose statistics the predictions use: "transductive" (by default), those of the whole query
         set; "support", those of the support set and the one query sample (arXiv 1803.02999, section 6); or "frozen",
-        those of the support set alone. ranks: "mpi" shares the episodes among the processes of mpiexec, to equal scores.
+        those of the support set alone. ranks: "mpi" shares episodes among the processes of mpiexec, to equal scores.
         Raises DivergenceError, naming the episodes.
         """
         check_evaluation(tasks, episodes, tasks_per_step)
