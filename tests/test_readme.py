@@ -161,6 +161,7 @@ def parse(words: list[str]) -> None:
         "kernels/mathematics.md",
         "docs/algorithms.md",
         "docs/laboratory.md",
+        "docs/ranks.md",
         "docs/search.md",
         "docs/deployment/README.md",
     ],

@@ -143,17 +143,14 @@ class GradientLearner(Learner):
         Several inner_steps, as in (1, 5, 10), cost as much as the most and give {inner steps: Score}.
         batch_norm: whose statistics the predictions use: "transductive" (by default), those of the whole query
         set; "support", those of the support set and the one query sample (arXiv 1803.02999, section 6); or "frozen",
-        those of the support set alone. ranks: "mpi" shares the episodes among the processes that mpiexec started; all
-        of them get the scores, which are those of one.
+        those of the support set alone. ranks: "mpi" shares episodes among the processes of mpiexec, to equal scores.
         Raises DivergenceError, naming the episodes.
         """
         steps, several = asked_steps(inner_steps, self.inner_steps)
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)
-        values, measure, stream = evaluation.episode_values(
-            outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss, ranks
-        )
-        scores = {n: Score(values[n], measure, mode, stream) for n in steps}
+        found = evaluation.episode_values(outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss, ranks)
+        scores = {n: Score(found.values[n], found.measure, mode, found.stream) for n in steps}
         return scores if several else scores[steps[0]]
 
     def query_outputs(self, batch: Batch) -> Array:

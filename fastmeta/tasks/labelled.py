@@ -128,7 +128,7 @@ class LabelledTasks:
         places = draw(rng, self._count[flat], shots + queries)  # (tasks * ways, samples)
         rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)[begin:end]
         support, query = rows[:, :, :shots], rows[:, :, shots:]
-        described = None if self.attributes is None else self.attributes[chosen]
+        described = None if self.attributes is None else self.attributes[chosen[begin:end]]
         return Batch(*self._set(support), *self._set(query), attributes=described)
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:

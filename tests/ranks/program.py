@@ -40,6 +40,10 @@ TRAINED: dict[str, Callable[[str], tuple[Any, Any]]] = {
         fm.MAMLPlusPlus(IMAGES, 0.05, 2, multi_step_iterations=2, running_statistics=True, device=device),
         classes(),
     ),
+    "ArchitectureMAML": lambda device: (
+        fm.ArchitectureMAML(IMAGES, 0.05, 1, operations="conv1,conv3", device=device),
+        classes(),
+    ),
     "Reptile": lambda device: (fm.Reptile(MLP, 0.02, inner_batch=3, device=device), SINUSOID),
     "iMAML": lambda device: (fm.iMAML(MLP, 0.05, 3, device=device), SINUSOID),
     "ProtoNet": lambda device: (fm.ProtoNet(fm.MLP((64, 8, 4)), metric="cosine", device=device), Flat(classes())),

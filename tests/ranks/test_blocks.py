@@ -1,0 +1,132 @@
+"""Dealing tasks, adding up, comparing: what ranks do before anything is sent."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastmeta as fm
+from fastmeta.ranks import digests, launch
+from fastmeta.ranks.blocks import block_count, check_ranks, dealt
+from fastmeta.ranks.endings import Endings
+from fastmeta.ranks.flat import Layout, in_order
+from fastmeta.ranks.joining import joined
+
+
+@given(st.integers(1, 5000), st.data())
+def test_every_task_is_dealt_once_and_blocks_do_not_depend_on_ranks(tasks, data):
+    ranks = data.draw(st.integers(1, block_count(tasks)))
+    spans = [span for rank in range(ranks) for span in dealt(tasks, rank, ranks)]
+    assert spans == dealt(tasks, 0, 1)
+    assert [t for begin, end in spans for t in range(begin, end)] == list(range(tasks))
+    sizes = [len(dealt(tasks, rank, ranks)) for rank in range(ranks)]
+    assert min(sizes) >= 1
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_ranks_than_blocks_are_refused():
+    check_ranks(25, 16)
+    with pytest.raises(ValueError, match=r"ranks=17 must be at most 16, the blocks that tasks_per_step=25 tasks"):
+        check_ranks(25, 17)
+    check_ranks(32 * 1024, 1024)
+
+
+@given(st.integers(1, 40), st.integers(1, 70), st.data())
+def test_a_sum_in_order_does_not_depend_on_how_columns_are_parted(rows, columns, data):
+    values = np.random.default_rng(rows * 71 + columns).normal(size=(rows, columns)).astype(np.float32)
+    whole, at = in_order(values), data.draw(st.integers(0, columns))
+    np.testing.assert_array_equal(in_order(np.ascontiguousarray(values[:, :at])), whole[:at])
+    np.testing.assert_array_equal(in_order(np.ascontiguousarray(values[:, at:])), whole[at:])
+    expected = np.zeros(columns, np.float32)
+    for row in values:
+        expected += row
+    np.testing.assert_array_equal(whole, expected)
+
+
+def test_slopes_come_back_from_a_row_in_their_shapes():
+    parameters = {"theta": np.zeros(5, np.float32), "inner_lr": np.zeros((2, 3), np.float32)}
+    slopes: dict[str, Any] = {"inner_lr": np.arange(6.0).reshape(2, 3), "theta": np.arange(5)}
+    layout = Layout(parameters)
+    row = layout.row(slopes, 0.5)
+    assert row.dtype == np.float32
+    for name, found in layout.slopes(row).items():
+        np.testing.assert_array_equal(found, slopes[name] / 2)
+        assert found.shape == parameters[name].shape
+    with pytest.raises(ValueError, match=r"inner_lr is in one of them only\. Return a slope for each"):
+        layout.row({"theta": slopes["theta"]}, 1.0)
+
+
+def test_a_digest_of_data_changes_with_a_bit_of_them():
+    x, y = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), np.repeat([0, 1], 10)
+    first = digests.of_data(fm.tasks.from_arrays(x, y, ways=2, queries=5))
+    assert digests.of_data(fm.tasks.from_arrays(x.copy(), y, ways=2, queries=5)) == first
+    x[-1, -1] = np.nextafter(x[-1, -1], np.float32(9))
+    assert digests.of_data(fm.tasks.from_arrays(x, y, ways=2, queries=5)) != first
+    assert digests.of_data(fm.tasks.Sinusoid(shots=5)) != digests.of_data(fm.tasks.Sinusoid(shots=6))
+
+
+def test_a_digest_of_the_program_changes_with_a_line_of_it(tmp_path, monkeypatch):
+    same = digests.versions()
+    assert digests.versions() == same
+    assert {"fastmeta", "python", "numpy"} <= same.keys()
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"#" if path.name == "maml.py" else b""))
+    assert digests.versions()["fastmeta"] != same["fastmeta"]
+
+
+def test_what_differs_between_ranks_is_named():
+    one = {"numpy": "2.4.6", "seed": "1"}
+    assert digests.differing([one, dict(one)]) == ""
+    found = digests.differing([one, one, one | {"numpy": "2.3.0"}])
+    assert found == "numpy=2.3.0 of rank 2 must be 2.4.6, as of rank 0."
+
+
+def test_without_mpi4py_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    joined.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match=r'needs mpi4py and an MPI library: pip install "fastmeta\[mpi\]"'):
+        fm.MAML(fm.MLP((1, 4, 1)), device="numpy").fit(fm.tasks.Sinusoid(), 1, ranks="mpi")
+
+
+def test_without_a_launcher_the_error_names_the_command(monkeypatch):
+    class Alone:
+        class COMM_WORLD:
+            size = 1
+
+    for name in launch.SIZES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launch, "find_spec", lambda name: name)
+    monkeypatch.setattr(launch, "_all_started", lambda: Alone)
+    with pytest.raises(ValueError, match=r'ranks="mpi" must be started by a launcher. Type mpiexec -n 4 before'):
+        launch.world("mpi")
+    with pytest.raises(ValueError, match=r'ranks="nccl" must be one of "mpi"'):
+        launch.world("nccl")
+
+
+def test_a_launcher_of_several_processes_is_noticed(monkeypatch):
+    for name in launch.SIZES:
+        monkeypatch.delenv(name, raising=False)
+    assert launch.joint() is None
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    assert launch.joint() is None
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "3")
+    assert launch.joint() == "mpi"
+
+
+def test_a_signal_is_noted_and_obeyed_later():
+    with Endings() as endings:
+        signal.raise_signal(signal.SIGINT)
+        assert endings.noted == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            endings.obey(signal.SIGINT)
+    with Endings():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):  # who asks twice does not wait
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
