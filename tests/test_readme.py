@@ -90,7 +90,7 @@ def test_the_program_of_the_laboratory_prints_what_is_shown(tmp_path):
 
 
 def test_the_programs_of_searching_print_what_is_shown(tmp_path):
-    text = (ROOT / "docs" / "search.md").read_text("utf-8")
+    text = (ROOT / "docs" / "searching.md").read_text("utf-8")
     for program, shown in zip(blocks(text, "python"), blocks(text, "text"), strict=True):
         printed = run(program, tmp_path)
         assert NUMBER.sub("", printed) == NUMBER.sub("", shown)
@@ -161,7 +161,7 @@ def parse(words: list[str]) -> None:
         "kernels/mathematics.md",
         "docs/algorithms.md",
         "docs/laboratory.md",
-        "docs/search.md",
+        "docs/searching.md",
         "docs/deployment/README.md",
     ],
 )

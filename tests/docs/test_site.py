@@ -82,6 +82,15 @@ def test_links_between_folders_lead_to_pages_of_the_site(tmp_path):
     assert generated.linked(docs, "pages/kernels/README", "![d](../e.png)") == "![d](../../../e.png)"
 
 
+def test_a_new_page_is_listed_and_takes_no_name_of_sphinx():
+    index = (DOCS / "index.md").read_text("utf-8")
+    found = generated.subjects(DOCS, index)
+    assert "laboratory" in found
+    assert not {"index", "algorithms", "architecture", "problems"} & set(found)
+    assert index.count("SUBJECTS") == 1
+    assert not {"search", "genindex", "py-modindex"} & {path.stem for path in DOCS.glob("*.md")}
+
+
 def test_docstrings_become_plain_paragraphs():
     lines = [
         "A map `x * y` of a|b, name_ and *args.",
