@@ -19,7 +19,7 @@ WITH_PROGRAMS = [
     path
     for folder in ("start", "tutorials", "howto", "coming_from")
     for path in sorted((DOCS / folder).glob("*.md"))
-    if "```python\n" in path.read_text("utf-8")
+    if "```python\n" in path.read_text("utf-8") and path.name != "data.md"  # test_readme.py looks at what that prints
 ]
 sys.path.insert(0, str(DOCS))
 generated = __import__("generated")
