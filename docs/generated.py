@@ -113,9 +113,17 @@ def command_line() -> str:
     return text
 
 
+def subjects(docs: Path, index: str) -> list[str]:
+    """Pages of docs/ that no list of the start page names: those that are added later."""
+    listed = {line.strip() for line in index.splitlines()} | {"index"}
+    return sorted(path.stem for path in docs.glob("*.md") if path.stem not in listed)
+
+
 def linked(docs: Path, name: str, text: str) -> str:
     """A page whose links to files of the repository lead to pages of the site, to downloads or to pictures."""
     root, page = docs.parent, Path("docs", f"{name}.md")
+    if name == "index":
+        text = text.replace("SUBJECTS", "\n".join(subjects(docs, text)))
     original = Path(*page.parts[2:]) if page.parts[1] == "pages" else page
 
     def replaced(found: re.Match[str]) -> str:
