@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastmeta import checks
 from fastmeta.algorithms.architecture.discrete import GATES, with_operations, with_widths
