@@ -19,7 +19,7 @@ TRAIN, VALIDATION, TEST, WRONG = 5000, 5000, 10_000, 0.5
 STEPS, RATE, HYPER_STEPS, HYPER_RATE = 50, 2.0, 25, 0.2
 TRUNCATIONS = (1, 10, 50)
 EPSILON = 0.1  # of the variances of principal axes
-SMALL = (300, 60, 500)  # samples of 10 random clusters, for tests
+SMALL = (300, 100, 1000)  # samples of 10 random clusters, for tests
 
 
 def measure(small: bool, options: Options) -> dict[str, Any]:
@@ -28,15 +28,16 @@ def measure(small: bool, options: Options) -> dict[str, Any]:
     x, y = clusters(sum(sizes)) if small else fashion(options.fashion, sum(sizes))
     parts = np.split(np.random.default_rng(0).permutation(len(x))[: sum(sizes)], np.cumsum(sizes)[:-1])
     (x_train, y_clean), valid, test = ((x[rows], y[rows]) for rows in parts)
-    x_train, valid, test = (
-        whitened(x_train, x_train),
-        (whitened(valid[0], x_train), valid[1]),
-        (whitened(test[0], x_train), test[1]),
-    )
+    if not small:
+        x_train, valid, test = (
+            whitened(x_train, x_train),
+            (whitened(valid[0], x_train), valid[1]),
+            (whitened(test[0], x_train), test[1]),
+        )
     y_train, wrong = corrupted(y_clean)
     net = fm.Network([fm.Linear(10)], (x.shape[1],))
     train, both = (x_train, y_train), (np.concatenate([x_train, valid[0]]), np.concatenate([y_train, valid[1]]))
-    steps, hyper_steps = (12, 12) if small else (STEPS, HYPER_STEPS)
+    steps, hyper_steps = (12, 25) if small else (STEPS, HYPER_STEPS)
     ones = np.ones(len(valid[0]), x.dtype)
     found: dict[str, Any] = {
         "all": accuracy(net, *both, None, test, steps),
