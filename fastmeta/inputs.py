@@ -131,14 +131,11 @@ def inner_loop(
     return InnerLoop(steps, _converted_rates(np.atleast_2d(rates), dtype), adapted, own, pulls)
 
 
-def pulls(weight_decay: Any, proximal: Any, device: str) -> tuple[float, float] | None:
-    """Weight decay and proximal term of the inner loop, None without both; ValueError where a device lacks them."""
-    given = {"weight_decay": weight_decay, "proximal": proximal}
-    for name, value in given.items():
-        if value is not None and device == "cuda":
-            raise ValueError(f'{name}={value} must be None with device="cuda". Use device="cpu", which has it.')
+def pulls(weight_decay: Any, proximal: Any) -> tuple[float, float] | None:
+    """Weight decay and proximal term of the inner loop, None without both."""
     if weight_decay is None and proximal is None:
         return None
+    given = {"weight_decay": weight_decay, "proximal": proximal}
     decay, pull = (0.0 if value is None else checks.not_negative(name, value) for name, value in given.items())
     return decay, pull
 

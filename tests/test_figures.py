@@ -11,6 +11,7 @@ from benchmarks.figures import FIGURES, MISSES, RESULTS, Options, figure
 from benchmarks.figures.__main__ import plain
 
 LIVE = ("taylor", "truncation", "implicit", "short_horizon", "cleaning")
+SIZE = {"short_horizon": "and end at", "cleaning": "cleaned 9"}  # claims that need the whole size
 MEASURED = sorted(path.stem for path in RESULTS.glob("*.json"))
 
 
@@ -20,8 +21,8 @@ def test_claims_hold_at_a_small_size(name, tmp_path):
     numbers = plain(of.measure(True, Options()))
     found = of.claims(numbers)
     assert found
-    if name == "short_horizon":  # of 20 steps: the bias is smaller
-        found.popitem()
+    if name in SIZE:
+        found.pop(next(claim for claim in found if claim.startswith(SIZE[name])))
     assert all(found.values()), found
     if pytest.importorskip("matplotlib"):
         of.draw(numbers, tmp_path / "figure.png")

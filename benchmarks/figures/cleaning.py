@@ -16,9 +16,10 @@ import fastmeta as fm
 from benchmarks.figures import Options
 
 TRAIN, VALIDATION, TEST, WRONG = 5000, 5000, 10_000, 0.5
-STEPS, RATE, HYPER_STEPS, HYPER_RATE = 50, 1.0, 40, 0.1
+STEPS, RATE, HYPER_STEPS, HYPER_RATE = 50, 2.0, 25, 0.2
 TRUNCATIONS = (1, 10, 50)
-SMALL = (300, 150, 500)  # samples of 10 random clusters, for tests
+EPSILON = 0.1  # of the variances of principal axes
+SMALL = (300, 100, 1000)  # samples of 10 random clusters, for tests
 
 
 def measure(small: bool, options: Options) -> dict[str, Any]:
@@ -27,10 +28,16 @@ def measure(small: bool, options: Options) -> dict[str, Any]:
     x, y = clusters(sum(sizes)) if small else fashion(options.fashion, sum(sizes))
     parts = np.split(np.random.default_rng(0).permutation(len(x))[: sum(sizes)], np.cumsum(sizes)[:-1])
     (x_train, y_clean), valid, test = ((x[rows], y[rows]) for rows in parts)
+    if not small:
+        x_train, valid, test = (
+            whitened(x_train, x_train),
+            (whitened(valid[0], x_train), valid[1]),
+            (whitened(test[0], x_train), test[1]),
+        )
     y_train, wrong = corrupted(y_clean)
     net = fm.Network([fm.Linear(10)], (x.shape[1],))
     train, both = (x_train, y_train), (np.concatenate([x_train, valid[0]]), np.concatenate([y_train, valid[1]]))
-    steps, hyper_steps = (12, 12) if small else (STEPS, HYPER_STEPS)
+    steps, hyper_steps = (12, 25) if small else (STEPS, HYPER_STEPS)
     ones = np.ones(len(valid[0]), x.dtype)
     found: dict[str, Any] = {
         "all": accuracy(net, *both, None, test, steps),
@@ -73,8 +80,15 @@ def accuracy(net: fm.Network, x: Any, y: Any, weights: Any, test: tuple[Any, Any
     """On the test samples, after more steps from zeros on these."""
     if weights is not None:
         weights = weights * (len(weights) / weights.sum())
-    phi = fm.adapt(net, np.zeros(net.parameter_count, x.dtype), x, y, RATE / 2, 4 * steps, weights=weights)
+    phi = fm.adapt(net, np.zeros(net.parameter_count, x.dtype), x, y, RATE, 2 * steps, weights=weights)
     return float((net.predict(phi, test[0]).argmax(axis=1) == test[1]).mean())
+
+
+def whitened(x: Any, of: Any) -> Any:
+    """x along the principal axes of the samples `of`, divided by their deviations there, at least sqrt(EPSILON)."""
+    middle = of.mean(axis=0)
+    values, axes = np.linalg.eigh((of - middle).T @ (of - middle) / len(of))
+    return ((x - middle) @ (axes / np.sqrt(values + EPSILON))).astype(np.float32)
 
 
 def corrupted(y: Any) -> tuple[Any, Any]:
@@ -85,15 +99,14 @@ def corrupted(y: Any) -> tuple[Any, Any]:
 
 
 def fashion(folder: str | None, count: int) -> tuple[Any, Any]:
-    """Images (n, 784) less the mean pixel, and labels of Fashion-MNIST (Xiao et al. 2017, MIT)."""
+    """Images (n, 784) and labels of Fashion-MNIST (Xiao et al. 2017, MIT)."""
     if folder is None:
         raise SystemExit("--fashion must name the folder with Fashion-MNIST's files (Debian: dataset-fashion-mnist).")
     with gzip.open(Path(folder) / "train-images-idx3-ubyte.gz") as file:
         x = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)[:count]
     with gzip.open(Path(folder) / "train-labels-idx1-ubyte.gz") as file:
         y = np.frombuffer(file.read(), np.uint8, offset=8)[:count]
-    x = x.astype(np.float32) / np.float32(255)
-    return (x - x.mean()) / np.float32(4), y.astype(np.int64)
+    return x.astype(np.float32) / np.float32(255), y.astype(np.int64)
 
 
 def clusters(count: int) -> tuple[Any, Any]:

@@ -137,11 +137,11 @@ def adapt(
     adapt="head" moves the last linear layer only (ANIL), "body" all but that (BOIL). step_parameters: parameter
     arrays (inner_steps + 1, ...), by their names in net.views, that have a value of their own before the first
     inner step and after each; no step moves them and theta's are not used. weight_decay and proximal: each step
-    descends on loss + weight_decay / 2 |phi|^2 + proximal / 2 |phi - theta|^2, but on "cuda".
+    descends on loss + weight_decay / 2 |phi|^2 + proximal / 2 |phi - theta|^2.
     Raises DivergenceError where a loss or phi is not finite.
     """
     theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
-    pulls = inputs.pulls(weight_decay, proximal, device)
+    pulls = inputs.pulls(weight_decay, proximal)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters, pulls)
     with _counted(data):
         phi, losses = devices.backend(device).adapt(net.table, theta, data, inner)
@@ -188,7 +188,7 @@ def meta_gradient(
     checks.choice("memory", memory, ("auto", "stash", "recompute"))
     if checks.switch("each_weight", each_weight) and order == 1:
         raise ValueError("each_weight=True must come with order=2. The gradient by the weights is exact only.")
-    pulls = inputs.pulls(weight_decay, proximal, device)
+    pulls = inputs.pulls(weight_decay, proximal)
     theta = inputs.parameters(net, theta, device=device)
     support, query = batch_sets(net, batch, theta.dtype, device, loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters, pulls)

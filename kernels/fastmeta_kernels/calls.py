@@ -105,7 +105,7 @@ class Calls:
             request = request._replace(stash=False)
         names = ["query_losses", "support_losses", "gradient", "rates_gradient"]
         more = {"step_parameters_gradient": bool(own), "task_gradients": each_task}
-        more |= {"weights_gradient": request.each_weight, "pulls_gradient": request.pulled}
+        more |= {"weights_gradient": request.each_weight, "pulls_gradient": request.pulled and inner.steps > 0}
         names += [name for name, wanted in more.items() if wanted]
         found = dict(zip(names, self.run(request, arrays, names), strict=True))
         found["query_losses"] = found["query_losses"].reshape(-1)
@@ -118,8 +118,8 @@ class Calls:
             found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(inner.steps + 1, -1)
         elif inner.step_parameters is not None:
             found["step_parameters_gradient"] = np.zeros((inner.steps + 1, 0), theta.dtype)
-        if request.pulled:
-            found["pulls_gradient"] = found["pulls_gradient"].reshape(2)
+        if inner.pulls is not None:
+            found["pulls_gradient"] = np.reshape(found.get("pulls_gradient", np.zeros(2, theta.dtype)), 2)
         if each_weight and not request.each_weight:
             found["weights_gradient"] = np.zeros(support.x.shape[:2], theta.dtype)
         return MetaGradientArrays(**found)

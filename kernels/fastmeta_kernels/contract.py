@@ -54,8 +54,7 @@ class StepParameters(NamedTuple):
 class InnerLoop(NamedTuple):
     """Gradient descent: phi_{k+1} = phi_k - m alpha_k grad L(phi_k), k = 0 .. steps - 1.
 
-    pulls: weight decay d and proximal term p, with which grad L(phi_k) has d phi_k + p (phi_k - theta) beside it. The
-    CUDA backend has none.
+    pulls: weight decay d and proximal term p, with which grad L(phi_k) has d phi_k + p (phi_k - theta) beside it.
     """
 
     steps: int

@@ -120,8 +120,6 @@ def run(request: Request, inputs: dict[str, Any], results: Sequence[str]) -> lis
 
     Raises MemoryError, naming a meta-batch that fits, where the device is too small.
     """
-    if request.pulled:
-        raise ValueError('weight_decay and proximal must be None with device="cuda". Use device="cpu", which has them.')
     request = request._replace(variant=machine.precision() if request.dtype.itemsize == 4 else "fp32")
     inputs = _complete(request, inputs)
     key = machine.cupy().cuda.runtime.getDevice(), request

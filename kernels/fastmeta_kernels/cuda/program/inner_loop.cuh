@@ -10,6 +10,10 @@ struct Sweep {
   Batched<T> next_phi, next_v, direction;
   Batched<T> own_v;              // (B,) v of the parameters that are the step's own
   Batched<T> along;              // (parameters,) d Q / d alpha, before it is summed over what shares a rate
+  Batched<const T> theta;        // where the proximal term pulls
+  Batched<T> to_theta;           // (parameters,) what that term hands to theta; absent in first order
+  Batched<T> by_pulls;           // (2, parameters) d Q / d weight decay and / d proximal term, before they are summed
+  const T* pulls;                // (2,) weight decay and proximal term; may be absent
   const T* own;                  // (B,) those parameters
   const long long* own_at;       // (arrays,) where an array begins in them, -1 where it is none of them; may be absent
   const T* rates;                // (rate_count,) of this step
@@ -17,6 +21,8 @@ struct Sweep {
   int parameters, start, stop;   // only [start, stop) moves
   int rate_count, arrays;
   int adds;                      // to what a later step has left in `along`
+  int pulls_add;                 // the same of `to_theta` and `by_pulls`
+  int last;                      // whether v_0 takes what is left in `to_theta`
 };
 
 // The array of parameter p: edges[low] <= p < edges[low + 1].
@@ -49,6 +55,27 @@ DEVICE int own_place(const Sweep<T>& job, int p) {
   return at < 0 ? -1 : at + p - static_cast<int>(job.edges[array]);
 }
 
+// g_k = grad L(phi_k) + d phi_k + p (phi_k - theta).
+template <typename T>
+DEVICE T pulled(const Sweep<T>& job, long long task, int p) {
+  const T gradient = job.gradient.of(task)[p];
+  if (job.pulls == nullptr) return gradient;
+  const T phi = job.phi.of(task)[p];
+  return gradient + job.pulls[0] * phi + job.pulls[1] * (phi - job.theta.of(task)[p]);
+}
+
+// What u = m alpha v leaves to the gradients of weight decay, proximal term and theta.
+template <typename T>
+DEVICE void leave_pulls(const Sweep<T>& job, long long task, int p, T u) {
+  T *decay = job.by_pulls.of(task) + p, *proximal = decay + job.parameters;
+  const T phi = job.phi.of(task)[p], gap = phi - job.theta.of(task)[p];
+  *decay = (job.pulls_add ? *decay : T(0)) - u * phi;
+  *proximal = (job.pulls_add ? *proximal : T(0)) - u * gap;
+  if (job.to_theta.data == nullptr) return;
+  T* to_theta = job.to_theta.of(task) + p;
+  *to_theta = (job.pulls_add ? *to_theta : T(0)) + job.pulls[1] * u;
+}
+
 // phi_{k+1} = phi_k - m alpha_k grad L(phi_k), or phi_k without a gradient, but for the parameters that are step k+1's.
 template <typename T>
 DEVICE void descend(const Sweep<T>& job, long long task, int block, T*) {
@@ -59,7 +86,7 @@ DEVICE void descend(const Sweep<T>& job, long long task, int block, T*) {
   if (own >= 0) {
     phi = job.own[own];
   } else if (job.gradient.data != nullptr && job.start <= p && p < job.stop) {
-    phi -= rate_of(job, p) * job.gradient.of(task)[p];
+    phi -= rate_of(job, p) * pulled(job, task, p);
   }
   job.next_phi.of(task)[p] = phi;
 }
@@ -72,18 +99,23 @@ DEVICE void sweep(const Sweep<T>& job, long long task, int block, T*) {
   if (p >= job.parameters) return;
   T v = job.v.data == nullptr ? T(0) : job.v.of(task)[p];
   if (job.product.data != nullptr) v -= job.product.of(task)[p];
+  if (job.product.data != nullptr && job.pulls != nullptr) {
+    v -= (job.pulls[0] + job.pulls[1]) * job.direction.of(task)[p];
+  }
   if (job.outcome.data != nullptr) v += job.outcome.of(task)[p];
   const int own = own_place(job, p);
   if (own >= 0) {
     job.own_v.of(task)[own] = v;
     v = T(0);
   }
-  job.next_v.of(task)[p] = v;
+  job.next_v.of(task)[p] = job.last ? v + job.to_theta.of(task)[p] : v;
+  if (job.last) return;
   const bool moves = job.start <= p && p < job.stop;
   if (job.direction.data != nullptr) job.direction.of(task)[p] = moves ? rate_of(job, p) * v : T(0);
   if (job.along.data != nullptr) {
     T* along = job.along.of(task) + p;
-    *along = (job.adds ? *along : T(0)) - (moves ? job.gradient.of(task)[p] * v : T(0));
+    if (job.pulls != nullptr) leave_pulls(job, task, p, moves ? rate_of(job, p) * v : T(0));
+    *along = (job.adds ? *along : T(0)) - (moves ? pulled(job, task, p) * v : T(0));
   }
 }
 

@@ -29,6 +29,7 @@ class InnerLoop:
         if request.step_parameters:
             self.own = recording.input("step_parameters", 1, (request.steps + 1) * self.own_count).address
             self.own_at = recording.input("own_at", 1, len(network.edges) - 1, np.int64).address
+        self.pulls = recording.input("pulls", 1, 2).address if request.pulled else 0
         if request.query_loss_steps:
             self.loss_weights = recording.input("loss_weights", 1, request.steps + 1).address
         if request.kind == "meta_gradient":
@@ -41,7 +42,7 @@ class InnerLoop:
         passes, run = passes_over(self.recording, self.network, self.request.tasks, support)
         for k in range(self.request.steps):
             passes.gradient(phi, run, losses.at(k, self.itemsize), gradient)
-            self._descend(k, phi, gradient, phi)
+            self._descend(k, phi, gradient, phi, theta)
 
     def meta_gradient(
         self, theta: Batched, support: TaskData, query: TaskData, support_losses: Batched, query_losses: Batched
@@ -54,14 +55,14 @@ class InnerLoop:
         passes, run = passes_over(recording, self.network, tasks, support)
         phis, gradients, runs = [self._first_phi(theta)], list[Batched](), list[ActivationSet]()
         for k in range(steps):
-            fresh = k == 0 or exact or any(counts[:-1])
+            fresh = k == 0 or exact or any(counts[:-1]) or request.pulled
             phis.append(self._vector() if fresh else phis[-1])
             gradients.append(self._vector() if keeps or k == 0 else gradients[0])
             if k and exact and keeps:
                 passes, run = passes_over(recording, self.network, tasks, support)
             runs.append(run)
             passes.gradient(phis[k], run, support_losses.at(k, self.itemsize), gradients[k])
-            self._descend(k, phis[k], gradients[k], phis[k + 1])
+            self._descend(k, phis[k], gradients[k], phis[k + 1], phis[0])
 
         query_passes, query_run = passes_over(recording, self.network, tasks, query)
         v = self._result("task_gradients", self.network.parameters) if request.each_task else self._vector()
@@ -69,6 +70,9 @@ class InnerLoop:
         slopes = self._result("weights_gradient", support.samples) if request.each_weight else NONE
         own_v = recording.array(tasks, (steps + 1) * self.own_count) if request.step_parameters else NONE
         outcome = self._vector() if any(counts[:-1]) else NONE
+        pulled = request.pulled and steps > 0
+        by_pulls = recording.array(tasks, 2 * self.network.parameters) if pulled else NONE
+        to_theta = self._vector() if pulled and exact else NONE
         if exact and steps:
             direction, product = self._vector(), self._vector()
             dot, unused = tangents_over(recording, self.network, tasks, support), recording.array(tasks, 1)
@@ -88,7 +92,12 @@ class InnerLoop:
                 if not keeps and k < steps:
                     passes.gradient(phis[k - 1], run, unused, gradients[k - 1])
                 terms |= {"gradient": gradients[k - 1], "direction": direction if exact else NONE}
+            if pulled:
+                terms |= {"theta": phis[0], "by_pulls": by_pulls, "to_theta": to_theta}
+                terms |= {"phi": phis[k - 1]} if k else {"direction": direction} if exact else {}
             self._sweep(k, v, along, terms)
+        if pulled:
+            self._pulls_mean(by_pulls)
         if request.step_parameters:
             self._mean("step_parameters_gradient", own_v, tasks, (steps + 1) * self.own_count)
         return v, along
@@ -119,8 +128,8 @@ class InnerLoop:
         self._descend(-1, theta, NONE, phi)
         return phi
 
-    def _descend(self, k: int, phi: Batched, gradient: Batched, next_phi: Batched) -> None:
-        job = self._job(k, k + 1, phi=phi, gradient=gradient, next_phi=next_phi)
+    def _descend(self, k: int, phi: Batched, gradient: Batched, next_phi: Batched, theta: Batched = NONE) -> None:
+        job = self._job(k, k + 1, phi=phi, gradient=gradient, next_phi=next_phi, theta=theta)
         self.recording.job("descend<T>", -(-self.network.parameters // 256), job)
 
     def _sweep(self, k: int, v: Batched, along: Batched, terms: dict[str, Batched]) -> None:
@@ -129,18 +138,27 @@ class InnerLoop:
         if k:
             rows, steps = self.request.rates[0], self.request.steps
             job["along"] = along.at((k - 1) % rows * self.network.parameters, self.itemsize)
-            job["adds"] = rows == 1 and k < steps
+            job["adds"], job["pulls_add"] = rows == 1 and k < steps, k < steps
+        elif "to_theta" in terms:
+            job["last"] = terms["to_theta"] != NONE
         self.recording.job("sweep<T>", -(-self.network.parameters // 256), job)
 
     def _job(self, k: int, own_row: int, **members: Any) -> Any:
         """A struct Sweep with the rates of step k and the parameters that are step `own_row`'s own."""
         (start, stop), (rows, rates), parameters = self.request.adapted, self.request.rates, self.network.parameters
         sizes = {"parameters": parameters, "start": start, "stop": stop}
-        arrays = {"rate_count": rates, "arrays": len(self.network.edges) - 1, "edges": self.edges}
+        arrays = {"pulls": self.pulls, "rate_count": rates, "arrays": len(self.network.edges) - 1, "edges": self.edges}
         arrays["rates"] = self.rates + max(k, 0) % rows * rates * self.itemsize
         if self.request.step_parameters:
             arrays |= {"own": self.own + own_row * self.own_count * self.itemsize, "own_at": self.own_at}
         return struct("Sweep", **sizes, **arrays, **members)
+
+    def _pulls_mean(self, by_pulls: Batched) -> None:
+        parameters = self.network.parameters
+        result, means = self.recording.result("pulls_gradient", 1, 2).address, self.recording.take(2 * parameters)
+        self._mean(means, by_pulls, self.request.tasks, 2 * parameters)
+        job = struct("TaskMean", result=means, edges=self.edges, rates=result, parameters=parameters, rate_count=1)
+        self.recording.launch("share", 2, job)
 
     def _mean(self, result: str | int, values: Batched, terms: int, places: int) -> None:
         """The sum of `terms` arrays of values over the number of tasks, a result by its name or anything else."""

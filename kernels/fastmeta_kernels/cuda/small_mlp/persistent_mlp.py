@@ -92,7 +92,7 @@ def record(
 
     None, and nothing recorded, where the request does not take this path.
     """
-    asks = request.each_task or request.each_weight
+    asks = request.each_task or request.each_weight or request.pulled
     if asks or request.query_loss_steps or request.step_parameters or not {support.loss, query.loss} <= LOSSES:
         return None
     found = plan(network, max(support.samples, query.samples), request.dtype.itemsize)
