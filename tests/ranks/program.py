@@ -96,6 +96,8 @@ def main(given: dict[str, Any]) -> None:
             source = Slow(tasks, given["slow"], given.get("fails", []))
         options: dict[str, Any] = {"tasks_per_step": 25, "seed": 3, "ranks": "mpi"} | given.get("fit", {})
         options |= given.get(f"fit of rank {RANK}", {})
+        if "validate_every" in options:
+            options["validation"] = tasks
         learner.fit(source, given["iterations"], **options)
         score = learner.evaluate(tasks, 20, seed=5, tasks_per_step=3, ranks="mpi")
         parameters = digest(*(learner.parameters[n] for n in sorted(learner.parameters)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from fastmeta.ranks import digests, launch
 from fastmeta.ranks.blocks import block_count, check_ranks, dealt
 from fastmeta.ranks.endings import Endings
 from fastmeta.ranks.flat import Layout, in_order
-from fastmeta.ranks.joining import joined
+from fastmeta.ranks.joining import joined, take_gpu
 
 
 @given(st.integers(1, 5000), st.data())
@@ -60,6 +62,42 @@ def test_slopes_come_back_from_a_row_in_their_shapes():
         assert found.shape == parameters[name].shape
     with pytest.raises(ValueError, match=r"inner_lr is in one of them only\. Return a slope for each"):
         layout.row({"theta": slopes["theta"]}, 1.0)
+
+
+class OnGPU:
+    """What an array on a GPU shows of itself."""
+
+    __cuda_array_interface__: Any = {}  # noqa: RUF012
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def get(self) -> Any:
+        return self.values
+
+
+def test_slopes_on_a_gpu_are_staged_through_the_host():
+    row = Layout({"theta": np.zeros(3, np.float32)}).row({"theta": OnGPU(np.arange(3.0, dtype=np.float32))}, 2.0)
+    np.testing.assert_array_equal(row, np.array([0, 2, 4], np.float32), strict=True)
+
+
+@pytest.mark.parametrize(("number", "gpu"), [(0, 0), (1, 1), (2, 0), (5, 1)])
+def test_a_rank_takes_the_gpu_of_its_number_modulo_how_many_there_are(number, gpu, monkeypatch):
+    used = []
+
+    class Device:
+        def __init__(self, which: int) -> None:
+            self.which = which
+
+        def use(self) -> None:
+            used.append(self.which)
+
+    runtime = SimpleNamespace(getDeviceCount=lambda: 2)
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, Device=Device))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    group: Any = SimpleNamespace(on_this_machine=lambda: number)
+    assert take_gpu(group) == gpu
+    assert used == [gpu]
 
 
 def test_a_digest_of_data_changes_with_a_bit_of_them():

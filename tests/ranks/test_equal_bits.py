@@ -56,6 +56,17 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
     assert found[:2] == [expected, expected]
 
 
+def test_validation_and_its_patience_end_all_ranks_alike(tmp_path):
+    fit = {"validate_every": 1, "validation_episodes": 4, "patience": 1}
+    found = []
+    for ranks in (1, 3):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        found += results(program(ranks, folder, learners=["MAML", "ANIL"], iterations=12, fit=fit), folder)
+    assert len(found) == 4
+    assert all(said == found[0] for said in found)
+
+
 def test_the_command_line_trains_on_ranks(tmp_path):
     arguments = ["--device", "numpy", "--episodes", 8, "--iterations", 6]
     said, logs = [], []
