@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class Calls:
             found["pulls_gradient"] = np.reshape(found.get("pulls_gradient", np.zeros(2, theta.dtype)), 2)
         if each_weight and not request.each_weight:
             found["weights_gradient"] = np.zeros(support.x.shape[:2], theta.dtype)
-        return MetaGradientArrays(**found)
+        return MetaGradientArrays(**(_not_asked(theta.dtype) | found))
 
     def prototype_loss(
         self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
@@ -144,6 +145,13 @@ class Calls:
         request = request._replace(support=SetShape(support), head=head)
         losses, gradients = self.run(request, arrays, ("losses", "gradients"))
         return losses.reshape(-1), gradients
+
+
+@lru_cache
+def _not_asked(dtype: Any) -> dict[str, Array]:
+    """What a meta-gradient has none of, in the dtype of the call."""
+    names = "step_parameters_gradient", "task_gradients", "weights_gradient"
+    return dict.fromkeys(names, np.zeros((0, 0), dtype)) | {"pulls_gradient": np.zeros(0, dtype)}
 
 
 def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:
