@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from numba.core.ccallback import CFunc
 
 from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import BatchNorm, Linear, ReLU
@@ -21,7 +23,7 @@ from fastmeta_kernels.contract import InnerLoop, TaskSet
 from fastmeta_kernels.cpu.execution import call, handlers, threads
 from fastmeta_kernels.cpu.execution.batch import run
 from fastmeta_kernels.cpu.layout import instruction, layer
-from fastmeta_kernels.cpu.machine import jit
+from fastmeta_kernels.cpu.machine import inline, jit
 from fastmeta_kernels.cpu.machine.product import compile_product, masked_product
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 from tests.cases import CASES
@@ -280,6 +282,28 @@ def test_a_changed_helper_changes_the_stamp_of_the_cache(tmp_path):
 def test_kinds_of_this_backend_are_none_of_the_layer_table():
     kinds = {value for name, value in vars(lt).items() if name.isupper() and isinstance(value, int)}
     assert max(kinds) < min(layer.NARROW, layer.WINOGRAD, layer.POOLED_NORM)
+
+
+def test_machine_code_shows_its_entry_point_alone():
+    """Numba's names are those of a process: objects of two processes may hold different functions of one name."""
+
+    @jit.kernel
+    def helper(x):
+        total = 0.0
+        for i in range(x.size):
+            total += np.tanh(x[i])
+        return total
+
+    def program(x, size):
+        return helper(numba.carray(x, size)) + helper(numba.carray(x, size - 1))
+
+    of = numba.types.float64(numba.types.CPointer(numba.types.float64), numba.types.int64)
+    compiled = CFunc(program, (of.args, of.return_type), locals={}, options={}, pipeline_class=inline.SymbolCompiler)
+    compiled.compile()
+    made = [function for function in compiled._library._final_module.functions if not function.is_declaration]
+    assert len(made) > 1
+    assert [one.name for one in made if one.linkage.name != "internal"] == [compiled.native_name]
+    assert compiled.ctypes((ctypes.c_double * 2)(0.0, 1.0), 2) == np.tanh(1.0)
 
 
 def test_every_kind_of_instruction_has_a_handler_and_an_unknown_one_runs_nothing(monkeypatch):

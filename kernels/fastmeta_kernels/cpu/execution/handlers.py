@@ -56,7 +56,7 @@ def _handles(*kinds: int) -> Callable[[Callable[..., None]], Callable[..., None]
             job = job_of(jobs, 0)
             body(ws, job, code_of(job), l, step_of(schedule_of(job), r), t, part, parts)
 
-        handle.__name__ = function.__name__
+        handle.__name__ = handle.__qualname__ = function.__name__  # machine code is named after it
         HANDLERS.update(dict.fromkeys(kinds, function.__name__))
         return linked(handle)
 

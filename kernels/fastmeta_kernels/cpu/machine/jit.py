@@ -23,7 +23,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from fastmeta_kernels.cpu.machine.cache import KernelCache
-from fastmeta_kernels.cpu.machine.inline import InlineCompiler
+from fastmeta_kernels.cpu.machine.inline import InlineCompiler, SymbolCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +68,8 @@ def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any
     function = FunctionType(template.__code__, template.__globals__ | bound, name)
     function.__qualname__ = name  # what the cache files are called
     options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
-    compiled = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
+    signature = sigutils.normalize_signature(signature)
+    compiled = CFunc(function, signature, locals={}, options=options, pipeline_class=SymbolCompiler)
     compiled._cache = KernelCache(function, SOURCE_STAMP)
     compiled.compile()
     llvmlite.binding.add_symbol(name, compiled.address)
