@@ -59,7 +59,7 @@ def evaluate(
 
     Ways and shots may differ from those of training; the gradient learners need at most the ways of training.
     """
-    with together(ranks, device):
+    with together(ranks, device or "cpu"):
         _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, ranks, options)
 
 
@@ -74,7 +74,7 @@ for _name, _kind in AT_EVALUATION.items():
 
 def _evaluate(
     folder: RunFolder,
-    device: str,
+    device: str | None,
     threads: int | None,
     part: str,
     seed: int,

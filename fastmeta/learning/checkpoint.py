@@ -23,6 +23,9 @@ from fastmeta_kernels.files import written_beside
 from fastmeta_kernels.memory import free_bytes
 
 FORMAT = 1
+HISTORIES = ("loss", "seconds", "validation")  # the last where there was validation
+OF_POLICIES = ("return_before", "return_after", "entropy", "kl", "accepted", "explained", "env_steps")
+HISTORIES += (*OF_POLICIES, "seconds_sampling", "seconds_products")
 _FOREIGN = "It was written by another program."
 
 
@@ -157,8 +160,7 @@ def check_shapes(training: Training, wanted: dict[str, Array]) -> None:
 def _parsed(arrays: dict[str, Array], description: dict[str, Any]) -> Checkpoint:
     step = checks.integer("step", description["step"], 0)
     parameters = {name: values for name, values in arrays.items() if "." not in name}
-    past = {name for name in arrays if name.startswith("history.")}
-    moments, odd = {}, arrays.keys() - parameters.keys() - past
+    moments, odd = {}, arrays.keys() - parameters.keys() - {f"history.{name}" for name in HISTORIES}
     for name in parameters:
         keys = sorted(key for key in arrays if key.startswith(f"optimizer.{name}."))
         moments[name] = State(step, tuple(arrays[key] for key in keys))
@@ -201,7 +203,7 @@ def _check(saved: Checkpoint) -> None:
                 raise ValueError(
                     f"the optimizer array of {name}, {array.dtype} {array.shape}, must be {values.dtype} {values.shape}"
                 )
-    for name in {"loss", "seconds"} | saved.history.keys():
+    for name in ("loss", "seconds", *(name for name in HISTORIES[2:] if name in saved.history)):
         if saved.history[name].shape != (step,):
             raise ValueError(f"the history of {name} of shape {saved.history[name].shape} must be (step,) = ({step},)")
 

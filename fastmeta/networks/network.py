@@ -110,8 +110,7 @@ class Network:
         """theta[start:stop] of the last linear layer and what is appended to it; ValueError where others follow it."""
         linear = [i for i, layer in enumerate(self.layers) if isinstance(layer, Linear)]
         start = int(self.table[linear[-1], lt.WEIGHT]) if linear else 0
-        behind = [n for n in self.layers[linear[-1] + 1 :] if n.noun and not isinstance(n, Append)] if linear else []
-        if not linear or behind:
+        if not linear or any(layer.noun not in ("", "append") for layer in self.layers[linear[-1] + 1 :]):
             raise ValueError(f'adapt="head" needs a network whose last layer with parameters is Linear; got {self}.')
         return start, self.parameter_count
 
@@ -128,14 +127,9 @@ class Network:
         checks.choice("dtype", str(np.dtype(dtype)), ("float32", "float64"))
         rng = np.random.default_rng(checks.integer("seed", seed, 0))
         theta = np.zeros(self.parameter_count)
+        starts = iter([layer.start for layer in self.layers if isinstance(layer, Append)])
         for name, view in self.views(theta).items():
-            if name.endswith(".weight"):
-                view[...] = initial.draw(rng, scheme, view.shape)
-            elif name.endswith(".scale"):
-                view[...] = 1.0
-        starts = [layer.start for layer in self.layers if isinstance(layer, Append)]
-        for i, start in enumerate(starts, 1):
-            self.views(theta)[f"append{i}.values"][...] = start
+            view[...] = next(starts) if name.startswith("append") else initial.values(rng, scheme, name, view.shape)
         return theta.astype(dtype)
 
     def views(self, theta: Array) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fastmeta.networks.network import Network
 from fastmeta.rl.samples import Samples
 from fastmeta_kernels.contract import Array
 
@@ -62,6 +63,15 @@ class Adaptation:
         """The same steps with each `stride`-th sample in the products; the parameters stay."""
         sets = tuple(samples.every(stride) for samples in self.sets)
         return Adaptation(sets, self.rates, self.surrogate, self.order, self.phis, self.slopes)
+
+
+def adapted(net: Network, adapts: str) -> Array:
+    """(P,): 1 where a parameter is adapted. The head is the last linear layer and what is appended behind it."""
+    moves = np.ones(net.parameter_count)
+    if adapts != "all":
+        begin, _ = net.head
+        moves[slice(0, begin) if adapts == "head" else slice(begin, None)] = 0
+    return moves
 
 
 def _as(v: Array, phi: Array) -> Array:

@@ -20,8 +20,8 @@ from fastmeta.rl.trajectories import Trajectories
 from fastmeta.rl.trust_region import TrustRegion, step
 from fastmeta_kernels.contract import Array
 
-Order = Annotated[int, Setting(int, "2: the exact meta-gradient. 1: the first-order one.")]
-Explores = Annotated[bool, Setting(bool, "E-MAML's term: theta is paid for what its trajectories lead to.")]
+Order = Annotated[int, Setting(int, "2 is exact, 1 of first order.")]
+Explores = Annotated[bool, Setting(bool, "Theta is paid for what its trajectories lead to.")]
 Pooled = Annotated[bool, Setting(bool, "Advantages after adaptation are centred over all tasks, not each.")]
 
 

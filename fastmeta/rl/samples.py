@@ -117,3 +117,17 @@ class Samples:
         ratio = surrogate in ("ratio", "clip")
         logs = self.logs.astype(self.x.dtype) if ratio else None
         return PolicyLoss(policies.kind(self.net), surrogate, clip), logs
+
+
+def check_actions(net: Network, data: Trajectories) -> None:
+    """Raise where trajectories cannot be those of a policy: actions or observations of another kind or width."""
+    policy, wide = policies.kind(net), policies.width(net)
+    if (data.actions.dtype.kind == "f") != (policy == "gaussian"):
+        wanted = "floats" if policy == "gaussian" else "whole numbers"
+        raise TypeError(f"actions of dtype {data.actions.dtype} must be {wanted} for a {policy} policy. Convert them.")
+    if policy == "gaussian" and data.actions.shape[3] != wide:
+        raise ValueError(f"actions are {data.actions.shape[3]} wide but must be {wide}, as the policy's are.")
+    if policy == "categorical" and not 0 <= data.actions.min() <= data.actions.max() < wide:
+        raise ValueError(f"actions must be 0 .. {wide - 1}; one is not. The policy has {wide} outputs.")
+    if data.observations.shape[3:] != net.input_shape:
+        raise ValueError(f"observations of width {data.observations.shape[3]} must be {net.input_shape[0]}.")
