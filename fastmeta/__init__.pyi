@@ -1,4 +1,5 @@
 import fastmeta.lab as lab
+import fastmeta.rl as rl
 import fastmeta.tasks as tasks
 import fastmeta_kernels as kernels
 from fastmeta.algorithms.anil import ANIL, BOIL
@@ -16,6 +17,7 @@ from fastmeta.checks import DivergenceError
 from fastmeta.exports.artifact import export
 from fastmeta.exports.report import ExportReport
 from fastmeta.gradients.functions import MetaGradient, adapt, gradient, hvp, loss, meta_gradient
+from fastmeta.gradients.outputs import fisher, pullback
 from fastmeta.gradients.prototypes import prototype_loss
 from fastmeta.lab.central_differences import check_meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner
@@ -26,6 +28,7 @@ from fastmeta.learning.schedules import CosineSchedule, LinearSchedule, StepSche
 from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import (
     Affine,
+    Append,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -37,7 +40,7 @@ from fastmeta.networks.layers import (
     Softplus,
     Tanh,
 )
-from fastmeta.networks.losses import CrossEntropy, Huber, SquaredError
+from fastmeta.networks.losses import CrossEntropy, Huber, PolicyLoss, SquaredError
 from fastmeta.networks.network import Network, predict
 from fastmeta.scores.comparison import Difference, compare
 from fastmeta.scores.score import Score
@@ -54,6 +57,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Affine",
+    "Append",
     "ArchitectureMAML",
     "Batch",
     "BatchNorm",
@@ -77,6 +81,7 @@ __all__ = [
     "MetaGradient",
     "MetaSGD",
     "Network",
+    "PolicyLoss",
     "ProtoNet",
     "ReLU",
     "Reptile",
@@ -92,6 +97,7 @@ __all__ = [
     "check_meta_gradient",
     "compare",
     "export",
+    "fisher",
     "gradient",
     "hvp",
     "iMAML",
@@ -102,5 +108,7 @@ __all__ = [
     "meta_gradient",
     "predict",
     "prototype_loss",
+    "pullback",
+    "rl",
     "tasks",
 ]

@@ -64,6 +64,8 @@ def initial_rates(inner_lr: Any) -> float | Array:
 def parameters(net: Sizes, theta: Any, tasks: int | None = None, name: str = "theta", device: str = "cpu") -> Array:
     """theta (P,), or (T, P) where data of T tasks allow it, as float32 or float64."""
     values = array(name, theta, device)
+    if device != "numpy" and any(part.startswith("append") for part in net.parameter_shapes):
+        raise ValueError(lacking(device, "the layer Append"))
     if values.dtype.kind != "f":
         raise TypeError(f"{name} of dtype {values.dtype} must be floats. Start from net.init(seed=0).")
     if values.shape != (net.parameter_count,) and values.shape != (tasks, net.parameter_count):
@@ -71,6 +73,11 @@ def parameters(net: Sizes, theta: Any, tasks: int | None = None, name: str = "th
         wanted = f"({count},)" if tasks is None else f"({count},) or ({tasks}, {count})"
         raise ValueError(f"{name} of shape {values.shape} must be {wanted}: {net} has {count} parameters.")
     return converted(values, np.float64 if values.dtype.itemsize >= 8 else np.float32, name)
+
+
+def lacking(device: str, what: str) -> str:
+    """Why `device` cannot be used for something that NumPy alone has."""
+    return f'device="{device}" must be "numpy" for {what}. Use device="numpy", which has it.'
 
 
 def direction(net: Sizes, v: Any, tasks: int | None, dtype: Any, device: str = "cpu") -> Array:

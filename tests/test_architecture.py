@@ -28,7 +28,7 @@ LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those
     ("gradients", "scores"),
     ("learning", "plots"),
     ("lab",),
-    ("algorithms",),
+    ("algorithms", "rl"),
     ("fastmeta",),  # every public name, each imported when it is first used
     ("exports",),
     ("cli",),

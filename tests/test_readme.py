@@ -100,10 +100,21 @@ def test_the_programs_of_searching_print_what_is_shown(tmp_path):
         assert found == pytest.approx(expected, rel=0.1, abs=3)
 
 
+def test_the_programs_of_reinforcement_learning_run(tmp_path):
+    text = (ROOT / "docs" / "reinforcement.md").read_text("utf-8")
+    for program, shown in zip(blocks(text, "python"), blocks(text, "text"), strict=True):
+        printed = run(program, tmp_path)
+        assert NUMBER.sub("", printed) == NUMBER.sub("", shown)
+        found, expected = ([float(n) for n in NUMBER.findall(lines)] for lines in (printed, shown))
+        assert found == pytest.approx(expected, rel=0.1, abs=1)
+
+
 def test_the_page_of_algorithms_has_a_row_for_each():
     text = (ROOT / "docs" / "algorithms.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| (?:`([a-z0-9+-]+)`|Python only) \| ", text, re.MULTILINE))
-    assert rows == dict.fromkeys(LEARNERS, "") | {kind.__name__: word for word, kind in ALGORITHMS.items()}
+    assert rows == dict.fromkeys(LEARNERS, "") | {
+        kind.__name__: word for word, kind in ALGORITHMS.items() if kind.network_outputs != "policy"
+    }
 
 
 def test_the_test_command_is_what_ci_runs():
@@ -166,6 +177,8 @@ def parse(words: list[str]) -> None:
         "docs/algorithms.md",
         "docs/laboratory.md",
         "docs/ranks.md",
+        "docs/reinforcement.md",
+        "docs/search.md",
         "docs/searching.md",
         "docs/deployment/README.md",
     ],

@@ -10,7 +10,7 @@ from fastmeta.learning.learner import Learner
 
 
 def _public() -> Iterator[type[Learner]]:
-    for thing in (getattr(fm, name) for name in fm.__all__):
+    for thing in (getattr(home, name) for home in (fm, fm.rl) for name in home.__all__):
         if isinstance(thing, type) and issubclass(thing, Learner) and not inspect.isabstract(thing):
             _, *others = inspect.signature(thing).parameters.values()
             if all(argument.default is not argument.empty for argument in others):

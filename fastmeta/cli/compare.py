@@ -99,7 +99,7 @@ def _difference(entry: Entry, first: Entry) -> fm.Difference:
 def _print(entries: list[Entry], differences: list[fm.Difference | None]) -> None:
     row, score = entries[0].row, entries[0].score
     ways = f"{row['ways']}-way " if row.get("ways") else ""
-    measure = {"accuracy": "accuracy", "auc": "ROC-AUC", "mse": "mean squared error"}[score.measure]
+    measure = {"accuracy": "accuracy", "auc": "ROC-AUC", "mse": "mean squared error", "return": "return"}[score.measure]
     say(
         f"{measure}, {ways}{row['shots']}-shot, {row['part']} tasks: {len(score.values):,} episodes of stream "
         f"{score.stream}, the same for all. ± is half a 95 % interval over tasks."

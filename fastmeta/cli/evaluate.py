@@ -14,6 +14,7 @@ from fastmeta.cli.algorithms import AT_EVALUATION, BATCH_NORMS
 from fastmeta.cli.options import Whole, Wholes, Word, option, use_threads
 from fastmeta.cli.problems import PROBLEMS
 from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem
+from fastmeta.cli.recipes import STEPPING
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
 from fastmeta.cli.together import ranks_option, together
@@ -22,6 +23,7 @@ from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import arguments
 from fastmeta.ranks.joining import writes
+from fastmeta.rl.learner import PolicyLearner
 from fastmeta.tasks.parts import PARTS
 
 Row = dict[str, Any]
@@ -41,11 +43,11 @@ Row = dict[str, Any]
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
 @click.option("--data", type=click.Path(), help="Folder with the images.  [default: as in the run]")
 @click.option("--save", metavar="NAME", help="Keep the scores as NAME.json in RUN, for fastmeta compare.")
-@click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Where to compute.")
+@click.option("--device", type=Word(DEVICES), help="Where to compute.  [default: cpu; policies numpy]")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
 def evaluate(
     run: str,
-    device: str,
+    device: str | None,
     threads: int | None,
     part: str,
     seed: int,
@@ -57,7 +59,7 @@ def evaluate(
 
     Ways and shots may differ from those of training; the gradient learners need at most the ways of training.
     """
-    with together(ranks, device):
+    with together(ranks, device or "cpu"):
         _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, ranks, options)
 
 
@@ -72,7 +74,7 @@ for _name, _kind in AT_EVALUATION.items():
 
 def _evaluate(
     folder: RunFolder,
-    device: str,
+    device: str | None,
     threads: int | None,
     part: str,
     seed: int,
@@ -84,13 +86,14 @@ def _evaluate(
     settings = folder.config().updated(given)
     if save is not None and (not save.isidentifier() or save == "config"):
         raise ValueError(f'save="{save}" must be a word of letters, digits and "_", other than config. Rename it.')
+    device = device or PROBLEMS[settings["problem"]].device
     use_threads(threads, device)
     learner = fm.load(folder.checkpoint, device=device)
     for name in AT_EVALUATION.keys() & given.keys():
         if name not in learner.evaluation_settings:
             raise ValueError(f'{name}="{given[name]}" must be left out: {type(learner).__name__} has no {name}.')
         setattr(learner, name, given[name])
-    if "evaluation_steps" in given and not isinstance(learner, GradientLearner):
+    if "evaluation_steps" in given and not isinstance(learner, STEPPING):
         steps = given["evaluation_steps"]
         raise ValueError(f"evaluation_steps={steps} must be left out: {type(learner).__name__} takes no inner steps.")
     kind = PROBLEMS[settings["problem"]]
@@ -114,6 +117,10 @@ def scores(learner: Learner, problem: Problem, seed: int, part: str = "test", ra
             steps: Sequence[int] = problem.settings["evaluation_steps"]
             by_steps = learner.evaluate(tasks, episodes, steps, seed, batch_norm=mode, ranks=ranks)
             found: dict[Any, fm.Score] = {**by_steps}
+        elif isinstance(learner, PolicyLearner):
+            steps, rates = problem.settings["evaluation_steps"], problem.evaluation_rates()
+            world: Any = tasks
+            found = {**learner.evaluate(world, episodes, list(steps), rates, shots, seed=seed)}
         else:
             found = {None: learner.evaluate(tasks, episodes, seed=seed, batch_norm=mode, ranks=ranks)}
         for count, score in found.items():

@@ -13,7 +13,10 @@ from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.settings import Setting, Share, arguments
+from fastmeta.rl.learner import PolicyLearner
+from fastmeta.rl.trust_region import TrustRegion
 
+STEPPING = (GradientLearner, PolicyLearner)  # whose tasks take inner steps
 EVERY_RUN = {
     "algorithm": Setting(tuple(ALGORITHMS), "What learns. Values that are left out are those of its paper."),
     "shots": Setting(int, "Samples that a task is learned from; of each class, where there are classes."),
@@ -36,16 +39,16 @@ TRAINING_SIZES = {
     "ways": Setting(int, "Ways in training, where they are not those of evaluation.", 2),
     "shots": Setting(int, "Shots in training, where they are not those of evaluation."),
 }
-USUAL = "maml"
-DEFAULTS: Settings = {"algorithm": USUAL, "learning_rate": 1e-3, "seed": 0, "device": "cpu"}
+DEFAULTS: Settings = {"learning_rate": 1e-3, "seed": 0, "device": "cpu"}
 
 
 def applying(problem: type[Problem], algorithm: type[Learner]) -> dict[str, Setting]:
     """The settings that a run of this problem and algorithm has, by name."""
-    inner = {"evaluation_steps": EVALUATION_STEPS} if issubclass(algorithm, GradientLearner) else {}
+    inner = {"evaluation_steps": EVALUATION_STEPS} if issubclass(algorithm, STEPPING) else {}
     sizes = {f"train_{size}": TRAINING_SIZES[size] for size in algorithm.training_sizes}
+    every = {name: setting for name, setting in EVERY_RUN.items() if name not in problem.without}
     own = {name: argument.setting for name, argument in arguments(algorithm).items()}
-    return problem.options | EVERY_RUN | problem.options | own | inner | sizes
+    return problem.options | every | problem.options | own | inner | sizes
 
 
 def recipe(problem: type[Problem], given: Settings) -> Settings:
@@ -53,10 +56,10 @@ def recipe(problem: type[Problem], given: Settings) -> Settings:
 
     Raises ValueError for one that is given and does not apply.
     """
-    word: str = given.get("algorithm", USUAL)
+    word: str = given.get("algorithm", problem.usual)
     algorithm = ALGORITHMS[word]
     if not problem.suits(algorithm):
-        raise ValueError(f'algorithm="{word}" must have classes: {problem.name} has none. Use another.')
+        raise ValueError(f'algorithm="{word}" must {_unsuited(problem, algorithm)}. Use another.')
     known = applying(problem, algorithm)
     for name in given:
         if name not in known:
@@ -79,9 +82,9 @@ def unsaid_in_words(problem: type[Problem], name: str) -> str:
                 from_there = _shown(_unsaid(problem, algorithm, {size: least}).get(name))
                 usual += f", {from_there} from {least} {size} on" if from_there != usual else ""
             texts.setdefault(usual, []).append(word)
-    groups = sorted(texts.items(), key=lambda group: USUAL not in group[1])
+    groups = sorted(texts.items(), key=lambda group: problem.usual not in group[1])
     alone = len(texts) == 1
-    return "; ".join(t if alone or USUAL in words else f"{', '.join(words)} {t}" for t, words in groups if t)
+    return "; ".join(t if alone or problem.usual in words else f"{', '.join(words)} {t}" for t, words in groups if t)
 
 
 def new_learner(settings: Settings, network: fm.Network) -> Learner:
@@ -95,12 +98,24 @@ def optimizer(learner: Learner, settings: Settings) -> Optimizer:
     """The optimizer of the algorithm's paper, to a final rate along a cosine where the run names one."""
     rate, iterations = settings["learning_rate"], settings["iterations"]
     found, final = learner.paper_optimizer(rate, iterations), settings.get("final_learning_rate")
+    if isinstance(found, TrustRegion):
+        return replace(found, max_kl=settings["max_kl"], curvature_share=settings["curvature_share"])
     return replace(found, learning_rate=fm.CosineSchedule(rate, final, max(iterations, 1))) if final else found
+
+
+def _unsuited(problem: type[Problem], algorithm: type[Learner]) -> str:
+    """What an algorithm must, that cannot learn a problem."""
+    if algorithm.network_outputs == "policy":
+        return f"have a world of rewards: {problem.name} has none"
+    if not problem.has_targets:
+        return f"learn policies: {problem.name} has rewards and no targets"
+    return f"have classes: {problem.name} has none"
 
 
 def _unsaid(problem: type[Problem], algorithm: type[Learner], given: Settings) -> Settings:
     """What nobody gave, for tasks of the given sizes: by the constructor, the problem and the algorithm's paper."""
     found = {name: argument.default for name, argument in arguments(algorithm).items()} | DEFAULTS
+    found["algorithm"] = problem.usual
     usual = problem.recipes[problem.name] | given
     larger = [name for name, (size, least) in problem.sizes.items() if usual[size] >= least]
     for recipes in (problem.recipes, algorithm.recipes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 import fastmeta as fm
 from fastmeta.cli.evaluate import print_scores, save_scores, scores
-from fastmeta.cli.log import Log
+from fastmeta.cli.log import Log, measured
 from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem, Settings
 from fastmeta.cli.progress import Progress
@@ -124,7 +123,7 @@ def fit(
                 held.enter_context(folder.owned(settings, resume=True))
                 before = {name: values[: iteration - 1] for name, values in learner.history.items()}
                 log = logs.enter_context(Log(folder, before))
-            log.append(iteration, loss, float(learner.history["validation"][-1]) if watched else math.nan)
+            log.append(iteration, measured(learner.history, iteration - 1) | {"loss": loss})
             progress.step(iteration, loss)
 
         learner.fit(
@@ -169,7 +168,9 @@ def finish(learner: Learner, problem: Problem, folder: RunFolder, ranks: str | N
     try:
         from fastmeta import plots
 
-        plots.learning_curve(folder.path / "learning_curve.png", learner.history["loss"], str(problem.title))
+        plots.learning_curve(
+            folder.path / "learning_curve.png", learner.history["loss"], str(problem.title), problem.curve
+        )
         pictures = ["learning_curve.png", *problem.draw(learner, folder)]
         say("Pictures: " + ", ".join(str(folder.path / picture) for picture in pictures))
     except ModuleNotFoundError as error:

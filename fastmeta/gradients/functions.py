@@ -51,16 +51,18 @@ def loss(
     y: Array,
     weights: Array | None = None,
     *,
+    log_probs: Array | None = None,
     loss: Loss | None = None,
     device: str = "cpu",
 ) -> Any:
     """Mean over samples (and outputs) of weight * loss: a float, or (T,).
 
     loss: a description such as fm.SquaredError(); by default integer y (N,), which are labels, mean cross-entropy
-    and float y (N, O) mean squared error, here and in all functions.
+    and float y (N, O) mean squared error, here and in all functions. log_probs (N,): of actions when they were drawn,
+    for an fm.PolicyLoss that has a ratio.
     Raises DivergenceError where it is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
+    theta, data, single = _one_set(net, theta, x, y, weights, device, loss, log_probs)
     with _counted(data):
         losses = devices.backend(device).loss(net.table, theta, data)
     _check_losses(losses)
@@ -75,11 +77,12 @@ def gradient(
     y: Array,
     weights: Array | None = None,
     *,
+    log_probs: Array | None = None,
     loss: Loss | None = None,
     device: str = "cpu",
 ) -> tuple[Any, Array]:
     """Loss (a float, or (T,)) and its gradient with respect to theta, (P,) or (T, P)."""
-    theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
+    theta, data, single = _one_set(net, theta, x, y, weights, device, loss, log_probs)
     with _counted(data):
         losses, gradients = devices.backend(device).gradient(net.table, theta, data)
     _check_losses(losses)
@@ -96,6 +99,7 @@ def hvp(
     y: Array,
     weights: Array | None = None,
     *,
+    log_probs: Array | None = None,
     loss: Loss | None = None,
     device: str = "cpu",
 ) -> Array:
@@ -103,7 +107,7 @@ def hvp(
 
     Raises DivergenceError where the product is not finite.
     """
-    theta, data, single = _one_set(net, theta, x, y, weights, device, loss)
+    theta, data, single = _one_set(net, theta, x, y, weights, device, loss, log_probs)
     v = inputs.direction(net, v, None if single else len(data.x), theta.dtype, device)
     with _counted(data):
         product = devices.backend(device).hvp(net.table, theta, v, data)
@@ -232,12 +236,20 @@ def _counted(*sets: TaskSet) -> AbstractContextManager[None]:
 
 
 def _one_set(
-    net: Network, theta: Any, x: Any, y: Any, weights: Any, device: str, loss: Loss | None
+    net: Network,
+    theta: Any,
+    x: Any,
+    y: Any,
+    weights: Any,
+    device: str,
+    loss: Loss | None,
+    log_probs: Array | None = None,
 ) -> tuple[Array, TaskSet, bool]:
     x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x), device=device)
-    return theta, task_set(net, x, y, weights, theta.dtype, device=device, loss=loss), single
+    data = task_set(net, x, y, weights, theta.dtype, device=device, loss=loss, log_probs=log_probs)
+    return theta, data, single
 
 
 def _check_losses(losses: Array) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from fastmeta import inputs
 from fastmeta.inputs import Sizes
 from fastmeta.networks import losses
-from fastmeta.networks.losses import Loss
+from fastmeta.networks.losses import Loss, PolicyLoss
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array, TaskSet
 
@@ -21,8 +21,12 @@ def task_set(
     names: tuple[str, str, str] = ("x", "y", "weights"),
     device: str = "cpu",
     loss: Loss | None = None,
+    log_probs: Any = None,
 ) -> TaskSet:
-    """Samples, labels or targets and weights of T tasks; single data get T = 1. loss None: what y mean."""
+    """Samples, labels or targets and weights of T tasks; single data get T = 1. loss None: what y mean.
+
+    log_probs (N,) or (T, N): of actions when they were drawn, for the policy losses that have a ratio.
+    """
     x = inputs.array(names[0], x, device)
     single = inputs.is_single(net, x)
     data = inputs.samples(net, x, dtype, names[0], device)
@@ -32,7 +36,8 @@ def task_set(
     meant.check(names[1], targets, lead, net.outputs, net)
     targets = targets[None] if single else targets
     made = inputs.contiguous(targets, "int64") if meant.labelled else inputs.converted(targets, dtype, names[1])
-    return TaskSet(data, made, _weights(weights, lead, single, dtype, names[2]), meant.kernel)
+    logs = _log_probs(log_probs, meant, lead, single, dtype, device)
+    return TaskSet(data, made, _weights(weights, lead, single, dtype, names[2]), meant.kernel, logs)
 
 
 def batch_sets(
@@ -47,6 +52,21 @@ def batch_sets(
         task_set(net, batch.x_support, batch.y_support, batch.support_weights, dtype, support, device, loss),
         task_set(net, batch.x_query, batch.y_query, batch.query_weights, dtype, query, device, loss),
     )
+
+
+def _log_probs(given: Any, loss: Loss, lead: tuple[int, ...], single: bool, dtype: Any, device: str) -> Array | None:
+    if isinstance(loss, PolicyLoss) and device != "numpy":
+        raise ValueError(inputs.lacking(device, "policy losses"))
+    needed = isinstance(loss, PolicyLoss) and loss.has_ratio
+    if given is None and not needed:
+        return None
+    if given is None or not needed:
+        wanted = "be given for" if needed else "be left out for"
+        raise ValueError(f"log_probs must {wanted} {loss}: they are those of the actions when they were drawn.")
+    logs = inputs.array("log_probs", given)
+    if logs.dtype.kind != "f" or logs.shape != lead:
+        raise ValueError(f"log_probs of shape {logs.shape} and dtype {logs.dtype} must be floats of shape {lead}.")
+    return inputs.converted(logs[None] if single else logs, dtype, "log_probs")
 
 
 def _weights(weights: Any, lead: tuple[int, ...], single: bool, dtype: Any, name: str) -> Array | None:

@@ -89,7 +89,7 @@ def check_meta_gradient(
     order=1 is compared with the differences that hold every inner gradient fixed. Returns a report that
     counts kinks; raises AssertionError, naming the block, where an error exceeds `tolerance`.
     """
-    theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64))
+    theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64), device=device)
     support, query = batch_sets(net, batch, np.float64, loss=loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)
     backend = devices.backend(device)

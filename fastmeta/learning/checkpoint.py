@@ -24,6 +24,8 @@ from fastmeta_kernels.memory import free_bytes
 
 FORMAT = 1
 HISTORIES = ("loss", "seconds", "validation")  # the last where there was validation
+OF_POLICIES = ("return_before", "return_after", "entropy", "kl", "accepted", "explained", "env_steps")
+HISTORIES += (*OF_POLICIES, "seconds_sampling", "seconds_products")
 _FOREIGN = "It was written by another program."
 
 
@@ -201,7 +203,7 @@ def _check(saved: Checkpoint) -> None:
                 raise ValueError(
                     f"the optimizer array of {name}, {array.dtype} {array.shape}, must be {values.dtype} {values.shape}"
                 )
-    for name in HISTORIES[: 3 if "validation" in saved.history else 2]:
+    for name in ("loss", "seconds", *(name for name in HISTORIES[2:] if name in saved.history)):
         if saved.history[name].shape != (step,):
             raise ValueError(f"the history of {name} of shape {saved.history[name].shape} must be (step,) = ({step},)")
 

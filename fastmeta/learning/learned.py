@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Learned(ABC):
     """A network, the arguments of a constructor, and what training has made of them so far."""
 
+    family: ClassVar[str] = ""  # what stands before the class's name among algorithms and in files: "rl." of policies
     batch_norm_modes: ClassVar[tuple[str, ...]] = ()  # what `evaluate` offers, where it offers several
     net: Network
     device: str
@@ -144,7 +145,8 @@ class Learned(ABC):
 
     def _checkpoint(self, state: Training, settings: dict[str, Any], history: dict[str, Array]) -> Checkpoint:
         best = self._best if state.step else None
-        return Checkpoint(type(self).__name__, self.hyper_parameters(), self.net, settings, state, history, best)
+        named = self.family + type(self).__name__
+        return Checkpoint(named, self.hyper_parameters(), self.net, settings, state, history, best)
 
     def restore(self, saved: Checkpoint) -> None:
         """Stand where `saved` stands, which is of this algorithm, network and settings."""

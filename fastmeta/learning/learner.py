@@ -40,6 +40,7 @@ class Learner(Learned):
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
+    devices: ClassVar[tuple[str, ...]] = DEVICES  # on which it can compute; the first one is the usual one
     word: ClassVar[str] = ""  # what the command line calls it; by default the class's name in small letters
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # the paper's settings by problem of the command line; "": all
     network_outputs: ClassVar[str] = "task"  # what they are: those of a "task", all training "classes", an "embedding"
@@ -51,13 +52,13 @@ class Learner(Learned):
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         cls.word = vars(cls).get("word", cls.__name__.lower())
-        Learner.algorithms[cls.__name__] = cls
+        Learner.algorithms[cls.family + cls.__name__] = cls
 
     def __init__(self, net: Network, device: str) -> None:
         if not isinstance(net, Network):
             raise TypeError(f"net={net!r} must be a Network, such as MLP((1, 40, 40, 1)).")
         self.net = net
-        self.device = checks.choice("device", device, DEVICES)
+        self.device = checks.choice("device", device, self.devices)
         self.any_device = False  # whether small work may be done elsewhere
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}

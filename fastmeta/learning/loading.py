@@ -17,8 +17,8 @@ from fastmeta.networks.network import Network
 def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
     """The learner that `save` or a checkpoint wrote, of its own class, ready to adapt and evaluate.
 
-    device: by default "cpu", but that a gradient learner adapts a small network with NumPy as long as the process has
-    not loaded Numba, which takes longer than such work; the results differ by rounding.
+    device: by default "cpu", of policies "numpy"; but a gradient learner adapts a small network with NumPy as long as
+    the process has not loaded Numba, which takes longer than such work; the results differ by rounding.
     Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
     names an algorithm that this fastmeta does not have.
     """
@@ -36,8 +36,9 @@ def _unlearned(file: checkpoints.Opened, device: str | None) -> Learner:
     with checkpoints.refused(file.path):
         own = "Import the module that defines it before you load it, where it is your own."
         kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm), own)
+        made = Learner.algorithms[kind]
         arguments = {n: _described(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
-        learner = Learner.algorithms[kind](saved.net, **arguments, device=device or "cpu")
+        learner = made(saved.net, **arguments, device=device or made.devices[0])
         learner.any_device = device is None
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
     return learner
@@ -48,8 +49,11 @@ def _algorithms(name: str) -> dict[str, type[Learner]]:
     if name not in Learner.algorithms:
         import fastmeta
 
-        for known in [name] if name in fastmeta.__all__ else fastmeta.__all__:
-            getattr(fastmeta, known)
+        family, _, own = name.rpartition(".")
+        homes = [getattr(fastmeta, family)] if family in ("rl",) else [fastmeta, fastmeta.rl]
+        for home in homes:
+            for known in [own] if own in home.__all__ else home.__all__:
+                getattr(home, known)
     return Learner.algorithms
 
 

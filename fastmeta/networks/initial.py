@@ -20,6 +20,11 @@ INITIALIZATIONS = (
 )
 
 
+def values(rng: np.random.Generator, scheme: str, name: str, shape: Shape) -> NDArray[np.float64] | float:
+    """What the parameter array of this name begins with: weights are drawn, scales 1, all else 0."""
+    return draw(rng, scheme, shape) if name.endswith(".weight") else float(name.endswith(".scale"))
+
+
 def draw(rng: np.random.Generator, scheme: str, shape: Shape) -> NDArray[np.float64]:
     """Weights of `shape`, (I, O) or (kernel, kernel, I, O), by one of INITIALIZATIONS."""
     if scheme == "identity":

@@ -206,6 +206,35 @@ class Flatten(Layer):
         return (size,)
 
 
+@dataclass(frozen=True)
+class Append(Layer):
+    """y = [x, values]: learned values (V,) behind a vector, the same for all samples; they begin at `start`.
+
+    A policy's log standard deviations, for example. On device="numpy" alone.
+    """
+
+    values: int
+    start: float = 0.0
+    kind: ClassVar[int] = lt.APPEND
+    noun: ClassVar[str] = "append"
+
+    def __post_init__(self) -> None:
+        checks.settle(self, values=checks.integer("values", self.values, 1), start=checks.real("start", self.start))
+
+    @property
+    def parameter_arrays(self) -> int:
+        """One: the values."""
+        return 1
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 1:
+            raise ValueError(f"Append takes vectors but gets {_image(shape)}. Put Flatten() or GlobalMeanPool() first.")
+        return (shape[0] + self.values,)
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        return {"values": (self.values,)}
+
+
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
@@ -220,6 +249,7 @@ LAYERS: dict[str, type[Layer]] = {
         MaxPool2d,
         GlobalMeanPool,
         Flatten,
+        Append,
     )
 }
 

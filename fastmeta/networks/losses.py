@@ -85,7 +85,51 @@ class Huber(Loss):
         checks.settle(self, delta=checks.positive("delta", self.delta))
 
 
-LOSSES: dict[str, type[Loss]] = {loss.__name__: loss for loss in (SquaredError, CrossEntropy, Huber)}
+@dataclass(frozen=True)
+class PolicyLoss(Loss):
+    """Mean of weight * psi(log probability) of actions y, weights being advantages; on device="numpy" alone.
+
+    policy="categorical": outputs are logits, y integers (N,). "gaussian": outputs are A means and A log standard
+    deviations, y floats (N, A); the log density is a sum over A. surrogate: "log", psi = -l (REINFORCE); "ratio",
+    -exp(l - l0), where l0 are the `log_probs` that are given beside y; "clip", PPO's, which counts no ratio beyond
+    1 +- clip (Schulman et al. 2017, arXiv 1707.06347, equation 7); "kl", the mean KL(old || new), y the old outputs.
+    """
+
+    policy: str = "categorical"
+    surrogate: str = "log"
+    clip: float = 0.2
+    number: ClassVar[int] = lt.POLICY
+    measure: ClassVar[str] = "return"
+
+    def __post_init__(self) -> None:
+        checks.choice("policy", self.policy, lt.POLICIES)
+        checks.choice("surrogate", self.surrogate, lt.SURROGATES)
+        checks.settle(self, clip=checks.positive("clip", self.clip))
+
+    @property
+    def labelled(self) -> bool:
+        return self.policy == "categorical" and self.surrogate != "kl"
+
+    @property
+    def has_ratio(self) -> bool:
+        """Whether it takes log_probs."""
+        return self.surrogate in ("ratio", "clip")
+
+    @property
+    def kernel(self) -> contract.Loss:
+        places = lt.POLICIES.index(self.policy), lt.SURROGATES.index(self.surrogate)
+        return contract.Loss(self.number, (*map(float, places), self.clip))
+
+    def check(self, name: str, y: Array, lead: tuple[int, ...], outputs: int | None = None, net: object = "") -> None:
+        if self.policy == "gaussian" and outputs is not None and outputs % 2:
+            raise ValueError(
+                f"{net} has {outputs} outputs; a gaussian policy has a mean and a log deviation an action."
+            )
+        actions = self.policy == "gaussian" and self.surrogate != "kl"
+        super().check(name, y, lead, outputs // 2 if actions and outputs is not None else outputs, net)
+
+
+LOSSES: dict[str, type[Loss]] = {loss.__name__: loss for loss in (SquaredError, CrossEntropy, Huber, PolicyLoss)}
 
 
 def from_dict(data: dict[str, Any]) -> Loss:

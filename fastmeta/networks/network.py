@@ -15,7 +15,7 @@ from fastmeta import checks, inputs, memory
 from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.networks import initial
-from fastmeta.networks.layers import LAYERS, Layer, Linear, Shape
+from fastmeta.networks.layers import LAYERS, Append, Layer, Linear, Shape
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
 
@@ -107,10 +107,10 @@ class Network:
 
     @cached_property
     def head(self) -> tuple[int, int]:
-        """theta[start:stop] of the last linear layer; ValueError where parameters follow it or none is there."""
+        """theta[start:stop] of the last linear layer and what is appended to it; ValueError where others follow it."""
         linear = [i for i, layer in enumerate(self.layers) if isinstance(layer, Linear)]
         start = int(self.table[linear[-1], lt.WEIGHT]) if linear else 0
-        if not linear or (self.table[linear[-1] + 1 :, lt.WEIGHT] >= 0).any():
+        if not linear or any(layer.noun not in ("", "append") for layer in self.layers[linear[-1] + 1 :]):
             raise ValueError(f'adapt="head" needs a network whose last layer with parameters is Linear; got {self}.')
         return start, self.parameter_count
 
@@ -127,11 +127,9 @@ class Network:
         checks.choice("dtype", str(np.dtype(dtype)), ("float32", "float64"))
         rng = np.random.default_rng(checks.integer("seed", seed, 0))
         theta = np.zeros(self.parameter_count)
+        starts = iter([layer.start for layer in self.layers if isinstance(layer, Append)])
         for name, view in self.views(theta).items():
-            if name.endswith(".weight"):
-                view[...] = initial.draw(rng, scheme, view.shape)
-            elif name.endswith(".scale"):
-                view[...] = 1.0
+            view[...] = next(starts) if name.startswith("append") else initial.values(rng, scheme, name, view.shape)
         return theta.astype(dtype)
 
     def views(self, theta: Array) -> dict[str, Array]:

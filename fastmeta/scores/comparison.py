@@ -43,7 +43,7 @@ class Difference:
 
     def __str__(self) -> str:
         left_out = f" ({self.diverged} diverged)" if self.diverged else ""
-        if self.measure != "mse":
+        if self.measure in ("accuracy", "auc"):
             return f"{100 * self.mean:+.2f} points ± {100 * self.ci95:.2f}{left_out}"
         decimals = max(2, -math.floor(math.log10(self.ci95))) if self.ci95 else 2
         return f"{self.mean:+.{decimals}f} ± {self.ci95:.{decimals}f}{left_out}"

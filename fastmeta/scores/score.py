@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.floating import quiet
 
-MEASURES = ("accuracy", "auc", "mse")
+MEASURES = ("accuracy", "auc", "mse")  # of labels and targets; a policy is scored by its "return"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Score:
-    """One value an episode: the share of right labels ("accuracy"), the area under the ROC curve ("auc") or the mean
-    squared error ("mse").
+    """One value an episode: the share of right labels ("accuracy"), the area under the ROC curve ("auc"), the mean
+    squared error ("mse") or the mean return of its trajectories ("return": higher is better, in the reward's unit).
 
     `ci95` is half the 95 % interval of the mean over tasks, 1.96 * std / sqrt(episodes), where std is over
     the episodes' values (divided by n, as in the MAML code). `batch_norm` says whose statistics batch norm
@@ -46,7 +46,7 @@ class Score:
             raise ValueError("values must hold at least one finite number; every episode diverged.")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
-        checks.choice("measure", self.measure, MEASURES)
+        checks.choice("measure", self.measure, (*MEASURES, "return"))
 
     @property
     def finite(self) -> NDArray[np.float64]:
@@ -61,14 +61,14 @@ class Score:
     @property
     @quiet
     def mean(self) -> float:
-        """Mean over episodes: accuracy or area in [0, 1], or the mean squared error in squared target units."""
+        """Mean over episodes: accuracy or area in [0, 1], mean squared error in squared target units, or return."""
         return float(self.finite.mean())
 
     @property
     @quiet
     def median(self) -> float:
         """Median over all episodes, those that diverged as the worst."""
-        worst = np.inf if self.measure == "mse" else 0.0
+        worst = {"mse": np.inf, "return": -np.inf}.get(self.measure, 0.0)
         return float(np.median(np.where(np.isfinite(self.values), self.values, worst)))
 
     @property
@@ -86,9 +86,9 @@ class Score:
         return self._interval() + (f" ({self.diverged} diverged)" if self.diverged else "")
 
     def _interval(self) -> str:
-        if self.measure != "mse":
+        if self.measure in ("accuracy", "auc"):
             return f"{100 * self.mean:.2f} % ± {100 * self.ci95:.2f}"
-        if max(self.mean, self.ci95) >= 1e4:
+        if max(abs(self.mean), self.ci95) >= 1e4:
             return f"{self.mean:.3g} ± {self.ci95:.2g}"
         # two decimals, or as many as the interval's first digit needs
         decimals = max(2, -math.floor(math.log10(self.ci95))) if self.ci95 else 2

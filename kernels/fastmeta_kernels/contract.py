@@ -37,6 +37,7 @@ class TaskSet(NamedTuple):
     y: Array  # (T, N) int64 or (T, N, O)
     weights: Array | None = None  # (T, N)
     loss: Loss | None = None  # None: cross-entropy of integers, mean squared error of floats
+    log_probs: Array | None = None  # (T, N) of actions when they were drawn, where the loss has a ratio
 
 
 def loss_of(data: TaskSet) -> Loss:

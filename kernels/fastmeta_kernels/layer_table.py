@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 Table = NDArray[np.int64]
 
-LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN, AFFINE, LAYER_NORM = range(
-    11
-)
+LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN, AFFINE = range(10)
+LAYER_NORM, APPEND = 10, 11
 
-SQUARED_ERROR, CROSS_ENTROPY, LINEAR_LOSS, PROTOTYPES, HUBER = range(5)  # losses; LINEAR_LOSS, PROTOTYPES: the CPU's
+# losses; LINEAR_LOSS and PROTOTYPES are the CPU's, POLICY is NumPy's
+SQUARED_ERROR, CROSS_ENTROPY, LINEAR_LOSS, PROTOTYPES, HUBER, POLICY = range(6)
+POLICIES = ("categorical", "gaussian")  # the first constant of POLICY is a place here,
+SURROGATES = ("log", "ratio", "clip", "kl")  # the second one here, the third the clip
 LABELLED = (CROSS_ENTROPY, PROTOTYPES)  # losses whose targets are labels, not floats like the outputs
 
 KIND, IN_H, IN_W, IN_C, OUT_H, OUT_W, OUT_C, KERNEL, STRIDE, PADDING, WEIGHT, BIAS = range(12)
@@ -33,6 +35,8 @@ def weight_size(row: NDArray[np.int64]) -> int:
         return int(row[IN_C] * row[OUT_C])
     if kind == CONVOLUTION:
         return int(row[KERNEL] ** 2 * row[IN_C] * row[OUT_C])
+    if kind == APPEND:
+        return int(row[OUT_C] - row[IN_C])
     return int(row[OUT_C]) if kind in (BATCH_NORM, AFFINE, LAYER_NORM) else 0
 
 

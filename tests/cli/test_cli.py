@@ -385,7 +385,7 @@ def test_omniglot_trains_prototypes_with_more_ways_than_it_is_scored_on(tmp_path
         (["train", "sinusoid", "--iteration", "3"], "--iterations"),
         (
             ["train", "sinusoid", "--algorithm", "mmal"],
-            'algorithm="mmal" must be one of "anil", "boil", ',
+            'algorithm="mmal" must be one of "anil", "architecture-maml", "boil", ',
         ),
         (["train", "sinusoid", "--device", "gpu"], 'device="gpu" must be one of "cpu", "numpy"'),
         (["train", "sinusoid", "--shots", "0"], "shots=0 must be at least 1."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from typing import Annotated
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.cli.test_cli import QUICK, Drawings, arrays, assert_same_run, invoke,
 
 train_module = importlib.import_module("fastmeta.cli.train")  # fastmeta.cli.train itself is the command
 NUDGE = Annotated[float, Setting(float, "A nudge.")]
-INNER = [name for name in ALGORITHMS if name not in ("transfer", "protonet")]
+INNER = [n for n, kind in ALGORITHMS.items() if PROBLEMS["sinusoid"].suits(kind)]
 
 
 @pytest.mark.parametrize("algorithm", INNER)
@@ -212,7 +213,7 @@ def test_a_run_stores_what_applies_to_it_and_nothing_else(problem, algorithm):
     kind, learner = PROBLEMS[problem], ALGORITHMS[algorithm]
     given = {"algorithm": algorithm} | ({"data": "folder"} if problem == "images" else {})
     if not kind.suits(learner):
-        with pytest.raises(ValueError, match=f'algorithm="{algorithm}" must have classes: {problem} has none'):
+        with pytest.raises(ValueError, match=f'algorithm="{re.escape(algorithm)}" must .*: {problem} has'):
             recipes.recipe(kind, given)
         return
     settings = recipes.recipe(kind, given)

@@ -198,9 +198,9 @@ def test_the_log_begins_no_line_that_finds_no_room(tmp_path, monkeypatch):
     with Log(RunFolder(tmp_path)) as log:
         monkeypatch.setattr(os, "write", full)
         for i in range(1, 4):
-            log.append(i, 0.5)
+            log.append(i, {"loss": 0.5})
         with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/log.jsonl'"):
-            log.append(4, 0.5)
+            log.append(4, {"loss": 0.5})
     assert (tmp_path / "log.jsonl").read_text() == "".join(f'{{"iteration": {i}, "loss": 0.5}}\n' for i in range(1, 4))
 
 

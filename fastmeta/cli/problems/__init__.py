@@ -13,5 +13,8 @@ PROBLEMS: dict[str, type[Problem]] = {
     thing.name: thing
     for file in _FILES
     for thing in vars(file).values()
-    if isinstance(thing, type) and issubclass(thing, Problem) and not inspect.isabstract(thing)
+    if isinstance(thing, type)
+    and issubclass(thing, Problem)
+    and hasattr(thing, "name")
+    and not inspect.isabstract(thing)
 }

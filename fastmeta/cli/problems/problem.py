@@ -28,6 +28,11 @@ class Problem(ABC):
     run_name: ClassVar[str] = "{problem}-{algorithm}-{shots}shot-seed{seed}"
     checkpoint_every: ClassVar[int] = 250  # iterations
     has_classes: ClassVar[bool] = True
+    has_targets: ClassVar[bool] = True
+    usual: ClassVar[str] = "maml"  # the algorithm where none is named
+    device: ClassVar[str] = "cpu"  # where it is computed unless somebody says otherwise
+    without: ClassVar[tuple[str, ...]] = ()  # settings of every run that this problem has not
+    curve: ClassVar[str] = "query loss"  # what its learning curve shows
     title: str  # of a run
     note: str = ""  # on what its score is taken
 
@@ -38,7 +43,7 @@ class Problem(ABC):
     @classmethod
     def suits(cls, algorithm: type[Learner]) -> bool:
         """Whether an algorithm can learn it."""
-        return cls.has_classes or algorithm.network_outputs == "task"
+        return algorithm.network_outputs != "policy" and (cls.has_classes or algorithm.network_outputs == "task")
 
     @abstractmethod
     def network(self, tasks: TaskSource) -> fm.Network:
@@ -55,6 +60,10 @@ class Problem(ABC):
     def validation_tasks(self) -> TaskSource:
         """Tasks on which a run finds its best iteration."""
         return next(self.evaluations("validation"))[1]
+
+    def evaluation_rates(self) -> Any:
+        """Inner rates at evaluation of learners of policies; None: those of training."""
+        return None
 
     def draw(self, learner: Learner, folder: RunFolder) -> list[str]:
         """Names of the pictures that it has drawn into the folder."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmeta_kernels.contract import Array, TaskSet
 from fastmeta_kernels.layer_table import Table
-from fastmeta_kernels.reference import losses, network
+from fastmeta_kernels.reference import losses, network, policy_losses
 
 quiet = np.errstate(all="ignore")  # whatever the caller told NumPy: a diverged loss is reported by the public door
 
@@ -53,6 +53,18 @@ def pullback(table: Table, theta: Array, x: Array, d_outputs: Array) -> Array:
     """d sum(f(x, theta) * d_outputs) / dtheta (T, P)."""
     theta = np.atleast_2d(theta)
     return network.backward(table, theta, network.forward(table, theta, x), d_outputs)[0]
+
+
+@quiet
+def fisher(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
+    """F v (T, P): the Hessian of the mean KL of policies from themselves, J^T M J v, J = d outputs / d theta.
+
+    `data` has the policy's loss and weights; its targets are not used.
+    """
+    theta = np.atleast_2d(theta)
+    xs = network.forward(table, theta, data.x)
+    x_dots = network.forward_tangent(table, theta, np.atleast_2d(v), xs)
+    return network.backward(table, theta, xs, policy_losses.metric(xs[-1], x_dots[-1], data))[0]
 
 
 def gradient_pass(table: Table, theta: Array, data: TaskSet) -> Pass:

@@ -14,24 +14,31 @@ import numpy as np
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array, TaskSet, loss_of
+from fastmeta_kernels.reference import policy_losses
 
 Constants = tuple[float, ...]
 
 
 def forward(z: Array, data: TaskSet) -> Array:
     """Losses (T,) of outputs (T, N, O)."""
+    if loss_of(data).kind == lt.POLICY:
+        return policy_losses.forward(z, data)
     loss = loss_of(data)
     return np.asarray(_weighted(LOSSES[loss.kind].values(z, data.y, loss.constants), data).mean(axis=(1, 2)))
 
 
 def backward(z: Array, data: TaskSet) -> Array:
     """dz (T, N, O), the gradient of `forward`."""
+    if loss_of(data).kind == lt.POLICY:
+        return policy_losses.backward(z, data)
     loss = loss_of(data)
     return _weighted(LOSSES[loss.kind].delta(z, data.y, loss.constants), data)
 
 
 def backward_tangent(z: Array, z_dot: Array, data: TaskSet) -> Array:
     """dz_dot (T, N, O), the derivative of `backward` in the direction z_dot."""
+    if loss_of(data).kind == lt.POLICY:
+        return policy_losses.backward_tangent(z, z_dot, data)
     loss = loss_of(data)
     return _weighted(LOSSES[loss.kind].delta_tangent(z, z_dot, data.y, loss.constants), data)
 

@@ -84,6 +84,8 @@ def _parameters(row: Row, theta: Array) -> tuple[Optional, Optional]:
     shape: tuple[int, ...] = (outputs,)  # batch norm, affine
     if row[lt.KIND] == lt.LINEAR:
         shape = (row[lt.IN_C], outputs)
+    elif row[lt.KIND] == lt.APPEND:
+        shape = (outputs - row[lt.IN_C],)
     elif row[lt.KIND] == lt.CONVOLUTION:
         shape = (row[lt.KERNEL], row[lt.KERNEL], row[lt.IN_C], outputs)
     weight = theta[:, start : start + math.prod(shape)].reshape(-1, *shape)

@@ -10,6 +10,7 @@ from fastmeta_kernels.contract import Array
 from fastmeta_kernels.reference.layers import (
     activations,
     affine,
+    append,
     batch_norm,
     convolution,
     flatten,
@@ -89,5 +90,6 @@ LAYERS = {
     lt.GLOBAL_MEAN_POOL: Layer(mean_pool, weighted=False),
     lt.FLATTEN: Layer(flatten, weighted=False),
     lt.AFFINE: Layer(affine),
+    lt.APPEND: Layer(append),
     lt.LAYER_NORM: Layer(layer_norm),
 }

@@ -1,0 +1,169 @@
+"""Meta-learning with rewards: `python -m benchmarks.rl navigation --seeds 0 1 2 3 4`; bandit, mdp, halfcheetah, speed.
+
+Returns of whole trainings on the same new tasks, rows untrained, pretrained on all tasks, MAML, and a policy that sees
+the goal (the ceiling); bandits and MDPs beside their computed oracles. Intervals are over tasks; seeds are apart.
+`speed` times meta-iterations, in turn with a peer's program where one is named. Returns do not depend on load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastmeta as fm
+from fastmeta import rl
+
+RATES = [0.5, 0.25]  # of the paper's test: the first step, and those behind it
+
+
+def say(**row: Any) -> None:
+    """One line of JSON."""
+    print(json.dumps(row), flush=True)
+
+
+def trained(learner: Any, world: Any, iterations: int, seed: int, **options: Any) -> Any:
+    """`learner` after its training on 20 tasks an iteration, curvature from a quarter of the samples."""
+    return learner.fit(world, iterations, 20, seed=seed, optimizer=rl.TrustRegion(curvature_share=0.25), **options)
+
+
+def navigation(seed: int, iterations: int, device: str, rows: list[str]) -> Iterator[dict[str, Any]]:
+    """The MAML paper's 2D navigation: 40 new goals, 40 trajectories a step, after 0 .. 3 inner steps."""
+    world, net = rl.Navigation2D(), rl.gaussian_policy(2, 2)
+    informed = rl.Informed(world)
+    learners: dict[str, tuple[Any, Any, int]] = {
+        "untrained": (rl.MAML(net, device=device), world, 0),
+        "MAML": (rl.MAML(net, device=device), world, iterations),
+        "pretrained": (rl.Pretrained(net, device=device), world, iterations),
+        "goal seen": (rl.Pretrained(rl.gaussian_policy(4, 2), device=device), informed, iterations),
+    }
+    for name in rows or learners:
+        learner, on, count = learners[name]
+        begin = time.perf_counter()
+        trained(learner, on, count, seed)
+        scores = learner.evaluate(on, 40, [0, 1, 2, 3], RATES, 40)
+        after = {steps: str(score) for steps, score in scores.items()}
+        means = [score.mean for score in scores.values()]
+        yield {"row": name, "seed": seed, "iterations": count, "return": after, "means": means} | told(learner, begin)
+
+
+def bandit(seed: int, iterations: int, device: str, arms: int, pulls: int) -> Iterator[dict[str, Any]]:
+    """Reward of a pull before and after one step on `pulls` pulls, of 3,000 new bandits."""
+    world = rl.Bandit(arms)
+    for surrogate in ("ratio", "log"):
+        net = rl.categorical_policy(1, arms, (32, 32))
+        learner = rl.MAML(net, trajectories=pulls, surrogate=surrogate, pooled=surrogate == "ratio", device=device)
+        begin = time.perf_counter()
+        try:
+            learner.fit(world, iterations, 20, seed=seed)
+        except fm.DivergenceError as error:  # a policy that explores no more finds no step
+            iterations, _ = learner.training.step, say(ended=str(error))
+        found = learner.evaluate(world, 3000, [0, 1], tasks_per_step=500)
+        row = {"row": f"MAML, {surrogate}", "seed": seed, "arms": arms, "pulls": pulls, "iterations": iterations}
+        row |= {"return": {n: str(s) for n, s in found.items()}, "oracle": round(world.oracle(pulls), 3)}
+        yield row | told(learner, begin)
+
+
+def mdp(seed: int, iterations: int, device: str) -> Iterator[dict[str, Any]]:
+    """Return of ten steps after 0, 1 and 3 inner steps on 20 trajectories, of 300 new problems."""
+    world = rl.TabularMDP()
+    learner = rl.MAML(rl.categorical_policy(10, 5, (32, 32)), device=device)
+    begin = time.perf_counter()
+    learner.fit(world, iterations, 20, seed=seed)
+    found = learner.evaluate(world, 300, [0, 1, 3], RATES)
+    many = world.sample(1000, 0)
+    bounds = {"random": world.random_return(many).mean(), "optimal": world.optimal_return(many).mean()}
+    row = {"row": "MAML", "seed": seed, "iterations": iterations, "return": {n: str(s) for n, s in found.items()}}
+    yield row | {name: round(float(value), 2) for name, value in bounds.items()} | told(learner, begin)
+
+
+def halfcheetah(seed: int, iterations: int, device: str) -> Iterator[dict[str, Any]]:
+    """Returns in both directions before and after a step of 0.1, in this model's units."""
+    world = rl.HalfCheetah("direction")
+    learner = rl.MAML(rl.gaussian_policy(20, 6), inner_lr=0.1, device=device)
+    begin = time.perf_counter()
+    region = rl.TrustRegion(curvature_share=0.25)
+    learner.fit(world, iterations, 40, seed=seed, optimizer=region)
+    both = {"goal": np.array([1.0, -1.0])}
+    attempts = learner.attempts(world, both, 1, 0.1, 20, 1, [0, 1])
+    for steps, data in enumerate(attempts):
+        forward, backward = data.returns.mean(axis=1)
+        yield {"row": f"after {steps}", "seed": seed, "forward": float(forward), "backward": float(backward)}
+    yield told(learner, begin) | {"returns": learner.history["return_after"].tolist()}
+
+
+def told(learner: Any, begin: float) -> dict[str, Any]:
+    """Seconds, and what the history ends with."""
+    history = learner.history
+    if not len(history["loss"]):
+        return {}
+    last = {n: round(float(v[-10:].mean()), 4) for n, v in history.items() if n in ("entropy", "kl", "accepted")}
+    return {"seconds": round(time.perf_counter() - begin, 1), "last ten": last}
+
+
+def speed(device: str, peer: str | None, rounds: int = 3) -> Iterator[dict[str, Any]]:
+    """Seconds of a meta-iteration of 20 x 20 x 100 on 100-100, all samples and a quarter in products, and sampling.
+
+    `peer`: a program that prints a line with "total 1.23 s" an iteration when it is called with the number of
+    iterations, "loop" and 100; it runs in turn with ours.
+    """
+    world, net = rl.Navigation2D(), rl.gaussian_policy(2, 2)
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for share in (1.0, 0.25):
+            learner = rl.MAML(net, device=device)
+            learner.fit(world, 3, 20, optimizer=rl.TrustRegion(curvature_share=share))
+            history = learner.history
+            times.setdefault(f"curvature share {share}", []).append(float(history["seconds"][1:].min()))
+            rate = history["env_steps"][1:] / history["seconds_sampling"][1:]
+            times.setdefault("env steps per second", []).append(float(rate.max()))
+        if peer:
+            said = subprocess.run(
+                [sys.executable, peer, "3", "loop", "100"], capture_output=True, text=True, check=True
+            ).stdout
+            lines = [line.split("total")[1].split("s")[0] for line in said.splitlines() if "total" in line]
+            times.setdefault(Path(peer).name, []).append(min(map(float, lines[1:])))
+    for name, found in times.items():
+        yield {"row": name, "median": statistics.median(found), "all": found}
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("navigation", "bandit", "mdp", "halfcheetah", "speed"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--iterations", type=int)
+    parser.add_argument("--device", default="numpy")
+    parser.add_argument("--rows", nargs="+", default=[], help="of navigation")
+    parser.add_argument("--arms", type=int, default=5)
+    parser.add_argument("--pulls", type=int, default=10)
+    parser.add_argument("--peer", help="of speed: a program to time in turn")
+    given = parser.parse_args()
+    say(fastmeta=fm.__version__, numpy=np.__version__, what=given.what, device=given.device)
+    if given.what == "speed":
+        for row in speed(given.device, given.peer):
+            say(**row)
+        return
+    usual = {"navigation": 100, "bandit": 200, "mdp": 300, "halfcheetah": 300}[given.what]
+    iterations = usual if given.iterations is None else given.iterations
+    for seed in given.seeds:
+        if given.what == "navigation":
+            rows = navigation(seed, iterations, given.device, given.rows)
+        elif given.what == "bandit":
+            rows = bandit(seed, iterations, given.device, given.arms, given.pulls)
+        else:
+            rows = {"mdp": mdp, "halfcheetah": halfcheetah}[given.what](seed, iterations, given.device)
+        for row in rows:
+            say(**row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Worlds: families of decision problems, vectorised over tasks and trajectories."""
