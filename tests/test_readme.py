@@ -178,7 +178,6 @@ def parse(words: list[str]) -> None:
         "docs/laboratory.md",
         "docs/ranks.md",
         "docs/reinforcement.md",
-        "docs/search.md",
         "docs/searching.md",
         "docs/deployment/README.md",
     ],

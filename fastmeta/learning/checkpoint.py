@@ -23,9 +23,9 @@ from fastmeta_kernels.files import written_beside
 from fastmeta_kernels.memory import free_bytes
 
 FORMAT = 1
-HISTORIES = ("loss", "seconds", "validation")  # the last where there was validation
 OF_POLICIES = ("return_before", "return_after", "entropy", "kl", "accepted", "explained", "env_steps")
-HISTORIES += (*OF_POLICIES, "seconds_sampling", "seconds_products")
+SECONDS_OF_POLICIES = ("seconds_sampling", "seconds_products")
+HISTORIES = ("loss", "seconds", "validation", *OF_POLICIES, *SECONDS_OF_POLICIES)  # those that a checkpoint may have
 _FOREIGN = "It was written by another program."
 
 

@@ -69,7 +69,7 @@ def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any
     function.__qualname__ = name  # what the cache files are called
     options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
     signature = sigutils.normalize_signature(signature)
-    compiled = CFunc(function, signature, locals={}, options=options, pipeline_class=SymbolCompiler)
+    compiled = CFunc(function, signature, locals={}, options=options, pipeline_class=SymbolCompiler)  # type: ignore[arg-type]
     compiled._cache = KernelCache(function, SOURCE_STAMP)
     compiled.compile()
     llvmlite.binding.add_symbol(name, compiled.address)
