@@ -55,19 +55,22 @@ def navigation(seed: int, iterations: int, device: str, rows: list[str]) -> Iter
         yield {"row": name, "seed": seed, "iterations": count, "return": after, "means": means} | told(learner, begin)
 
 
-def bandit(seed: int, iterations: int, device: str, arms: int, pulls: int) -> Iterator[dict[str, Any]]:
+def bandit(
+    seed: int, iterations: int, device: str, arms: int, pulls: int, tasks: int, pooled: bool
+) -> Iterator[dict[str, Any]]:
     """Reward of a pull before and after one step on `pulls` pulls, of 3,000 new bandits."""
     world = rl.Bandit(arms)
     for surrogate in ("ratio", "log"):
         net = rl.categorical_policy(1, arms, (32, 32))
-        learner = rl.MAML(net, trajectories=pulls, surrogate=surrogate, pooled=surrogate == "ratio", device=device)
+        learner = rl.MAML(net, trajectories=pulls, surrogate=surrogate, pooled=pooled, device=device)
         begin = time.perf_counter()
         try:
-            learner.fit(world, iterations, 20, seed=seed)
+            learner.fit(world, iterations, tasks, seed=seed)
         except fm.DivergenceError as error:  # a policy that explores no more finds no step
-            iterations, _ = learner.training.step, say(ended=str(error))
+            say(ended=str(error))
         found = learner.evaluate(world, 3000, [0, 1], tasks_per_step=500)
-        row = {"row": f"MAML, {surrogate}", "seed": seed, "arms": arms, "pulls": pulls, "iterations": iterations}
+        row = {"row": f"MAML, {surrogate}", "seed": seed, "arms": arms, "pulls": pulls, "tasks": tasks}
+        row |= {"pooled": pooled, "iterations": learner.training.step}
         row |= {"return": {n: str(s) for n, s in found.items()}, "oracle": round(world.oracle(pulls), 3)}
         yield row | told(learner, begin)
 
@@ -145,6 +148,8 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=[], help="of navigation")
     parser.add_argument("--arms", type=int, default=5)
     parser.add_argument("--pulls", type=int, default=10)
+    parser.add_argument("--tasks", type=int, default=100, help="of a bandit's iteration")
+    parser.add_argument("--pooled", action="store_true", help="of bandits: advantages centred over all tasks")
     parser.add_argument("--peer", help="of speed: a program to time in turn")
     given = parser.parse_args()
     say(fastmeta=fm.__version__, numpy=np.__version__, what=given.what, device=given.device)
@@ -152,13 +157,13 @@ def main() -> None:
         for row in speed(given.device, given.peer):
             say(**row)
         return
-    usual = {"navigation": 100, "bandit": 200, "mdp": 300, "halfcheetah": 300}[given.what]
+    usual = {"navigation": 100, "bandit": 100, "mdp": 300, "halfcheetah": 300}[given.what]
     iterations = usual if given.iterations is None else given.iterations
     for seed in given.seeds:
         if given.what == "navigation":
             rows = navigation(seed, iterations, given.device, given.rows)
         elif given.what == "bandit":
-            rows = bandit(seed, iterations, given.device, given.arms, given.pulls)
+            rows = bandit(seed, iterations, given.device, given.arms, given.pulls, given.tasks, given.pooled)
         else:
             rows = {"mdp": mdp, "halfcheetah": halfcheetah}[given.what](seed, iterations, given.device)
         for row in rows:
