@@ -31,6 +31,7 @@ ROOMS = {  # the folder or file of fastmeta in which a name lives, and its page
     "scores": "Scores",
     "exports": "Exports",
     "lab": "The laboratory",
+    "rl": "Reinforcement learning",
     "checks": "Errors",
 }
 LEARNER_METHODS = "fit, adapt, evaluate, save"

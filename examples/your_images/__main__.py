@@ -101,7 +101,7 @@ def main() -> None:
         command = commands.add_parser(name)
         for word in words:
             command.add_argument(word, type=Path)
-    commands.choices["train"].add_argument("--iterations", type=int, default=300)
+    commands.choices["train"].add_argument("--iterations", type=int, default=200)
     commands.choices["train"].add_argument("--seed", type=int, default=0)
     commands.choices["serve"].add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
