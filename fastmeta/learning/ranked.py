@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastmeta.device import backend
-from fastmeta.learning import training
 from fastmeta.learning.training import Training
 from fastmeta.networks.network import Network
 from fastmeta.ranks import digests
@@ -26,9 +25,7 @@ class Trained(Protocol):
     device: str
     gpu_parameters: tuple[str, ...]
     first_task: int
-    _training: Training | None
     _settings: dict[str, Any]
-    _history: dict[str, Array]
 
     @property
     def training(self) -> Training: ...
@@ -51,16 +48,11 @@ class Ranked:
         names = digests.versions() | {name: str(value) for name, value in said.items()}
         names |= {"tasks": digests.of_data(tasks), "checkpoint": digests.of(learner.training)}
         group.same(names)
-        group.place.done = lambda: self.learner.training.step
-        group.place.state, group.place.take_over = self._state, self._take_over
 
-    def update(self, source: TaskSource) -> tuple[float, dict[str, Array]] | None:
-        """The mean loss of a meta-batch and its slopes; None where this rank took over another's update."""
+    def update(self, source: TaskSource) -> tuple[float, dict[str, Array]]:
+        """The mean loss of the next meta-batch, and its slopes."""
         layout = Layout(self.learner.training.parameters)
-        found = self.group.summed(self.tasks_per_step, lambda: self._sums(source, layout))
-        if found is None:
-            return None
-        loss, row = found
+        loss, row = self.group.summed(self.tasks_per_step, lambda: self._sums(source, layout))
         slopes, there = layout.slopes(row), backend(self.learner.device)
         return loss, {n: there.on_device(s) if n in self.learner.gpu_parameters else s for n, s in slopes.items()}
 
@@ -84,13 +76,3 @@ class Ranked:
         finally:
             learner.first_task = 0
         return Sums(np.stack(rows), np.array(losses))
-
-    def _state(self) -> tuple[Training, float]:
-        """What a rank that is an update behind takes over: the training and the last loss."""
-        now = training.on_host(self.learner.training)
-        return now, float(self.learner._history["loss"][now.step - 1])
-
-    def _take_over(self, state: tuple[Training, float]) -> None:
-        learner, (after, loss) = self.learner, state
-        learner._history["loss"][after.step - 1] = loss
-        learner._training = training.on_device(after, learner.gpu_parameters, backend(learner.device))

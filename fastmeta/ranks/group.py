@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,15 +25,6 @@ class Sums(NamedTuple):
     losses: Array  # (blocks,) float64
 
 
-@dataclass
-class Place:
-    """Where a rank stands in what all do: how many updates it has done, and how another comes to stand there."""
-
-    done: Callable[[], int] = lambda: 0
-    state: Callable[[], Any] = lambda: None
-    take_over: Callable[[Any], None] = lambda state: None
-
-
 class Group:
     """Ranks 0 .. size - 1. Rank 0 is `first`: it alone writes. After a loss there are fewer, numbered anew.
 
@@ -47,7 +37,6 @@ class Group:
         self.endings = Endings()
         self.agreed: BaseException | None = None  # with which all ranks end
         self.spokesman = self.first  # whether this rank tells of it
-        self.place = Place()
 
     @property
     def rank(self) -> int:
@@ -121,35 +110,48 @@ class Group:
 
     def gathered(self, compute: Callable[[], Value]) -> list[Value]:
         """What `compute` gives on each rank, on all of them; done again by all where one is lost on the way."""
+
+        def gather() -> list[Value]:
+            return self._transport.values(self._computed(compute))
+
+        return self._surely(gather)
+
+    def summed(self, tasks: int, compute: Callable[[], Sums]) -> tuple[float, Array]:
+        """The sums of losses and of rows (n,) over all blocks of `tasks` tasks, added in the order of the blocks.
+
+        `compute` gives those of the blocks that are dealt to this rank as it is at the call: where one is lost on the
+        way, all is done again.
+        """
+
+        def add() -> tuple[float, Array]:
+            mine = self._computed(compute)
+            counts = [len(dealt(tasks, rank, self.size)) for rank in range(self.size)]
+            try:
+                row, losses = self._transport.summed(mine.rows, mine.losses, counts)
+            except MemoryError as error:  # in the middle of it
+                self.abort(error)
+                raise
+            return float(np.add.accumulate(losses)[-1]), row
+
+        return self._surely(add)
+
+    def _surely(self, operation: Callable[[], Value]) -> Value:
+        """What an operation of all ranks gives: all of those that are left have it, or do it again without the lost.
+
+        A sum counts when all have agreed: where a rank is lost, MPI may give some of the others a part of it.
+        """
         while True:
             try:
-                found: list[Value] = self._transport.values(self._computed(compute))
+                found = operation()
                 if self._transport.agree(True):
                     return found
             except Lost:
                 self._transport.agree(False)
-            self._go_on()
-
-    def summed(self, tasks: int, compute: Callable[[], Sums]) -> tuple[float, Array] | None:
-        """The sums of losses and of rows (n,) over all blocks of `tasks` tasks, added in the order of the blocks.
-
-        `compute` gives those of the blocks that are dealt to this rank as it is at the call. None where ranks were lost
-        and this one had done an update fewer than others: it has taken over theirs.
-        """
-        while True:
-            try:
-                mine = self._computed(compute)
-                counts = [len(dealt(tasks, rank, self.size)) for rank in range(self.size)]
-                try:
-                    row, losses = self._transport.summed(mine.rows, mine.losses, counts)
-                except MemoryError as error:  # in the middle of it
-                    self.abort(error)
-                    raise
-                return float(np.add.accumulate(losses)[-1]), row
-            except Lost:
-                self._transport.agree(False)  # whoever is done already, and waits for an answer, gets one
-            if self._go_on():
-                return None
+            before = self.size
+            self._transport.shrink()
+            if self.first:
+                lost = f"{before - self.size} of {before} ranks were lost"
+                print(f"{lost}; {self.size} go on, to the same bits.", file=sys.stderr, flush=True)
 
     def _computed(self, compute: Callable[[], Value]) -> Value:
         """What `compute` gives, when all ranks have done theirs; an error of one ends all."""
@@ -160,23 +162,3 @@ class Group:
             raise
         self.meet()
         return found
-
-    def _go_on(self) -> bool:
-        """Go on without those that are lost; whether this rank took over an update that others had done."""
-        before = self.size
-        while True:
-            try:
-                self._transport.shrink()
-                done = self._transport.values(self.place.done())
-                most, behind = max(done), self.place.done() < max(done)
-                if min(done) < most:
-                    state = self._transport.from_rank(done.index(most), None if behind else self.place.state())
-                    if behind:
-                        self.place.take_over(state)
-                break
-            except Lost:
-                self._transport.agree(False)
-        if self.first:
-            lost = f"{before - self.size} of {before} ranks were lost"
-            print(f"{lost}; {self.size} go on, to the same bits.", file=sys.stderr, flush=True)
-        return bool(behind)

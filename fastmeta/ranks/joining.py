@@ -30,7 +30,7 @@ def on_ranks(ranks: str | None, device: str = "cpu") -> Iterator[Group | None]:
         yield None
         return
     group = joined(ranks)
-    group.agreed, place = None, group.place
+    group.agreed = None
     try:
         if device == "cuda":
             take_gpu(group)
@@ -38,8 +38,6 @@ def on_ranks(ranks: str | None, device: str = "cpu") -> Iterator[Group | None]:
     except BaseException as error:
         group.leave(error)
         raise
-    finally:
-        group.place = place
 
 
 def all_together(method: Method) -> Method:

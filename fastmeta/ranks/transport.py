@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import pickle
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 from fastmeta.ranks.flat import in_order
 from fastmeta_kernels.contract import Array
 
+SECONDS_TO_END = 10
 NO_CURE = (
     "A rank was lost. Start again on any number of ranks with resume=True, or use an MPI that goes on without it: "
     "Open MPI 5, mpiexec --with-ft ulfm."
@@ -59,21 +63,19 @@ class Transport:
 
     def words(self, word: int) -> Array:
         """(size,): the word of each rank."""
-        found = np.empty(self.size, np.int64)
+        found = np.zeros(self.size, np.int64)
         with self._noticed():
             self._comm.Allgather(np.array([word], np.int64), found)
         return found
 
     def values(self, value: Any) -> list[Any]:
-        """The value of each rank."""
+        """The value of each rank; what cannot be read came from a lost one."""
         with self._noticed():
-            found: list[Any] = self._comm.allgather(value)
+            try:
+                found: list[Any] = self._comm.allgather(value)
+            except (pickle.UnpicklingError, EOFError) as error:
+                raise Lost from error
         return found
-
-    def from_rank(self, rank: int, value: Any) -> Any:
-        """The value of one rank."""
-        with self._noticed():
-            return self._comm.bcast(value, root=rank)
 
     def summed(self, rows: Array, losses: Array, counts: Sequence[int]) -> tuple[Array, Array]:
         """The sum (n,) of the rows (blocks, n) of all ranks, of which rank r has counts[r], and all losses.
@@ -89,14 +91,14 @@ class Transport:
         send = np.zeros((blocks, ranks * part), rows.dtype)
         send[:, :size] = rows
         send = np.ascontiguousarray(send.reshape(blocks, ranks, part).swapaxes(0, 1))
-        parts = np.empty((sum(counts), part), rows.dtype)
+        parts = np.zeros((sum(counts), part), rows.dtype)
         here, there = [blocks * part] * ranks, [count * part for count in counts]
         kind = self.mpi.FLOAT if rows.itemsize == 4 else self.mpi.DOUBLE
         with self._noticed():
             self._comm.Alltoallv([send, (here, _starts(here)), kind], [parts, (there, _starts(there)), kind])
         mine = np.concatenate([in_order(parts).view(np.uint8), losses.view(np.uint8)])
         sizes = [part * rows.itemsize + count * losses.itemsize for count in counts]
-        found = np.empty(sum(sizes), np.uint8)
+        found = np.zeros(sum(sizes), np.uint8)
         with self._noticed():
             self._comm.Allgatherv(mine, [found, (sizes, _starts(sizes)), self.mpi.BYTE])
         pieces = np.split(found, _starts(sizes)[1:])
@@ -114,10 +116,15 @@ class Transport:
             return False
 
     def shrink(self) -> None:
-        """Go on without those that are lost; ranks are numbered anew, in the same order."""
+        """Go on without those that are lost; ranks are numbered anew, in the same order.
+
+        MPI's own end may then wait for the lost ones for ever: it is given SECONDS_TO_END.
+        """
         self._comm.Revoke()
         self._comm = self._comm.Shrink()
         self._comm.Set_errhandler(self.mpi.ERRORS_RETURN)
+        atexit.unregister(_end_in_time)
+        atexit.register(_end_in_time)
 
     def abort(self) -> None:
         """End all ranks at once."""
@@ -136,6 +143,11 @@ class Transport:
             except NotImplementedError as missing:
                 raise RankError(NO_CURE) from missing
             raise Lost from error
+
+
+def _end_in_time() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(SECONDS_TO_END)
 
 
 def _starts(counts: Sequence[int]) -> list[int]:
