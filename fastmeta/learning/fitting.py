@@ -99,6 +99,7 @@ def fit(
             keeper.keep()
             if learner._ranked is not None:
                 learner._ranked.finish()
+                learner._ranked = None
 
 
 def _begin(

@@ -214,10 +214,7 @@ class Learner(Learned):
     def _update(self, tasks: TaskSource, optimizer: Optimizer) -> tuple[float, Training]:
         """The loss of the next meta-batch, and the training after its update."""
         if self._ranked is not None:
-            found = self._ranked.update(tasks)
-            if found is None:  # another rank had done it
-                return float(self._history["loss"][self.training.step - 1]), self.training
-            loss, slopes = found
+            loss, slopes = self._ranked.update(tasks)
         else:
             count, seed = self._settings["tasks_per_step"], self._settings["seed"]
             loss, slopes = self.meta_gradients(tasks.sample(count, seed=seed, step=self.training.step))
