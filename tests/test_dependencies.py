@@ -27,7 +27,7 @@ def version(text: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS)
 def test_every_dependency_has_a_safe_lower_and_an_upper_bound(requirement):
-    found = re.fullmatch(r"([a-z0-9-]+)>=([0-9.]+),<([0-9.]+)", requirement.strip())
+    found = re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z]+\])?>=([0-9.]+),<([0-9.]+)", requirement.strip())
     assert found, requirement
     name, lowest, beyond = found.groups()
     assert version(lowest) >= SAFE.get(name, ())

@@ -210,12 +210,11 @@ class Learner(Learned):
         self._training = after
         return loss
 
-    @quiet
     def _update(self, tasks: TaskSource, optimizer: Optimizer) -> tuple[float, Training]:
         """The loss of the next meta-batch, and the training after its update."""
         if self._ranked is not None:
             loss, slopes = self._ranked.update(tasks)
         else:
             count, seed = self._settings["tasks_per_step"], self._settings["seed"]
-            loss, slopes = self.meta_gradients(tasks.sample(count, seed=seed, step=self.training.step))
-        return loss, training.advance(self.training, slopes, self.optimizers(optimizer))
+            loss, slopes = quiet(self.meta_gradients)(tasks.sample(count, seed=seed, step=self.training.step))
+        return loss, quiet(training.advance)(self.training, slopes, self.optimizers(optimizer))

@@ -50,10 +50,13 @@ def _algorithms(name: str) -> dict[str, type[Learner]]:
         import fastmeta
 
         family, _, own = name.rpartition(".")
-        homes = [getattr(fastmeta, family)] if family in ("rl",) else [fastmeta, fastmeta.rl]
-        for home in homes:
-            for known in [own] if own in home.__all__ else home.__all__:
-                getattr(home, known)
+        home = fastmeta.rl if family == "rl" else fastmeta
+        if own in home.__all__:
+            getattr(home, own)
+        else:
+            for every in (fastmeta, fastmeta.rl):
+                for known in every.__all__:
+                    getattr(every, known)
     return Learner.algorithms
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastmeta.device import backend
+from fastmeta.floating import quiet
 from fastmeta.learning.training import Training
 from fastmeta.networks.network import Network
 from fastmeta.ranks import digests
@@ -70,7 +71,7 @@ class Ranked:
         try:
             for begin, end in spans:
                 learner.first_task = begin
-                loss, slopes = learner.meta_gradients(cut(batch, begin - first, end - first))
+                loss, slopes = quiet(learner.meta_gradients)(cut(batch, begin - first, end - first))
                 rows.append(layout.row(slopes, (end - begin) / tasks))
                 losses.append(float(loss) * ((end - begin) / tasks))
         finally:

@@ -159,7 +159,7 @@ def test_an_episode_that_diverged_is_null_in_the_table_of_scores():
     evaluate = importlib.import_module("fastmeta.cli.evaluate")  # the attribute of that name is the command
 
     class Half(fm.ProtoNet):
-        def evaluate(self, tasks, episodes, *, seed, batch_norm):
+        def evaluate(self, tasks, episodes, *, seed, batch_norm, ranks=None):
             return score([0.5, np.nan])
 
     class Problem:
