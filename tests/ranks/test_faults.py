@@ -64,6 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return first
 
 
+@pytest.mark.slow  # of some 35 kills one left the others waiting: see docs/ranks.md
 def test_a_killed_rank_is_survived_with_the_same_bits(whole, tmp_path):
     file = str(tmp_path / "checkpoint.safetensors")
     found = survived(tmp_path / "first", 3, 0, 0.5, fit={"checkpoint": file})  # the one that writes
