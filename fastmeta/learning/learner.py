@@ -153,7 +153,7 @@ class Learner(Learned):
         other tasks. With resume it counts only where there is no checkpoint to go on from.
         validation: tasks, of whose episodes `validation_episodes` score what was learned after each `validate_every`
         iterations; the best, the first of equals, is what is learned in the end. patience: so many scores without a
-        better one end the training. Both docs/going-on.md.
+        better one end the training. Both docs/howto/going_on.md.
 
         Raises DivergenceError where a loss, gradient or update is not finite; FileExistsError where
         `checkpoint` exists and resume is False; ValueError where it has another network or other settings.
