@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from fastmeta.ranks.flat import in_order
 from fastmeta_kernels.contract import Array
 
 SECONDS_TO_END = 10
+SURVIVES = "OMPI_MCA_mpi_ft_enable"  # set by mpiexec --with-ft ulfm
 NO_CURE = (
     "A rank was lost. Start again on any number of ranks with resume=True, or use an MPI that goes on without it: "
     "Open MPI 5, mpiexec --with-ft ulfm."
@@ -42,6 +44,8 @@ class Transport:
         self._comm.Set_errhandler(mpi.ERRORS_RETURN)
         names = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
         self._losses = {getattr(mpi, name) for name in names if hasattr(mpi, name)}
+        self._survives = os.environ.get(SURVIVES, "0") not in ("0", "false")
+        self._doubt: BaseException | None = None  # an error that may be of a lost rank, though it says otherwise
 
     @property
     def rank(self) -> int:
@@ -118,13 +122,18 @@ class Transport:
     def shrink(self) -> None:
         """Go on without those that are lost; ranks are numbered anew, in the same order.
 
-        MPI's own end may then wait for the lost ones for ever: it is given SECONDS_TO_END.
+        MPI's own end may then wait for the lost ones for ever: it is given SECONDS_TO_END. Where none was
+        lost, what was taken for a sign of it is raised.
         """
+        before = self.size
         self._comm.Revoke()
         self._comm = self._comm.Shrink()
         self._comm.Set_errhandler(self.mpi.ERRORS_RETURN)
         atexit.unregister(_end_in_time)
         atexit.register(_end_in_time)
+        doubt, self._doubt = self._doubt, None
+        if doubt is not None and self.size == before:
+            raise doubt
 
     def abort(self) -> None:
         """End all ranks at once."""
@@ -137,7 +146,9 @@ class Transport:
             yield
         except self.mpi.Exception as error:
             if error.Get_error_class() not in self._losses:
-                raise
+                if not self._survives:
+                    raise
+                self._doubt = error  # Open MPI has been seen to call a lost rank MPI_ERR_OTHER
             try:
                 self._comm.Revoke()
             except NotImplementedError as missing:
