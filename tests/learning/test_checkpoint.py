@@ -168,7 +168,7 @@ def test_unknown_algorithm_suggests_the_nearest(tmp_path):
     checkpoints.write(tmp_path / "run", example(algorithm="MAMLL"))
     with pytest.raises(ValueError, match=r'algorithm="MAMLL" must be one of .* Did you mean "MAML"\?'):
         fm.load(tmp_path / "run")
-    checkpoints.write(tmp_path / "run", example(algorithm="Mine"))
+    checkpoints.write(tmp_path / "run", example(algorithm="NobodyElse"))
     with pytest.raises(ValueError, match=r"Import the module that defines it"):
         fm.load(tmp_path / "run")
 
