@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, wraps
-from typing import Any, TypeVar, cast
+from functools import cache
 
 from fastmeta.ranks import launch
 from fastmeta.ranks.group import Group
 from fastmeta.ranks.transport import Transport
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 @cache
@@ -38,17 +35,6 @@ def on_ranks(ranks: str | None, device: str = "cpu") -> Iterator[Group | None]:
     except BaseException as error:
         group.leave(error)
         raise
-
-
-def all_together(method: Method) -> Method:
-    """A method with an argument `ranks`: what fails in it on one of these ranks ends it on all."""
-
-    @wraps(method)
-    def called(self: Any, *arguments: Any, **options: Any) -> Any:
-        with on_ranks(options.get("ranks"), self.device):
-            return method(self, *arguments, **options)
-
-    return cast(Method, called)
 
 
 def writes(ranks: str | None) -> bool:

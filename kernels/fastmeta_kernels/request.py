@@ -55,12 +55,12 @@ class Request(NamedTuple):
 
 
 def stash_bytes(request: Request) -> int:
-    """Bytes of values and deltas that one task's inner steps leave, where each keeps its own."""
-    return 2 * _values(request.table) * request.inner.samples * request.steps * request.dtype.itemsize
+    """Bytes that one task's inner steps leave, where each keeps its own values and deltas."""
+    return request.steps * step_bytes(request.table, request.inner.samples, request.dtype)
 
 
 @lru_cache(maxsize=256)
-def _values(table: bytes) -> int:
-    """Values of all positions behind the input, of one sample."""
+def step_bytes(table: bytes, samples: int, dtype: np.dtype[Any]) -> int:
+    """Bytes of the values and deltas of one inner step of one task: all positions behind the input."""
     rows = np.frombuffer(table, np.int64).reshape(-1, lt.FIELDS)
-    return int(rows[:, lt.OUT_H : lt.OUT_C + 1].prod(axis=1).sum())
+    return 2 * int(rows[:, lt.OUT_H : lt.OUT_C + 1].prod(axis=1).sum()) * samples * dtype.itemsize

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradientArrays, TaskSet
-from fastmeta_kernels.layer_table import OUT_C, OUT_H, Table, blocks, places
+from fastmeta_kernels.layer_table import Table, blocks, places
 from fastmeta_kernels.reference.derivatives import Pass, gradient_pass, product_and_slopes, quiet
+from fastmeta_kernels.request import step_bytes
 
 STASH_BYTES = 256 * 1024**2  # "auto" keeps every step's activations up to here
 
@@ -56,7 +57,8 @@ def meta_gradient(
     along u_k of sample n's share of L; d Q / d d = - sum_k u_k phi_k, d Q / d p = - sum_k u_k (phi_k - phi_0).
     """
     first = phi = _put(table, _each_task(theta, support), inner, 0)
-    stash = memory == "stash" or (memory == "auto" and _stash_bytes(table, support, inner) <= STASH_BYTES)
+    bytes_kept = len(phi) * inner.steps * step_bytes(table.tobytes(), support.x.shape[1], phi.dtype)
+    stash = memory == "stash" or (memory == "auto" and bytes_kept <= STASH_BYTES)
     support_losses = np.empty((len(phi), inner.steps), phi.dtype)
     steps = []
     for k in range(inner.steps):
@@ -147,9 +149,3 @@ def _shared(table: Table, dalpha: Array, rates: int) -> Array:
     if rates == 1:
         return np.asarray(dalpha.sum(keepdims=True))
     return np.asarray(np.add.reduceat(dalpha, blocks(table)[:-1]))
-
-
-def _stash_bytes(table: Table, support: TaskSet, inner: InnerLoop) -> int:
-    values = int(table[:, OUT_H : OUT_C + 1].prod(axis=1).sum())  # of one sample
-    tasks, samples = support.x.shape[:2]
-    return int(2 * values * tasks * samples * inner.steps * support.x.itemsize)
