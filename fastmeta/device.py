@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import warnings
 from functools import cache
@@ -48,7 +47,9 @@ def backend(device: str) -> Backend:
 
 
 def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
+    from importlib.util import find_spec
+
+    return find_spec("numba") is not None
 
 
 def starts_faster_with_numpy(table: Table, passes: int) -> bool:

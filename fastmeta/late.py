@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 
@@ -15,7 +15,7 @@ def attach(package: str, file: str) -> tuple[list[str], Callable[[str], Any], Ca
 
     `file` is the package's `__init__.py`; the `__init__.pyi` beside it is what type checkers read.
     """
-    homes = _homes(Path(file).with_suffix(".pyi"))
+    homes = _homes(os.path.splitext(file)[0] + ".pyi")
 
     def of_package(name: str) -> Any:
         if name not in homes:
@@ -29,10 +29,12 @@ def attach(package: str, file: str) -> tuple[list[str], Callable[[str], Any], Ca
     return sorted(homes), of_package, lambda: sorted({*homes, *vars(sys.modules[package])})
 
 
-def _homes(stub: Path) -> dict[str, tuple[str, str]]:
+def _homes(stub: str) -> dict[str, tuple[str, str]]:
     """Public name -> its module and its name there, "" where it is the module itself."""
     homes: dict[str, tuple[str, str]] = {}
-    for node in ast.parse(stub.read_bytes()).body:
+    with open(stub, "rb") as file:
+        parsed = ast.parse(file.read())
+    for node in parsed.body:
         if isinstance(node, ast.Import):
             homes |= {str(alias.asname): (alias.name, "") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "kernels" / "fastmeta_kernels"
 SOURCES = sorted([*(ROOT / "fastmeta").rglob("*.py"), *KERNELS.rglob("*.py")])
 LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those before it
-    ("late", "floating", "checks", "memory"),
+    ("late", "floating", "checks", "memory", "record"),
     ("device", "ranks"),
     ("inputs",),
     ("networks",),

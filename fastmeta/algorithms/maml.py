@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
-from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
+
+if TYPE_CHECKING:
+    from fastmeta.tasks.episode import Batch
 
 LearnInnerRates = Annotated[bool, Setting(bool, "Learn the inner rates too.")]
 

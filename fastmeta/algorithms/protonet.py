@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
@@ -142,17 +141,16 @@ class ProtoNet(Learner):
         return y, PrototypeHead(prototypes.ways(y), self.metric, self.scale)
 
 
-@dataclass(frozen=True, eq=False)
-class PrototypeModel(AdaptedModel):
+class PrototypeModel(AdaptedModel, kw_only=True):
     """A support set, embedded: `outputs` are the similarities of samples to its `prototypes`.
 
     Batch norm is transductive: what is handed in passes through the network together with the support set, unless
     `net` has its statistics frozen.
     """
 
-    x_support: Array = field(kw_only=True, repr=False)  # (T, N, ...)
-    y_support: Array = field(kw_only=True, repr=False)  # (T, N)
-    head: PrototypeHead = field(kw_only=True)
+    x_support: Array  # (T, N, ...)
+    y_support: Array  # (T, N)
+    head: PrototypeHead
 
     @cached_property
     @quiet

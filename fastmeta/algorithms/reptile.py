@@ -14,9 +14,10 @@ from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.task_sets import batch_sets, task_set
 from fastmeta.learning.gradient_learner import INNER_RATE, GradientLearner, InnerSteps
 from fastmeta.learning.inner_steps import naming_step
-from fastmeta.learning.optimizers import SGD, Adam, Optimizer, State
+from fastmeta.learning.optimizers import SGD, Adam, Optimizer
 from fastmeta.learning.schedules import LinearSchedule
 from fastmeta.learning.settings import Setting
+from fastmeta.learning.states import State
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch, stream

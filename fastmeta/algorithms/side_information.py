@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -106,7 +104,7 @@ class SideInformation(Learner):
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets."""
         model = self.adapt(batch.x_support, batch.y_support, task_attributes(batch))
-        return replace(model, together=0).outputs(batch.x_query)
+        return model._replace(together=0).outputs(batch.x_query)
 
     def _parts(self, x: Array, y: Array, a: Array) -> tuple[Array, Array, Array, Array]:
         """The averaging matrix (T, K, N), support means and mapped attributes (T, K, D), gates (T, K, 1)."""

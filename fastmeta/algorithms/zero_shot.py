@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,15 +76,14 @@ class ZeroShot(Learner):
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets."""
-        return replace(self.adapt(task_attributes(batch)), together=0).outputs(batch.x_query)
+        return self.adapt(task_attributes(batch))._replace(together=0).outputs(batch.x_query)
 
 
-@dataclass(frozen=True, eq=False)
-class PrototypeClassifier(AdaptedModel):
+class PrototypeClassifier(AdaptedModel, kw_only=True):
     """`outputs` are the similarities of embedded samples to `prototypes` (T, K, D)."""
 
-    prototypes: Array = field(kw_only=True, repr=False)
-    head: PrototypeHead = field(kw_only=True)
+    prototypes: Array
+    head: PrototypeHead
 
     @quiet
     def outputs(self, x: ArrayLike) -> Array:

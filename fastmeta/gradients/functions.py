@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,12 +22,14 @@ from fastmeta.floating import quiet
 from fastmeta.gradients.task_sets import batch_sets, task_set
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
-from fastmeta.tasks.episode import Batch
+from fastmeta.record import Record
 from fastmeta_kernels.contract import Array, StepParameters, TaskSet
 
+if TYPE_CHECKING:
+    from fastmeta.tasks.episode import Batch
 
-@dataclass(frozen=True)
-class MetaGradient:
+
+class MetaGradient(Record):
     """The gradient of the mean query loss after the inner loop, and the losses on the way."""
 
     loss: float  # mean query loss

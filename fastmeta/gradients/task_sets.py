@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastmeta import inputs
 from fastmeta.inputs import Sizes
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss, PolicyLoss
-from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array, TaskSet
+
+if TYPE_CHECKING:
+    from fastmeta.tasks.episode import Batch
 
 
 def task_set(
@@ -44,6 +46,8 @@ def batch_sets(
     net: Sizes, batch: Batch, dtype: Any, device: str = "cpu", loss: Loss | None = None
 ) -> tuple[TaskSet, TaskSet]:
     """The support and query sets of a batch."""
+    from fastmeta.tasks.episode import Batch  # late: who adapts has none
+
     if not isinstance(batch, Batch):
         raise TypeError(f"batch must be a fastmeta.Batch(x_support, y_support, x_query, y_query); got {type(batch)}.")
     support = ("x_support", "y_support", "support_weights")

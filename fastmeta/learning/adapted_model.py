@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta import inputs
 from fastmeta.floating import quiet
-from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.network import Network
+from fastmeta.record import Record
 from fastmeta_kernels.contract import Array
 
 FEW_TOGETHER = (
@@ -22,8 +21,7 @@ FEW_TOGETHER = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class AdaptedModel:
+class AdaptedModel(Record, eq=False):
     """`net` with the parameters `theta` (P,) that one task's support set gave it, or (T, P) for T tasks.
 
     Batch norm uses the statistics of the samples handed in together (transductive); with a `context` (M, ...) of
@@ -87,6 +85,8 @@ class AdaptedModel:
 def of(net: Network, phi: Array, x_support: Array, classifies: bool, batch_norm: str, device: str) -> AdaptedModel:
     """`net` with adapted parameters phi, (P,) or (T, P), whose batch norms use the statistics that are named."""
     if batch_norm == "frozen":
+        from fastmeta.networks.frozen_norms import frozen
+
         x = inputs.samples(net, x_support, phi.dtype, "x_support")
         x = x[0] if inputs.is_single(net, x_support) else x
         return AdaptedModel(*frozen(net, phi, x, device), classifies, device)

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmeta import checks
-from fastmeta.learning.optimizers import State
-from fastmeta.learning.training import Best, Training
+from fastmeta.learning.states import Best, State, Training
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.files import written_beside

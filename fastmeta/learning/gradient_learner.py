@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, overload
 
 from numpy.typing import ArrayLike
 
@@ -24,10 +23,11 @@ from fastmeta.learning.settings import Setting
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
-from fastmeta.scores import evaluation
-from fastmeta.scores.score import Score
-from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
+
+if TYPE_CHECKING:
+    from fastmeta.scores.score import Score
+    from fastmeta.tasks.episode import Batch, TaskSource
 
 INNER_RATE = Setting(float, "Rate of the inner steps, with which a task is learned.")
 InnerRate = Annotated[ArrayLike, INNER_RATE]
@@ -102,7 +102,7 @@ class GradientLearner(Learner):
             learner.device = "numpy"
         (phi,) = learner.descend(x, y, weights, [steps], mode)
         model = learner.model(phi, x, losses.of(self.loss, y).labelled, mode)
-        return replace(model, together=y.shape[0 if phi.ndim == 1 else 1]) if mode == "transductive" else model
+        return model._replace(together=y.shape[0 if phi.ndim == 1 else 1]) if mode == "transductive" else model
 
     @overload
     def evaluate(
@@ -146,6 +146,9 @@ class GradientLearner(Learner):
         those of the support set alone. ranks: "mpi" shares episodes among the processes of mpiexec, to equal scores.
         Raises DivergenceError, naming the episodes.
         """
+        from fastmeta.scores import evaluation
+        from fastmeta.scores.score import Score
+
         steps, several = asked_steps(inner_steps, self.inner_steps)
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from fastmeta.checks import DivergenceError
-from fastmeta.learning.training import Training
+from fastmeta.learning.states import Training
 
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGXCPU") if hasattr(signal, name))
 

@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta.learning import checkpoint as checkpoints
-from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
 from fastmeta.learning.settings import constructed_with
-from fastmeta.learning.training import Best, Training
+from fastmeta.learning.states import Best, Training
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
@@ -136,6 +135,8 @@ class Learned(ABC):
 
     @theta.setter
     def theta(self, values: ArrayLike) -> None:
+        from fastmeta.learning import training
+
         theta = inputs.parameters(self.net, values).copy()
         parameters = self.initial_parameters(theta)
         if self._training is not None:

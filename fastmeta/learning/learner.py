@@ -16,12 +16,10 @@ from fastmeta import checks, inputs, memory
 from fastmeta.device import DEVICES
 from fastmeta.floating import quiet
 from fastmeta.learning import checkpoint as checkpoints
-from fastmeta.learning import training
 from fastmeta.learning.learned import Learned
-from fastmeta.learning.training import Best, Training
+from fastmeta.learning.states import Best, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
-from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from fastmeta.learning.ranked import Ranked
     from fastmeta.learning.starts import Start
     from fastmeta.scores.score import Score
+    from fastmeta.tasks.episode import Batch, TaskSource
 
 
 class Learner(Learned):
@@ -197,6 +196,8 @@ class Learner(Learned):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""
+        from fastmeta.learning import training
+
         checkpoints.write(path, self._checkpoint(training.on_host(self.training), self._settings, self.history))
 
     def _iterate(self, tasks: TaskSource, optimizer: Optimizer) -> float:
@@ -212,6 +213,8 @@ class Learner(Learned):
 
     def _update(self, tasks: TaskSource, optimizer: Optimizer) -> tuple[float, Training]:
         """The loss of the next meta-batch, and the training after its update."""
+        from fastmeta.learning import training
+
         if self._ranked is not None:
             loss, slopes = self._ranked.update(tasks)
         else:

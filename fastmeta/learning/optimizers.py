@@ -5,20 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from fastmeta import checks
 from fastmeta.learning.schedules import Schedule
+from fastmeta.learning.states import State
 from fastmeta_kernels.contract import Array
-
-
-class State(NamedTuple):
-    """How many updates were made, and the running means of the gradient, each of theta's shape and dtype."""
-
-    step: int
-    moments: tuple[Array, ...]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmeta.device import backend
 from fastmeta.floating import quiet
-from fastmeta.learning.training import Training
+from fastmeta.learning.states import Training
 from fastmeta.networks.network import Network
 from fastmeta.ranks import digests
 from fastmeta.ranks.blocks import check_ranks, dealt

@@ -1,37 +1,22 @@
-"""The state of a training and its one transition, apart from what is trained and on what."""
+"""How a training begins and its one transition, apart from what is trained and on what."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastmeta import checks, memory
 from fastmeta.floating import no_overflow, overflows
-from fastmeta.learning.optimizers import Optimizer, State
+from fastmeta.learning.optimizers import Optimizer
+from fastmeta.learning.states import State, Training
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta_kernels import host
 from fastmeta_kernels.contract import Array, Backend
 
 MANY_TASKS = 256  # from here on one of them is measured first
 _CURES = "Lower the optimizer's learning_rate or inner_lr, or give the optimizer clip_norm=10."
-
-
-class Training(NamedTuple):
-    """All that the next iteration depends on: what is learned, and its optimizer states, after `step`."""
-
-    step: int
-    parameters: dict[str, Array]
-    moments: dict[str, State]
-
-
-class Best(NamedTuple):
-    """What scored best on validation: the mean `score` after `step` iterations, and what was learned by then."""
-
-    step: int
-    score: float
-    parameters: dict[str, Array]
 
 
 def no_history(validated: bool = False) -> dict[str, Array]:

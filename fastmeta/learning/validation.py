@@ -9,7 +9,7 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.learning import training
-from fastmeta.learning.training import Best, Training
+from fastmeta.learning.states import Best, Training
 from fastmeta.tasks.episode import TaskSource
 from fastmeta_kernels.contract import Array
 

@@ -5,17 +5,16 @@ One file of more than 200 lines, because the layers are small and a reader looks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fastmeta import checks
+from fastmeta.record import Record
 from fastmeta_kernels import layer_table as lt
 
 Shape = tuple[int, ...]  # (F,) or (H, W, C)
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Record):
     """One layer; `output_shape` gives the shape of a sample behind it or raises ValueError."""
 
     kind: ClassVar[int]  # its number in fastmeta_kernels.layer_table
@@ -40,7 +39,6 @@ class Layer:
         return shape
 
 
-@dataclass(frozen=True)
 class Linear(Layer):
     """y = x W + b: weight (I, O), bias (O,). Takes vectors; put Flatten or GlobalMeanPool before it."""
 
@@ -60,7 +58,6 @@ class Linear(Layer):
         return {"weight": (shape[0], self.outputs), "bias": (self.outputs,)}
 
 
-@dataclass(frozen=True)
 class Conv2d(Layer):
     """Cross-correlation over images (H, W, I): weight (kernel, kernel, I, channels), and bias (channels,) if `bias`."""
 
@@ -100,7 +97,6 @@ class Conv2d(Layer):
         return weight | ({"bias": (self.channels,)} if self.bias else {})
 
 
-@dataclass(frozen=True)
 class _Scaled(Layer):
     """A layer that has a scale (C,) and a shift (C,)."""
 
@@ -108,7 +104,6 @@ class _Scaled(Layer):
         return {"scale": shape[-1:], "shift": shape[-1:]}
 
 
-@dataclass(frozen=True)
 class BatchNorm(_Scaled):
     """Normalises each channel by mean and biased variance of the batch at hand (eps 1e-5): scale (C,), shift (C,).
 
@@ -119,7 +114,6 @@ class BatchNorm(_Scaled):
     noun: ClassVar[str] = "norm"
 
 
-@dataclass(frozen=True)
 class Affine(_Scaled):
     """y = scale x + shift of each channel: scale (C,), shift (C,). What batch norm is with fixed statistics."""
 
@@ -127,7 +121,6 @@ class Affine(_Scaled):
     noun: ClassVar[str] = "affine"
 
 
-@dataclass(frozen=True)
 class LayerNorm(_Scaled):
     """Normalises each sample by mean and biased variance of its values (eps 1e-5): scale (C,), shift (C,).
 
@@ -139,28 +132,24 @@ class LayerNorm(_Scaled):
     noun: ClassVar[str] = "layer_norm"
 
 
-@dataclass(frozen=True)
 class ReLU(Layer):
     """max(x, 0); its derivative at 0 is 0."""
 
     kind: ClassVar[int] = lt.RELU
 
 
-@dataclass(frozen=True)
 class Tanh(Layer):
     """tanh(x)."""
 
     kind: ClassVar[int] = lt.TANH
 
 
-@dataclass(frozen=True)
 class Softplus(Layer):
     """log(1 + exp(x))."""
 
     kind: ClassVar[int] = lt.SOFTPLUS
 
 
-@dataclass(frozen=True)
 class MaxPool2d(Layer):
     """Maximum over size x size windows, stride size, the remainder dropped; ties go to the first in row order."""
 
@@ -183,7 +172,6 @@ class MaxPool2d(Layer):
         return self.size, self.size, 0
 
 
-@dataclass(frozen=True)
 class GlobalMeanPool(Layer):
     """Mean over height and width: (H, W, C) -> (C,)."""
 
@@ -193,7 +181,6 @@ class GlobalMeanPool(Layer):
         return (_image_shape(self, shape)[2],)
 
 
-@dataclass(frozen=True)
 class Flatten(Layer):
     """(H, W, C) -> (H * W * C,) in H, W, C order; a vector stays as it is."""
 
@@ -206,7 +193,6 @@ class Flatten(Layer):
         return (size,)
 
 
-@dataclass(frozen=True)
 class Append(Layer):
     """y = [x, values]: learned values (V,) behind a vector, the same for all samples; they begin at `start`.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from fastmeta import checks
+from fastmeta.record import Record
 from fastmeta_kernels import contract
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(Record):
     """What outputs are compared with targets by: a mean over samples, and over outputs where targets have them."""
 
     number: ClassVar[int]  # in fastmeta_kernels.layer_table
@@ -26,7 +25,7 @@ class Loss:
     @property
     def kernel(self) -> contract.Loss:
         """The loss as the kernels read it."""
-        return contract.Loss(self.number, tuple(float(getattr(self, f.name)) for f in fields(self)))
+        return contract.Loss(self.number, tuple(map(float, self._asdict().values())))
 
     def check(self, name: str, y: Array, lead: tuple[int, ...], outputs: int | None = None, net: object = "") -> None:
         """Raise where targets y are not those of samples of shape `lead`, (N,) or (T, N), and of as many outputs.
@@ -52,17 +51,15 @@ class Loss:
 
     def to_dict(self) -> dict[str, Any]:
         """The loss as plain JSON values; `from_dict` is its inverse."""
-        return {"loss": type(self).__name__} | {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"loss": type(self).__name__} | self._asdict()
 
 
-@dataclass(frozen=True)
 class SquaredError(Loss):
     """Mean squared error (z - y)^2 of outputs z and float targets y (N, O)."""
 
     number: ClassVar[int] = lt.SQUARED_ERROR
 
 
-@dataclass(frozen=True)
 class CrossEntropy(Loss):
     """Cross-entropy -log softmax(z)_y of logits z (N, O) and integer labels y (N,) in 0 .. O-1."""
 
@@ -70,7 +67,6 @@ class CrossEntropy(Loss):
     measure: ClassVar[str] = "accuracy"
 
 
-@dataclass(frozen=True)
 class Huber(Loss):
     """e^2 / 2 where |e| <= delta, e = z - y, else delta (|e| - delta / 2), of outputs z and float targets y (N, O).
 
@@ -85,7 +81,6 @@ class Huber(Loss):
         checks.settle(self, delta=checks.positive("delta", self.delta))
 
 
-@dataclass(frozen=True)
 class PolicyLoss(Loss):
     """Mean of weight * psi(log probability) of actions y, weights being advantages; on device="numpy" alone.
 

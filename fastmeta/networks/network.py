@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -16,12 +15,12 @@ from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.networks import initial
 from fastmeta.networks.layers import LAYERS, Append, Layer, Linear, Shape
+from fastmeta.record import Record
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(Record):
     """Any sequence of layers over samples of `input_shape`, (F,) or (H, W, C).
 
     scheme: how its first weights are drawn, see `init`.
@@ -36,8 +35,8 @@ class Network:
 
     layers: Sequence[Layer]
     input_shape: Shape
-    description: str = field(default="", compare=False)
-    scheme: str = field(default="glorot_uniform", compare=False)
+    description: str = ""
+    scheme: str = "glorot_uniform"
 
     def __post_init__(self) -> None:
         checks.choice("scheme", self.scheme, initial.INITIALIZATIONS)
@@ -55,6 +54,9 @@ class Network:
             )
         if self.parameter_count == 0:
             raise ValueError(f"{self} has no parameters. Add a Linear or Conv2d layer.")
+
+    def _compared(self) -> tuple[Any, ...]:
+        return self.layers, self.input_shape
 
     def __str__(self) -> str:
         return self.description or f"Network({list(self.layers)}, input_shape={self.input_shape})"
@@ -152,9 +154,7 @@ class Network:
         """The architecture as plain JSON values; `from_dict` is its inverse."""
         return {
             "input_shape": list(self.input_shape),
-            "layers": [
-                {"layer": type(n).__name__} | {f.name: getattr(n, f.name) for f in fields(n)} for n in self.layers
-            ],
+            "layers": [{"layer": type(layer).__name__} | layer._asdict() for layer in self.layers],
             "description": self.description,
             "scheme": self.scheme,
         }

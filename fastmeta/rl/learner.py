@@ -12,7 +12,7 @@ from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.settings import Setting
-from fastmeta.learning.training import Training
+from fastmeta.learning.states import Training
 from fastmeta.rl import policies
 from fastmeta.rl.adaptation import Adaptation
 from fastmeta.rl.adapting import AdaptingPolicy

@@ -12,7 +12,7 @@ from fastmeta import checks
 from fastmeta.learning import training
 from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.settings import Setting
-from fastmeta.learning.training import Training
+from fastmeta.learning.states import Training
 from fastmeta.networks.network import Network
 from fastmeta.rl.baseline import Advantages, advantages
 from fastmeta.rl.learner import Count, InnerRates, PolicyLearner, Sampled, Steps, Surrogate

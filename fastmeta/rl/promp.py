@@ -8,9 +8,9 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.learning import training
-from fastmeta.learning.optimizers import Optimizer, State
+from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.settings import Setting
-from fastmeta.learning.training import Training
+from fastmeta.learning.states import State, Training
 from fastmeta.networks.network import Network
 from fastmeta.rl.learner import Count, InnerRates, PolicyLearner, Sampled, Steps
 from fastmeta.rl.trust_region import TrustRegion

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
-from fastmeta.learning.optimizers import Optimizer, State
+from fastmeta.learning.optimizers import Optimizer
+from fastmeta.learning.states import State
 from fastmeta.rl.adaptation import Adaptation
 from fastmeta.rl.samples import Samples
 from fastmeta_kernels.contract import Array

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
-PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+PROC, CGROUP = "/proc", "/sys/fs/cgroup"
 UNLIMITED = sys.maxsize
 SMALL = 2**26  # bytes that are not looked at
 
@@ -29,9 +29,14 @@ def require(needed: int) -> None:
         raise OutOfMemory(f"{needed / 2**30:.3g} GiB are needed, {free / 2**30:.3g} are free", needed)
 
 
+def _read(*place: str | os.PathLike[str]) -> str:
+    with open(os.path.join(*place), encoding="ascii") as file:
+        return file.read()
+
+
 def _machine() -> int:
     try:
-        lines = (PROC / "meminfo").read_text("ascii").splitlines()
+        lines = _read(PROC, "meminfo").splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
         return 1024 * (kilobytes["MemAvailable"] + kilobytes.get("SwapFree", 0))
     except (OSError, ValueError, KeyError, IndexError):
@@ -41,13 +46,13 @@ def _machine() -> int:
 def _container() -> int:
     places = [
         (CGROUP, "memory.max", "memory.current"),
-        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        (os.path.join(CGROUP, "memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ]
     free = UNLIMITED
     for folder, limit, usage in places:
         try:
-            most, used = (int((folder / name).read_text("ascii")) for name in (limit, usage))
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
+            most, used = (int(_read(folder, name)) for name in (limit, usage))
+            stat = dict(line.split() for line in _read(folder, "memory.stat").splitlines())
         except (OSError, ValueError):  # there is none, or it says "max"
             continue
         free = min(free, most - used + int(stat.get("inactive_file", 0)))  # the system takes back what it only caches
@@ -59,7 +64,7 @@ def _process() -> int:
         import resource
 
         most, _ = resource.getrlimit(resource.RLIMIT_AS)
-        pages = int((PROC / "self" / "statm").read_text("ascii").split()[0])
+        pages = int(_read(PROC, "self", "statm").split()[0])
     except (ImportError, OSError, ValueError):
         return UNLIMITED
     return UNLIMITED if most == resource.RLIM_INFINITY else max(most - pages * resource.getpagesize(), 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ def with_operations(net: Network, chosen: Mapping[int, str]) -> Network:
             layers.append(layer)
         elif name.startswith("conv") and isinstance(layer, Conv2d):
             taps = OPERATIONS[name].taps
-            layers.append(replace(layer, kernel=taps, padding=taps // 2))
+            layers.append(layer._replace(kernel=taps, padding=taps // 2))
         else:
             raise ValueError(
                 f'"{name}" won at layer {index}, {layer}, and no layer computes it. Search with operations '
@@ -64,7 +63,7 @@ def with_widths(net: Network, theta: Array, keep: float) -> Network:
     together = np.sort(np.concatenate([np.abs(scale) for scale in scales.values()]))[::-1]
     floor = together[max(round(share * together.size), 1) - 1]
     widths = {index: max(int((np.abs(scale) >= floor).sum()), 1) for index, scale in scales.items()}
-    layers = [replace(layer, channels=widths[i]) if i in widths else layer for i, layer in enumerate(net.layers)]  # type: ignore[call-arg]
+    layers = [layer._replace(channels=widths[i]) if i in widths else layer for i, layer in enumerate(net.layers)]
     return Network(layers, net.input_shape)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ def folded(net: Network, theta: Array, means: Array, variances: Array) -> tuple[
             at = stop
         elif isinstance(layer, Conv2d | Linear):
             parts += [own["weight"], own.get("bias", np.zeros(own["weight"].shape[-1]))]
-            layers.append(replace(layer, bias=True) if isinstance(layer, Conv2d) else layer)
+            layers.append(layer._replace(bias=True) if isinstance(layer, Conv2d) else layer)
         else:
             layers.append(layer)
     return Network(layers, net.input_shape), np.concatenate([part.ravel() for part in parts]).astype(theta.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -129,7 +128,7 @@ class Transfer(Learner):
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, ways) of the query sets."""
         model = self.adapt(batch.x_support, batch.y_support, batch.support_weights)
-        return replace(model, together=0).outputs(batch.x_query)
+        return model._replace(together=0).outputs(batch.x_query)
 
     @property
     def _features(self) -> tuple[Network, Array]:
@@ -178,8 +177,7 @@ def _shares(x: Array, y: Array, weights: Any) -> Array:
     return shares
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class HeadModel(AdaptedModel):
+class HeadModel(AdaptedModel, kw_only=True):
     """`net` gives features, the same for every task; logits are normalised features @ weight + bias.
 
     weight (D, K) and bias (1, K), or with a leading T.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import Array
@@ -24,8 +23,7 @@ Row = list[int]
 Optional = Any  # an Array or None: a weight a layer lacks, a tangent that is zero
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer's functions, and the columns of its row that they take last: `f(x, weight, bias, *geometry)`.
 
     Those of a layer without parameters are f(x), f^T(dy, x), f'(x, x_dot) and, of f^T, (dy, dy_dot, x, x_dot).

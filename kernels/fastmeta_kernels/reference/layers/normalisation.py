@@ -6,7 +6,7 @@ The Jacobian of x_hat is J u = r (u - mean u - x_hat mean(x_hat u)); it is symme
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from fastmeta_kernels.contract import Array
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
 
-@dataclass(frozen=True)
-class Normalisation:
+class Normalisation(NamedTuple):
     """The four functions of a layer whose means are over `axes(x.ndim)` of x; scale and shift (T, C)."""
 
     axes: Callable[[int], tuple[int, ...]]
