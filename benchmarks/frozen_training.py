@@ -27,7 +27,7 @@ def maml(channels: int, query_batch_norm: str | None = None) -> fm.MAML:
 
 def finished(start: fm.MAML, tasks: Any, iterations: int, seed: int, query_batch_norm: str | None) -> fm.MAML:
     """`start`, trained `iterations` more with a falling rate."""
-    optimizer = fm.Adam(fm.CosineSchedule(1e-3, iterations, 1e-5))
+    optimizer = fm.Adam(fm.CosineSchedule(1e-3, 1e-5, iterations))
     learner = maml(start.net.shapes[1][-1], query_batch_norm)
     return learner.fit(tasks, iterations, TASKS, optimizer, seed=seed + 1000, theta=start.theta)
 
