@@ -114,6 +114,10 @@ class Learned(ABC):
             raise RuntimeError(f"{type(self).__name__} has learned nothing yet. Call fit(tasks, ...) first.")
         return self._training
 
+    def _evaluable(self) -> Training:
+        """`training`, on the host, with all that `evaluate` needs, in the middle of a fit."""
+        return self.training
+
     @property
     def best(self) -> Best | None:
         """What scored best in a fit with validation, which then is what `parameters` are; otherwise None."""

@@ -26,6 +26,7 @@ class Validated(Protocol):
 
     @property
     def training(self) -> Training: ...
+    def _evaluable(self) -> Training: ...
     def evaluate(self, tasks: TaskSource, episodes: int = ..., *, seed: int = ..., ranks: str | None = ...) -> Any: ...
 
 
@@ -52,6 +53,7 @@ class Validation(NamedTuple):
         now = learner.training
         learner._training = training.on_host(now)
         try:
+            learner._training = learner._evaluable()
             score = learner.evaluate(self.tasks, self.episodes, seed=SEED, ranks=ranks)
             best, lower = learner._best, score.measure == "mse"
             if best is None or (score.mean < best.score if lower else score.mean > best.score):
@@ -94,7 +96,7 @@ def checked(
 
 def _warn_of_shared(tasks: TaskSource, validation: TaskSource) -> None:
     """Warn where a class, or a group, is in both: its score says little of new ones."""
-    for attribute, noun in (("members", "groups"), ("class_names", "classes")):
+    for attribute, noun in (("member_names", "groups"), ("class_names", "classes")):
         ours, theirs = (getattr(source, attribute, None) for source in (tasks, validation))
         if ours is None or theirs is None:
             continue

@@ -133,6 +133,16 @@ class GroupedTasks:
         """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
         return features(self.x.take(rows, axis=0))  # type: ignore[no-any-return]
 
+    @property
+    def class_names(self) -> tuple[Any, ...]:
+        """What each of `classes` is called."""
+        return tuple(self.classes.tolist())
+
+    @property
+    def member_names(self) -> tuple[Any, ...]:
+        """What each of `members` is called."""
+        return tuple(self.members.tolist())
+
     def of(self, members: ArrayLike) -> GroupedTasks:
         """Tasks of these groups alone; ValueError where one is unknown or lacks a class."""
         wanted = np.atleast_1d(checks.array("members", members))

@@ -66,9 +66,9 @@ def from_arrays(
 class LabelledTasks:
     """Tasks of `ways` classes drawn from samples x (n, ...) with labels y (n,); see `from_arrays`.
 
-    `classes` holds the distinct labels in ascending order. Where `variants` > 1, each run of that many is one
-    thing in several forms (the rotations of one character), and a task holds at most one form of it. `names` has a
-    name for each distinct label, in ascending order, or is empty: what errors and `left_out` call them.
+    `classes` holds the distinct labels in ascending order, `class_names` what they are called. Where `variants` > 1,
+    each run of that many is one thing in several forms (the rotations of one character), and a task holds at most one
+    form of it. `names` has a name for each distinct label, in ascending order, or is empty: the labels are names.
     Other sizes over the same samples: `dataclasses.replace(tasks, ways=20)`.
     """
 
@@ -83,6 +83,7 @@ class LabelledTasks:
     attributes: NDArray[Any] | None = field(default=None, repr=False)  # (classes, A)
     left_out: tuple[Any, ...] = field(init=False, repr=False)
     classes: NDArray[Any] = field(init=False, repr=False)
+    class_names: tuple[Any, ...] = field(init=False, repr=False)
     _order: NDArray[np.intp] = field(init=False, repr=False)  # (n,) samples, class by class
     _first: NDArray[np.intp] = field(init=False, repr=False)  # (classes,) where each class begins in _order
     _count: NDArray[np.intp] = field(init=False, repr=False)  # (classes,)
@@ -179,7 +180,8 @@ class LabelledTasks:
             raise ValueError(f"variants={self.variants} must divide the number of classes, {total}.")
         if self.names and len(self.names) != total:
             raise ValueError(f"names of length {len(self.names)} must name each of the {total} classes.")
-        called = [f'"{name}"' for name in self.names] or self.classes.tolist()
+        names = self.names or tuple(self.classes.tolist())
+        called = [f'"{name}"' if isinstance(name, str) else name for name in names]
         small, kinds = self._count < need, total // self.variants
         if self.ways <= kinds and small.any() and self.small_classes == "refuse":
             i, others = int(self._count.argmin()), int(small.sum()) - 1
@@ -189,7 +191,7 @@ class LabelledTasks:
                 'such classes out: small_classes="skip" does, "use" takes the queries that they have.'
             )
         kept = np.repeat(~small.reshape(-1, self.variants).any(axis=1), self.variants)
-        left_out = [name for name, keep in zip(self.names or self.classes.tolist(), kept, strict=True) if not keep]
+        left_out = tuple(name for name, keep in zip(names, kept, strict=True) if not keep)
         if self.ways > (kinds := int(kept.sum()) // self.variants):
             without = f" without {', '.join(map(str, left_out[:5]))}, which are too small" if left_out else ""
             raise ValueError(
@@ -198,7 +200,8 @@ class LabelledTasks:
             )
         parts = {name: getattr(self, name)[kept] for name in ("classes", "_first", "_count")}
         parts |= {} if self.attributes is None else {"attributes": self.attributes[kept]}
-        checks.settle(self, left_out=tuple(left_out), **parts)
+        class_names = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+        checks.settle(self, left_out=left_out, class_names=class_names, **parts)
 
 
 def draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDArray[np.int64]:

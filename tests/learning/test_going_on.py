@@ -225,10 +225,63 @@ def test_other_validation_is_refused_when_a_run_goes_on(tmp_path):
         validated(6, checkpoint=tmp_path / "x", resume=True, validation=None)
 
 
-def test_transfer_with_statistics_of_batch_norm_refuses_it():
+def transfer(iterations: int, **options: Any) -> fm.Transfer:
     net = fm.Network((fm.Linear(8), fm.BatchNorm(), fm.Linear(6)), (4,))
-    with pytest.raises(ValueError, match="validation must be left out"):
-        fm.Transfer(net, device="numpy").fit(TRAIN, 2, validation=VALIDATION, validate_every=1)
+    options = {"validation": VALIDATION, "validate_every": 3, "validation_episodes": 20} | options
+    return fm.Transfer(net, "centroid", device="numpy").fit(TRAIN, iterations, 1, fm.Adam(0.2), **options)
+
+
+def test_transfer_is_validated_with_the_statistics_of_that_iteration(tmp_path):
+    learner, path = transfer(30), tmp_path / "x.safetensors"
+    scores = learner.history["validation"]
+    plain = {"validation": None}
+    for step in (3, 9, 30):
+        scored = transfer(step, **plain).evaluate(VALIDATION, 20, seed=1_000_002)
+        assert scored.mean == scores[step - 1]
+    assert learner.best is not None
+    assert learner.best.step < 30  # or nothing is shown
+    assert_learned_the_same(learner, transfer(learner.best.step, **plain))
+    np.testing.assert_array_equal(learner.training.parameters["theta"], transfer(30, **plain).theta)
+    transfer(15, checkpoint=path)
+    resumed = transfer(30, checkpoint=path, resume=True)
+    assert_learned_the_same(resumed, learner)
+    assert_learned_the_same(fm.load(path, device="numpy"), learner)
+    np.testing.assert_array_equal(resumed.history["validation"], scores)
+
+
+def named(labels: list[str], ways: int = 2) -> Any:
+    """Three samples of each label, as a folder of images has them: numbers with names."""
+    x, y = np.random.default_rng(0).random((3 * len(labels), 4)), np.repeat(np.arange(len(labels)), 3)
+    return fm.tasks.LabelledTasks(x, y, ways, 1, 2, names=tuple(labels))
+
+
+def of_people(first: int, last: int) -> Any:
+    who = np.repeat(np.arange(first, last), 12)
+    x, y = np.random.default_rng(0).random((len(who), 4)), np.arange(len(who)) % 3
+    return fm.tasks.from_groups(x, y, who, shots=1, queries=3)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "validation", "message"),
+    [
+        (TRAIN, classes(4, 12), "share 2 classes, 4, 5: its scores"),
+        (TRAIN, TRAIN, "share 6 classes, 0, 1, 2, ...: its scores"),
+        (named(["ant", "bee", "cow"]), named(["dog", "bee"]), "share 1 classes, bee: its scores"),
+        (of_people(0, 4), of_people(3, 6), "share 1 groups, 3: its scores"),
+    ],
+)
+@pytest.mark.parametrize("kind", [fm.MAML, fm.Transfer])
+def test_validation_on_classes_of_training_is_said(kind, tasks, validation, message):
+    outputs = len(tasks.classes) if kind is fm.Transfer else 3
+    learner = kind(fm.MLP((4, 8, outputs)), device="numpy")
+    with pytest.warns(UserWarning, match=message):
+        learner.fit(tasks, 1, validation=validation, validate_every=1, validation_episodes=2)
+
+
+def test_names_that_differ_are_not_warned_of():
+    learner = fm.MAML(NET, 0.1, device="numpy")
+    learner.fit(named(["ant", "bee"]), 1, validation=named(["cow", "dog"]), validate_every=1, validation_episodes=2)
+    learner.fit(of_people(0, 4), 1, validation=of_people(4, 6), validate_every=1, validation_episodes=2)
 
 
 # manners

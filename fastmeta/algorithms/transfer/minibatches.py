@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class LabelledSource(Protocol):
 
     y: Array  # (n,) any whole numbers
     classes: Array  # (C,) the distinct ones, ascending
+    class_names: tuple[Any, ...]  # what they are called
 
     def take(self, rows: Array) -> Array:
         """Samples rows.shape + (...), float32."""
@@ -30,6 +31,16 @@ class Minibatches:
 
     tasks: LabelledSource
     size: int
+
+    @property
+    def class_names(self) -> tuple[Any, ...]:
+        """What the classes are called."""
+        return self.tasks.class_names
+
+    @property
+    def member_names(self) -> tuple[Any, ...] | None:
+        """What the groups are called, where the samples are of groups."""
+        return getattr(self.tasks, "member_names", None)
 
     @cached_property
     def rows(self) -> Array:

@@ -9,13 +9,14 @@ from numpy.typing import ArrayLike
 
 from fastmeta import checks, inputs
 from fastmeta.algorithms.transfer.folding import folded, norm_sizes, population_statistics
+from fastmeta.algorithms.transfer.head_model import HeadModel
 from fastmeta.algorithms.transfer.heads import HEADS, normalised
 from fastmeta.algorithms.transfer.minibatches import Minibatches
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
-from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import Setting
+from fastmeta.learning.training import Training
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
 from fastmeta.ranks.joining import writes
@@ -35,8 +36,8 @@ class Transfer(Learner):
     penalty of 1 (Tian et al. 2020, arXiv 2003.11539); "cosine" (Chen et al. 2019, arXiv 1904.04232); or "centroid",
     the nearest class mean (Wang et al. 2019, arXiv 1911.04623). An iteration of `fit` takes tasks_per_step
     batches of batch_size samples, each with batch-norm statistics of its own. inductive: adaptation and evaluation
-    use the statistics of training samples, taken once at the end of `fit`, so that no sample sees another;
-    False: those of the set at hand (transductive). Ways and shots may differ from task to task.
+    use the statistics of training samples, taken at the end of `fit` and for each validation, so that no sample
+    sees another; False: those of the set at hand (transductive). Ways and shots may differ from task to task.
 
     Raises ValueError or TypeError where an argument is out of range, DivergenceError where training diverges.
 
@@ -91,12 +92,10 @@ class Transfer(Learner):
             raise ValueError(
                 f"net has {self.net.outputs} outputs but tasks have {len(tasks.classes)} classes. Give it as many."
             )
-        if self._norms and options.get("validation") is not None:
-            raise ValueError("validation must be left out: the statistics of batch norm are taken at the end of fit.")
-        batches = Minibatches(tasks, self.batch_size)
-        super().fit(batches, iterations, tasks_per_step, *arguments, **options)
+        self._batches = Minibatches(tasks, self.batch_size)
+        super().fit(self._batches, iterations, tasks_per_step, *arguments, **options)
         if self._norms:
-            self._take_statistics(batches)
+            self._training = self._evaluable()
             if options.get("checkpoint") is not None and writes(options.get("ranks")):
                 self.save(options["checkpoint"])
         return self
@@ -149,13 +148,16 @@ class Transfer(Learner):
         return super()._iterate(tasks, optimizer)
 
     @quiet
-    def _take_statistics(self, batches: Minibatches) -> None:
-        body = Network(self.net.layers[:-1], self.net.input_shape)
+    def _evaluable(self) -> Training:
+        """The training with the batch-norm statistics of its theta."""
+        now = self.training
+        if not self._norms:
+            return now
+        body, theta = Network(self.net.layers[:-1], self.net.input_shape), now.parameters["theta"]
         seed, count = self._settings["seed"], -(-STATISTICS_SAMPLES // self.batch_size)
-        x = (batches.sample(1, seed, step).x_query for step in range(count))
-        found = population_statistics(body, self.theta[: body.parameter_count], x, self.device)
-        parameters = self.parameters | {"statistics": np.array(found, self.theta.dtype)}
-        self._training = self.training._replace(parameters=parameters)
+        x = (self._batches.sample(1, seed, step).x_query for step in range(count))
+        found = population_statistics(body, theta[: body.parameter_count], x, self.device)
+        return now._replace(parameters=now.parameters | {"statistics": np.array(found, theta.dtype)})
 
 
 def _shares(x: Array, y: Array, weights: Any) -> Array:
@@ -175,23 +177,3 @@ def _shares(x: Array, y: Array, weights: Any) -> Array:
     if not shares.any(axis=1).all():
         raise ValueError(_NUMBERED)
     return shares
-
-
-class HeadModel(AdaptedModel, kw_only=True):
-    """`net` gives features, the same for every task; logits are normalised features @ weight + bias.
-
-    weight (D, K) and bias (1, K), or with a leading T.
-    """
-
-    weight: Array
-    bias: Array
-
-    @quiet
-    def outputs(self, x: ArrayLike) -> Array:
-        """Logits (N, K) of x (N, ...), or (T, N, K) of x (T, N, ...)."""
-        features = normalised(super().outputs(x))
-        tasks = len(features) if features.ndim == 3 else 1
-        if self.weight.ndim == 3 and tasks != len(self.weight):
-            raise ValueError(f"x has {tasks} tasks but the model was adapted to {len(self.weight)}.")
-        logits: Array = features @ self.weight + self.bias
-        return logits

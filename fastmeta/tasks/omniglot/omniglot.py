@@ -85,7 +85,8 @@ class Omniglot(Parts):
         x = turned.reshape(-1, *images.shape[2:])
         y = np.repeat(np.arange(len(images) * turns), images.shape[1])
         variants = turns if self.split == "maml" else 1
-        return LabelledTasks(x, y, self.ways, self.shots, self.queries, variants)
+        names = [f"{name}, {90 * r} degrees" if r else name for name in self.characters[part] for r in range(turns)]
+        return LabelledTasks(x, y, self.ways, self.shots, self.queries, variants, names=tuple(names))
 
 
 def maml_split(
