@@ -122,10 +122,9 @@ class ProtoNet(Learner):
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.adapt(batch.x_support, self._labels(batch)[0], mode).outputs(batch.x_query)]
 
-        values, measure, stream = evaluation.episode_values(
-            outputs, tasks, episodes, [0], seed, tasks_per_step, ranks=ranks
+        return evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, ranks=ranks).score(
+            0, mode
         )
-        return Score(values[0], measure, mode, stream)
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets, embedded together with the support sets."""

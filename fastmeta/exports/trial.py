@@ -67,8 +67,8 @@ def trial(
         def outputs(batch: Batch, steps: Sequence[int]) -> list[Array]:
             return [np.stack([_outputs(model, batch, task) for task in range(len(batch))])]
 
-        values, measure, stream = episode_values(outputs, tasks, episodes, [0], seed, 25)
-    return Trial(Score(values[0], measure, batch_norm, stream), learner.evaluate(tasks, episodes, seed=seed))
+        found = episode_values(outputs, tasks, episodes, [0], seed, 25)
+    return Trial(found.score(0, batch_norm), learner.evaluate(tasks, episodes, seed=seed))
 
 
 def _outputs(model: ModuleType, batch: Batch, task: int) -> Array:

@@ -153,7 +153,7 @@ class GradientLearner(Learner):
         mode = self.batch_norm_mode(batch_norm)
         outputs = partial(self._query_outputs, batch_norm=mode)
         found = evaluation.episode_values(outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss, ranks)
-        scores = {n: Score(found.values[n], found.measure, mode, found.stream) for n in steps}
+        scores = {n: found.score(n, mode) for n in steps}
         return scores if several else scores[steps[0]]
 
     def query_outputs(self, batch: Batch) -> Array:

@@ -185,14 +185,13 @@ class Learner(Learned):
         """
 
         from fastmeta.scores import evaluation
-        from fastmeta.scores.score import Score
 
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.query_outputs(batch)]
 
         mode = self.batch_norm_mode(batch_norm)
         found = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, self.loss, ranks)
-        return Score(found.values[0], found.measure, mode, found.stream)
+        return found.score(0, mode)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the learner, with all that resuming its training needs, to one safetensors file."""

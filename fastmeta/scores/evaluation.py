@@ -12,13 +12,14 @@ from fastmeta import checks, memory
 from fastmeta.floating import quiet
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
-from fastmeta.scores.score import MEASURES
+from fastmeta.scores.answers import NONE, Answers, Recorder, joined, recorders
+from fastmeta.scores.score import MEASURES, Score
 from fastmeta.tasks.episode import Batch, TaskSource, check_source
+from fastmeta.tasks.shares import cut, stacked
 from fastmeta_kernels.contract import Array
 
 Outputs = Callable[[Batch, Sequence[int]], Sequence[Array]]
-
-
+Row = tuple[Array, Array]  # values (T,), and the label that each query sample was called (T, M)
 _MIXED = "tasks must have integer labels in all episodes or float targets in all, not both."
 
 
@@ -28,6 +29,11 @@ class Episodes(NamedTuple):
     values: dict[int, Array]  # (episodes,) for each number of inner steps
     measure: str  # "accuracy", "auc" or "mse"
     stream: str  # the first 64 bits of the SHA-256 of the episodes' arrays, in hexadecimal
+    answers: dict[int, Answers | None]  # what the query samples were called, where the tasks know their classes
+
+    def score(self, steps: int = 0, batch_norm: str = "") -> Score:
+        """The score after a number of inner steps."""
+        return Score(self.values[steps], self.measure, batch_norm, self.stream, self.answers[steps])
 
 
 def episode_values(
@@ -77,7 +83,8 @@ def episode_values(
                 f"All {episodes} episodes diverge within {count} inner steps. Likely causes: (a) inner_lr is too "
                 "large: halve it; (b) the data are not scaled as in training."
             )
-    return Episodes(values, measures.pop(), found[0].stream)
+    answers = {count: joined([part.answers[count] for part in found]) for count in ascending}
+    return Episodes(values, measures.pop(), found[0].stream, answers)
 
 
 def _values(
@@ -96,6 +103,7 @@ def _values(
     with memory.counted("episodes", len(mine)):
         values = {count: np.zeros(len(mine)) for count in steps}
     measures, digest, own = {""}, hashlib.sha256(), getattr(tasks, "measure", None)
+    recording: dict[int, Recorder] = {}
     for begin in range(mine.start, mine.stop, chunk):
         span = range(begin, min(begin + chunk, mine.stop))
         drawn = [_episode(tasks, seed, begin)]
@@ -105,36 +113,44 @@ def _values(
         if len(measures) > 2:
             raise ValueError(_MIXED)
         measure = max(measures)
+        if begin == mine.start:
+            recording = recorders(tasks, seed, mine, steps, measure)
         for episode in drawn:
             _update(digest, episode)
         for places in _alike(drawn):
-            batch = _stack([drawn[i] for i in places])
+            batch = stacked([drawn[i] for i in places])
             with memory.counted("tasks_per_step", len(places)):
                 found = _chunk_values(outputs, batch, steps, measure)
-            for count, row in found.items():
+            for count, (row, called) in found.items():
                 values[count][begin - mine.start + places] = row
+                if count in recording:
+                    recording[count].add(begin + places, batch.y_query, called, batch.query_weights)
     for i in unseen:
         _update(digest, _episode(tasks, seed, i))
-    return Episodes(values, max(measures), digest.hexdigest()[:16])
+    answers = {count: recording[count].answers() if recording else None for count in steps}
+    return Episodes(values, max(measures), digest.hexdigest()[:16], answers)
 
 
 @quiet
-def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure: str) -> dict[int, Array]:
-    """(T,) values for each of the ascending `steps`; where the chunk diverges, its episodes are tried one by one."""
+def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure: str) -> dict[int, Row]:
+    """What each of the ascending `steps` gives; where the chunk diverges, its episodes are tried one by one."""
     try:
         results = outputs(batch, steps)
         checks.unmasked("outputs", results)
         if all(np.isfinite(result).all() for result in results):
             rows = [query_values(result, batch.y_query, batch.query_weights, measure) for result in results]
-            return dict(zip(steps, rows, strict=True))
+            called = [result.argmax(axis=-1) for result in results]
+            return dict(zip(steps, zip(rows, called, strict=True), strict=True))
     except checks.DivergenceError:
         pass
     if len(batch) > 1:
-        alone = [_chunk_values(outputs, _task(batch, i), steps, measure) for i in range(len(batch))]
-        return {count: np.concatenate([values[count] for values in alone]) for count in steps}
+        alone = [_chunk_values(outputs, cut(batch, i, i + 1), steps, measure) for i in range(len(batch))]
+        parts = {count: zip(*(found[count] for found in alone), strict=True) for count in steps}
+        return {count: (np.concatenate(rows), np.concatenate(called)) for count, (rows, called) in parts.items()}
     if len(steps) > 1:
         return {count: _chunk_values(outputs, batch, [count], measure)[count] for count in steps}
-    return {steps[0]: np.array([np.inf if measure == "mse" else np.nan])}
+    worst = np.array([np.inf if measure == "mse" else np.nan])
+    return {steps[0]: (worst, np.full(batch.x_query.shape[:2], NONE))}
 
 
 def _episode(tasks: TaskSource, seed: int, i: int) -> Batch:
@@ -155,12 +171,6 @@ def _alike(episodes: Sequence[Batch]) -> list[Array]:
         ways = int(labels.max(initial=-1)) if labels.dtype.kind != "f" else 0
         groups.setdefault((*key, ways), []).append(i)
     return [np.array(places) for places in groups.values()]
-
-
-def _task(batch: Batch, i: int) -> Batch:
-    parts: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
-    parts = {name: None if part is None else part[i : i + 1] for name, part in parts.items()}
-    return Batch(**parts)
 
 
 def _update(digest: Any, episode: Batch) -> None:
@@ -188,11 +198,3 @@ def query_values(outputs: Array, y: Array, weights: Array | None, measure: str) 
         samples = (outputs.argmax(axis=2) == y).astype(np.float64)
     averages: Array = np.average(samples, axis=1, weights=weights)
     return averages
-
-
-def _stack(episodes: list[Batch]) -> Batch:
-    stacked: dict[str, Any] = {}
-    for name in (f.name for f in fields(Batch)):
-        parts = [getattr(episode, name) for episode in episodes]
-        stacked[name] = None if parts[0] is None else np.concatenate(parts)
-    return Batch(**stacked)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from fastmeta import checks
 from fastmeta.floating import quiet
+from fastmeta.scores import confusion as confusions
+from fastmeta.scores.answers import Answers
+from fastmeta.scores.confusion import ClassAccuracies, Confusion
 
 MEASURES = ("accuracy", "auc", "mse")  # of labels and targets; a policy is scored by its "return"
 
@@ -24,7 +27,8 @@ class Score:
     used: "transductive", those of the batch at hand, query set included; "support", those of the support set and
     the one sample that is predicted; "running", running means of training; "inductive", those of the training
     samples; "" where the network has none. `stream` names the episodes by a hash of their bits, "" where it is not
-    known: scores of one stream can be compared episode by episode, whatever the algorithm.
+    known: scores of one stream can be compared episode by episode, whatever the algorithm. `answers` count what the
+    query samples were called, where the tasks know their classes: `confusion` and `per_class` read them.
 
     An episode whose adaptation diverged has no finite value: `diverged` counts them, mean, std and ci95 leave
     them out, and the text says so.
@@ -37,6 +41,7 @@ class Score:
     measure: str = "accuracy"
     batch_norm: str = ""
     stream: str = ""
+    answers: Answers | None = None
 
     def __post_init__(self) -> None:
         values = np.array(checks.array("values", self.values), np.float64)
@@ -81,6 +86,22 @@ class Score:
     def ci95(self) -> float:
         """Half the 95 % interval of the mean, in the mean's unit."""
         return 1.96 * self.std / math.sqrt(len(self.finite))
+
+    def confusion(self) -> Confusion:
+        """Which classes were taken for which, by name; ValueError where the classes are not known."""
+        return confusions.confusion(self._known_answers())
+
+    def per_class(self) -> ClassAccuracies:
+        """The accuracy of each class, by name; ValueError where the classes are not known."""
+        return confusions.class_accuracies(self._known_answers())
+
+    def _known_answers(self) -> Answers:
+        if self.answers is None:
+            raise ValueError(
+                f"a score of {self.measure} must know the classes of its episodes, which it does not. Evaluate on "
+                "tasks that do, such as fm.tasks.from_arrays(x, y); a score made of its values alone has none."
+            )
+        return self.answers
 
     def __str__(self) -> str:
         return self._interval() + (f" ({self.diverged} diverged)" if self.diverged else "")

@@ -84,7 +84,9 @@ class Batch:
 class TaskSource(Protocol):
     """Whatever a learner trains and is evaluated on.
 
-    Where it has a `measure`, a measure of `fm.Score`, evaluation scores that and not what the loss says.
+    Where it has a `measure`, a measure of `fm.Score`, evaluation scores that and not what the loss says. Where it has
+    `class_names` and `classes_of(tasks, seed, step)`, (tasks, ways) places in them of the labels of that sample, scores
+    know the classes: `Score.confusion`.
     """
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:

@@ -5,6 +5,7 @@ One file of more than 200 lines, because labels and targets of groups are drawn 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,13 +16,14 @@ from fastmeta import checks
 from fastmeta.inputs import features
 from fastmeta.tasks.episode import Batch, stream
 from fastmeta.tasks.labelled import check_samples, draw, stored
+from fastmeta.tasks.labels import numbered
 from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 
 
 def from_groups(
     x: ArrayLike,
-    y: ArrayLike,
-    groups: ArrayLike,
+    y: ArrayLike | Sequence[Hashable],
+    groups: ArrayLike | Sequence[Hashable],
     shots: Size = 1,
     queries: Size = 15,
     support: ArrayLike | None = None,
@@ -29,12 +31,12 @@ def from_groups(
 ) -> GroupedTasks:
     """Tasks over samples of people, machines or places: learn one group's ways from a few of its samples.
 
-    x (n, ...features): floats, or uint8 images, which come out divided by 255. y (n,): whole numbers, classes that
-    mean the same in every group; or (n,) or (n, outputs) floats, targets of a regression. groups (n,): whole numbers,
-    whose sample it is. A task is a group drawn at random, with `shots` support and `queries` query samples of every
-    class, or in a regression of the group. Either may be a range, as in `from_arrays`. support (n,): True where a
-    sample may be in a support set; query sets are drawn from the others (for example: the first minute, and the
-    rest). None: any in either.
+    x (n, ...features): floats, or uint8 images, which come out divided by 255. y (n,): whole numbers, strings or other
+    labels as in `from_arrays`, classes that mean the same in every group; or (n,) or (n, outputs) floats, targets of a
+    regression. groups (n,): likewise whole numbers or other labels, whose sample it is. A task is a group drawn at
+    random, with `shots` support and `queries` query samples of every class, or in a regression of the group. Either may
+    be a range, as in `from_arrays`. support (n,): True where a sample may be in a support set; query sets are drawn
+    from the others (for example: the first minute, and the rest). None: any in either.
 
     small_groups: a group with too few samples, of a class or in all, is an error, "refuse"; is left out, "skip"; or
     is used, "use", with as many queries as it has. `left_out` has those left out.
@@ -48,8 +50,7 @@ def from_groups(
     (6, 10, 3)
     """
     allowed = None if support is None else checks.array("support", support)
-    x, y, groups = checks.array("x", x), checks.array("y", y), checks.array("groups", groups)
-    return GroupedTasks(x, y, groups, shots, queries, allowed, small_groups)
+    return GroupedTasks(checks.array("x", x), y, groups, shots, queries, allowed, small_groups)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +58,9 @@ class GroupedTasks:
     """Tasks of one group each, drawn from samples x (n, ...) with classes or targets y and groups (n,); see
     `from_groups`.
 
-    `classes` and `members` hold the distinct classes and groups in ascending order; label k of every task is
-    classes[k]. In a regression there are no classes, and y (n, outputs) is float32. Other sizes over the same samples:
-    `dataclasses.replace(tasks, shots=5)`.
+    `classes` and `members` hold the distinct classes and groups in ascending order, as numbers; `class_names` and
+    `member_names` are what they are called. Label k of every task is classes[k]. In a regression there are no classes,
+    and y (n, outputs) is float32. Other sizes over the same samples: `dataclasses.replace(tasks, shots=5)`.
     """
 
     x: NDArray[Any] = field(repr=False)
@@ -69,13 +70,18 @@ class GroupedTasks:
     queries: Size = 15
     support: NDArray[np.bool_] | None = field(default=None, repr=False)
     small_groups: str = "refuse"
+    names: tuple[Any, ...] = field(default=(), repr=False)  # of the distinct numbers in y; or they are names
+    group_names: tuple[Any, ...] = field(default=(), repr=False)  # likewise in groups
     classes: NDArray[Any] = field(init=False, repr=False)
     members: NDArray[Any] = field(init=False, repr=False)
+    member_names: tuple[Any, ...] = field(init=False, repr=False)
     left_out: tuple[Any, ...] = field(init=False, repr=False)
     _cells: tuple[_Cells, ...] = field(init=False, repr=False)  # of all samples, or of support and query samples
 
     def __post_init__(self) -> None:
-        x, y, groups = (checks.array(name, getattr(self, name)) for name in ("x", "y", "groups"))
+        x = checks.array("x", self.x)
+        y, names = (self.y, self.names) if self.names else numbered("y", self.y)
+        groups, called = (self.groups, self.group_names) if self.group_names else numbered("groups", self.groups)
         if y.dtype.kind == "f":
             y = targets(x, y)
             classes, place = np.zeros(0, np.int64), np.zeros(len(y), np.int64)
@@ -85,7 +91,7 @@ class GroupedTasks:
         if groups.dtype.kind not in "iu" or groups.shape != y.shape[:1]:
             raise ValueError(
                 f"groups of shape {groups.shape} and dtype {groups.dtype} must be whole numbers of shape "
-                f"{y.shape[:1]}, one a sample. Number the people: np.unique(groups, return_inverse=True)[1]."
+                f"{y.shape[:1]}, one a sample, or strings, tuples and other labels."
             )
         if self.support is not None and (self.support.dtype != bool or self.support.shape != groups.shape):
             raise ValueError(
@@ -104,7 +110,7 @@ class GroupedTasks:
             "_cells": tuple(_Cells.of(cell, some, (len(members), max(len(classes), 1))) for some in rows),
         }
         found |= {"x": stored(x), "y": y, "groups": groups, "classes": classes, "members": members}
-        checks.settle(self, **found)
+        checks.settle(self, **found, names=names, group_names=called)
         self._check_sizes()
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
@@ -136,21 +142,29 @@ class GroupedTasks:
     @property
     def class_names(self) -> tuple[Any, ...]:
         """What each of `classes` is called."""
-        return tuple(self.classes.tolist())
+        return self.names or tuple(self.classes.tolist())
 
-    @property
-    def member_names(self) -> tuple[Any, ...]:
-        """What each of `members` is called."""
-        return tuple(self.members.tolist())
+    def classes_of(self, tasks: int, seed: int, step: int = 0) -> NDArray[np.int64]:
+        """(tasks, classes): which of `class_names` each label of sample(tasks, seed, step) is."""
+        return np.tile(np.arange(len(self.classes)), (checks.integer("tasks", tasks, 1), 1))
 
-    def of(self, members: ArrayLike) -> GroupedTasks:
-        """Tasks of these groups alone; ValueError where one is unknown or lacks a class."""
-        wanted = np.atleast_1d(checks.array("members", members))
-        if unknown := sorted(set(wanted.tolist()) - set(self.members.tolist())):
-            raise ValueError(f"members={wanted.tolist()} must be among {self.members.tolist()}; {unknown} are not.")
-        rows = np.isin(self.groups, wanted)
+    def of(self, members: Any) -> GroupedTasks:
+        """Tasks of this group alone, or of these; ValueError where one is unknown or lacks a class."""
+        known = list(self.member_names)
+        given = members.tolist() if isinstance(members, np.ndarray | np.generic) else members
+        wanted = (
+            list(given)
+            if isinstance(given, list | set) or (isinstance(given, tuple) and given not in known)
+            else [given]
+        )
+        if unknown := [name for name in wanted if name not in known]:
+            raise ValueError(f"members={wanted} must be among {known}; {unknown} are not.")
+        places = sorted({known.index(name) for name in wanted})
+        rows = np.isin(self.groups, self.members[places])
         allowed = None if self.support is None else self.support[rows]
-        return replace(self, x=self.x[rows], y=self.y[rows], groups=self.groups[rows], support=allowed)
+        names = tuple(known[place] for place in places) if self.group_names else ()
+        parts: dict[str, Any] = {"x": self.x[rows], "y": self.y[rows], "groups": self.groups[rows]}
+        return replace(self, **parts, support=allowed, group_names=names)
 
     def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[Any]]:
         tasks, classes, samples = rows.shape
@@ -165,6 +179,7 @@ class GroupedTasks:
 
     def _check_sizes(self) -> None:
         """Leave out the groups that are too small, or raise."""
+        members = self.group_names or tuple(self.members.tolist())
         names, needs = ["shots", "queries"], [lowest(self.shots), self._least_queries]
         if self.support is None:
             names, needs = ["shots + queries"], [sum(needs)]
@@ -172,17 +187,18 @@ class GroupedTasks:
         for name, need, cells in zip(names, needs, self._cells, strict=True):
             if need > (fewest := cells.number.min()) and self.small_groups == "refuse":
                 group, place = divmod(int(cells.number.argmin()), cells.number.shape[1])
-                of_class = f"of class {self.classes[place]} " if len(self.classes) else ""
+                of_class = f"of class {self.class_names[place]} " if len(self.classes) else ""
                 raise ValueError(
                     f"{name}={need} must be at most {fewest}, the number of such samples {of_class}in group "
-                    f'{self.members[group]}. Lower it, or leave such groups out: small_groups="skip" does, '
+                    f'{members[group]}. Lower it, or leave such groups out: small_groups="skip" does, '
                     '"use" takes the queries that they have.'
                 )
             kept &= (cells.number >= need).all(axis=1)
         if not kept.any():
             raise ValueError(f"{' and '.join(names)} must leave at least one group; all are too small. Lower them.")
-        left_out, rest = tuple(self.members[~kept].tolist()), tuple(cells.kept(kept) for cells in self._cells)
-        checks.settle(self, left_out=left_out, members=self.members[kept], _cells=rest)
+        left_out, member_names = (tuple(members[i] for i in np.flatnonzero(some)) for some in (~kept, kept))
+        rest = tuple(cells.kept(kept) for cells in self._cells)
+        checks.settle(self, left_out=left_out, member_names=member_names, members=self.members[kept], _cells=rest)
 
 
 class _Cells(NamedTuple):

@@ -6,6 +6,7 @@ One file of more than 200 lines, because what a class needs and how it is drawn 
 from __future__ import annotations
 
 import copy
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +18,13 @@ from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.inputs import features
 from fastmeta.tasks.episode import Batch, stream
+from fastmeta.tasks.labels import numbered
 from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 
 
 def from_arrays(
     x: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | Sequence[Hashable],
     ways: int = 5,
     shots: Size = 1,
     queries: Size = 15,
@@ -32,14 +34,16 @@ def from_arrays(
     """N-way K-shot tasks over anybody's labelled samples.
 
     x (n, ...features): floats, or uint8 images, which come out divided by 255; neither is copied where it is
-    C-contiguous float32 or uint8. y (n,): whole numbers of any values, one per sample. A task has `ways`
-    classes with `shots` support and `queries` query samples each. Either may be a range, (lowest, highest), of which
-    each call of `sample` draws one number for all of its tasks, within what their classes have.
+    C-contiguous float32 or uint8. y (n,): one label per sample, whole numbers of any values, or strings, tuples and
+    whatever else can be hashed; the tasks' `class_names` are the distinct ones, in ascending order where they have
+    one, otherwise as they first come. A task has `ways` classes with `shots` support and `queries` query samples each.
+    Either may be a range, (lowest, highest), of which each call of `sample` draws one number for all of its tasks,
+    within what their classes have.
 
     small_classes: a class of fewer than shots + queries samples (the lowest of a range) is an error, "refuse"; is
     left out, "skip"; or is used, "use": the tasks of a call that has it take only as many queries of each class.
     `left_out` names the classes left out; with "use" those are the ones of no more samples than shots.
-    attributes (classes, A): floats that describe each distinct label, in ascending order, for learners that read a
+    attributes (classes, A): floats that describe each distinct label, in that order, for learners that read a
     class from its description, `ZeroShot` and `SideInformation`.
 
     Raises ValueError or TypeError where shapes or kinds do not fit, a value is masked or not finite, `ways` exceeds
@@ -53,7 +57,7 @@ def from_arrays(
     described = None if attributes is None else checks.array("attributes", attributes)
     return LabelledTasks(
         checks.array("x", x),
-        checks.array("y", y),
+        y,  # type: ignore[arg-type]
         ways,
         shots,
         queries,
@@ -78,7 +82,7 @@ class LabelledTasks:
     shots: Size = 1
     queries: Size = 15
     variants: int = 1
-    names: tuple[str, ...] = field(default=(), repr=False)
+    names: tuple[Any, ...] = field(default=(), repr=False)
     small_classes: str = "refuse"
     attributes: NDArray[Any] | None = field(default=None, repr=False)  # (classes, A)
     left_out: tuple[Any, ...] = field(init=False, repr=False)
@@ -89,13 +93,15 @@ class LabelledTasks:
     _count: NDArray[np.intp] = field(init=False, repr=False)  # (classes,)
 
     def __post_init__(self) -> None:
-        x, y = checks.array("x", self.x), checks.array("y", self.y)
+        x = checks.array("x", self.x)
+        y, names = (self.y, self.names) if self.names else numbered("y", self.y)
         settings: dict[str, Any] = {
             "ways": checks.integer("ways", self.ways, 2),
             "shots": checked_size("shots", self.shots),
             "queries": checked_size("queries", self.queries),
             "variants": checks.integer("variants", self.variants, 1),
             "small_classes": checks.choice("small_classes", self.small_classes, SMALL),
+            "names": names,
         }
         check_samples(x, y)
         classes, count = np.unique(y, return_counts=True)
@@ -117,11 +123,7 @@ class LabelledTasks:
     def share(self, tasks: int, begin: int, end: int, seed: int, step: int = 0) -> Batch:
         """Tasks begin .. end - 1 of sample(tasks, seed, step): the same bits, and no others are gathered."""
         rng = stream(seed, step)
-        tasks = checks.integer("tasks", tasks, 1)
-        kinds = np.full(tasks, len(self.classes) // self.variants)
-        chosen = draw(rng, kinds, self.ways)  # (tasks, ways)
-        if self.variants > 1:
-            chosen = chosen * self.variants + rng.integers(self.variants, size=chosen.shape)
+        chosen = self._chosen(rng, tasks)
         flat = chosen.ravel()
         fewest = int(self._count[flat].min())
         shots = drawn(rng, self.shots, fewest - self._least_queries)
@@ -131,6 +133,18 @@ class LabelledTasks:
         support, query = rows[:, :, :shots], rows[:, :, shots:]
         described = None if self.attributes is None else self.attributes[chosen[begin:end]]
         return Batch(*self._set(support), *self._set(query), attributes=described)
+
+    def classes_of(self, tasks: int, seed: int, step: int = 0) -> NDArray[np.int64]:
+        """(tasks, ways): which of `class_names` each label of sample(tasks, seed, step) is; nothing is gathered."""
+        return self._chosen(stream(seed, step), tasks)
+
+    def _chosen(self, rng: np.random.Generator, tasks: int) -> NDArray[np.int64]:
+        """(tasks, ways) places of classes."""
+        kinds = np.full(checks.integer("tasks", tasks, 1), len(self.classes) // self.variants)
+        chosen = draw(rng, kinds, self.ways)
+        if self.variants > 1:
+            chosen = chosen * self.variants + rng.integers(self.variants, size=chosen.shape)
+        return chosen
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The samples of these places in x, of shape rows.shape + (...), as they come in tasks."""
@@ -234,7 +248,7 @@ def check_samples(x: NDArray[Any], y: NDArray[Any]) -> None:
             "which divides them by 255 later, of 0 .. 65,535 by x / 65535, other features by x.astype('float32')."
         )
     if y.dtype.kind not in "iu":
-        advice = "Number them: np.unique(y, return_inverse=True)[1]."
+        advice = "Give strings, whole numbers or tuples."
         if y.dtype.kind == "f":
             advice = "Where they are, y.astype(int); targets of a regression go to fm.tasks.from_groups(x, y, groups)."
         raise TypeError(f"y of dtype {y.dtype} must be whole numbers, the classes of samples. {advice}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
+
+import numpy as np
 
 from fastmeta.tasks.episode import Batch, TaskSource
 
@@ -24,4 +27,13 @@ def cut(batch: Batch, begin: int, end: int) -> Batch:
     """Tasks begin .. end - 1 of a batch, without a copy."""
     parts: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
     parts = {name: None if part is None else part[begin:end] for name, part in parts.items()}
+    return Batch(**parts)
+
+
+def stacked(batches: Sequence[Batch]) -> Batch:
+    """One batch of the tasks of several, which are alike in shapes."""
+    parts: dict[str, Any] = {}
+    for name in (f.name for f in fields(Batch)):
+        arrays = [getattr(batch, name) for batch in batches]
+        parts[name] = None if arrays[0] is None else np.concatenate(arrays)
     return Batch(**parts)

@@ -83,7 +83,7 @@ def test_transfer_pretrains_on_groups_too():
         ({"support": np.arange(36) < 6}, ValueError, "shots=2 must be at most 1, .* of class 0 in group 3"),
         ({"support": np.arange(36) >= 6, "queries": 2}, ValueError, "queries=2 must be at most 1"),
         ({"queries": 0}, ValueError, "queries=0 must be at least 1"),
-        ({"y": np.full(36, "a")}, TypeError, "y of dtype <U1 must be whole numbers"),
+        ({"y": np.full((36, 1), "a")}, ValueError, r"y of shape \(36, 1\) must be \(n,\)"),
     ],
 )
 def test_bad_input(changes, error, message):

@@ -163,7 +163,7 @@ GOOD = {"x": np.zeros((40, 3)), "y": np.arange(40) % 2, "ways": 2, "shots": 1, "
             "queries=16 must be at most 12, the number of samples of class 7. Lower shots or queries",
         ),
         ({"y": np.arange(40) % 2 / 1.0}, TypeError, "y of dtype float64 must be whole numbers"),
-        ({"y": np.array(["a", "b"] * 20)}, TypeError, "y of dtype <U1 must be whole numbers"),
+        ({"y": np.array(["a", "b"] * 20)[:, None]}, ValueError, r"y of shape \(40, 1\) must be \(n,\)"),
         ({"y": np.arange(39) % 2}, ValueError, r"y of shape \(39,\) must be \(40,\)"),
         ({"y": np.zeros((40, 1), int)}, ValueError, r"y of shape \(40, 1\) must be \(40,\)"),
         ({"x": np.zeros(40)}, ValueError, r"x of shape \(40,\) must be \(samples, ...features\)"),
