@@ -42,6 +42,7 @@ from fastmeta.networks.layers import (
 )
 from fastmeta.networks.losses import CrossEntropy, Huber, PolicyLoss, SquaredError
 from fastmeta.networks.network import Network, predict
+from fastmeta.networks.state_dicts import from_state_dict, to_state_dict
 from fastmeta.scores.comparison import Difference, compare
 from fastmeta.scores.score import Score
 from fastmeta.tasks.episode import Batch
@@ -98,6 +99,7 @@ __all__ = [
     "compare",
     "export",
     "fisher",
+    "from_state_dict",
     "gradient",
     "hvp",
     "iMAML",
@@ -111,4 +113,5 @@ __all__ = [
     "pullback",
     "rl",
     "tasks",
+    "to_state_dict",
 ]
