@@ -9,6 +9,7 @@ import numpy as np
 from fastmeta.networks.architectures import MLP, Conv4
 from fastmeta.networks.layers import (
     Affine,
+    Append,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -100,6 +101,14 @@ CASES = (
     _case("layer_norm_first", [LayerNorm(), Conv2d(3, stride=2), LayerNorm(), ReLU(), Flatten(), Linear(2)], (6, 5, 2)),
     _case("layer_norm_on_vectors", [Linear(9), LayerNorm(), Tanh(), Linear(3), ReLU(), LayerNorm()], (4,), support=3),
     _case("affine_on_vectors", [Linear(9), Affine(), Affine(), Softplus(), Linear(3), Affine()], (4,)),
+    _case("append_last", [Linear(9), Tanh(), Linear(2), Append(2)], (4,), "squared_error"),
+    _case("append_to_many", [Linear(5), ReLU(), Linear(17), ReLU(), Append(3)], (4,), support=3),
+    _case(
+        "append_inside",
+        [Conv2d(2), Flatten(), Append(3), Softplus(), Linear(6), Append(1), ReLU(), Linear(2)],
+        (3, 4, 1),
+    ),
+    _case("append_first", [Append(2), Tanh(), Linear(3)], (4,)),
     _case("pool_first", [MaxPool2d(2), Conv2d(3), Tanh(), Flatten(), Linear(2)], (7, 9, 3)),
     _case("pool_3_then_tanh", [Conv2d(3), MaxPool2d(3), Tanh(), Flatten(), Linear(2)], (8, 9, 2)),
     _case("relu_first", [ReLU(), Linear(6), Tanh(), Linear(2)], (5,), "squared_error"),

@@ -49,26 +49,24 @@ def fisher(
     weights: Array | None = None,
     *,
     policy: str,
-    device: str = "numpy",
+    device: str = "cpu",
 ) -> Array:
     """F v, (P,) or (T, P): F is the Hessian at theta of the mean over x of KL(policy of theta || new).
 
     policy: "categorical" or "gaussian", which says what outputs are (fm.PolicyLoss); weights (N,) or (T, N) multiply
-    each sample's KL. The same as the `hvp` of that KL at its own outputs, in half the work. device: "numpy" alone.
+    each sample's KL. The same as the `hvp` of that KL at its own outputs, in half the work.
+    Raises DivergenceError where the product is not finite.
     """
-    if device != "numpy":
-        raise ValueError(inputs.lacking(device, "fisher products"))
-    devices.backend(device)  # raises where NumPy's products are wrong
-    from fastmeta_kernels import reference
-
-    x = np.atleast_1d(inputs.array("x", x))
+    if device == "cuda":
+        raise ValueError(inputs.lacking("fisher products"))
+    x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x), device=device)
     lead = x.shape[: x.ndim - len(net.input_shape)]
     own = np.zeros((*lead, net.outputs), theta.dtype)  # no target: the old outputs are theta's
     data = task_set(net, x, own, weights, theta.dtype, device=device, loss=PolicyLoss(policy, "kl"))
     v = inputs.direction(net, v, None if single else len(data.x), theta.dtype, device)
-    product = reference.fisher(net.table, theta, v, data)
+    product = devices.backend(device).fisher(net.table, theta, v, data)
     if not checks.all_finite(product):
         raise checks.DivergenceError("the fisher product is not finite. Scale v, or look at the log deviations.")
     return product[0] if single else product

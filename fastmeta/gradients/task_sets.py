@@ -35,10 +35,12 @@ def task_set(
     lead = data.shape[1:2] if single else data.shape[:2]
     targets = inputs.array(names[1], y)
     meant = losses.of(loss, targets, names[1])
+    if isinstance(meant, PolicyLoss) and device == "cuda":
+        raise ValueError(inputs.lacking("policy losses"))
     meant.check(names[1], targets, lead, net.outputs, net)
     targets = targets[None] if single else targets
     made = inputs.contiguous(targets, "int64") if meant.labelled else inputs.converted(targets, dtype, names[1])
-    logs = _log_probs(log_probs, meant, lead, single, dtype, device)
+    logs = _log_probs(log_probs, meant, lead, single, dtype)
     return TaskSet(data, made, _weights(weights, lead, single, dtype, names[2]), meant.kernel, logs)
 
 
@@ -58,9 +60,7 @@ def batch_sets(
     )
 
 
-def _log_probs(given: Any, loss: Loss, lead: tuple[int, ...], single: bool, dtype: Any, device: str) -> Array | None:
-    if isinstance(loss, PolicyLoss) and device != "numpy":
-        raise ValueError(inputs.lacking(device, "policy losses"))
+def _log_probs(given: Any, loss: Loss, lead: tuple[int, ...], single: bool, dtype: Any) -> Array | None:
     needed = isinstance(loss, PolicyLoss) and loss.has_ratio
     if given is None and not needed:
         return None

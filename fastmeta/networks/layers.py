@@ -196,7 +196,7 @@ class Flatten(Layer):
 class Append(Layer):
     """y = [x, values]: learned values (V,) behind a vector, the same for all samples; they begin at `start`.
 
-    A policy's log standard deviations, for example. On device="numpy" alone.
+    A policy's log standard deviations, for example.
     """
 
     values: int

@@ -82,7 +82,7 @@ class Huber(Loss):
 
 
 class PolicyLoss(Loss):
-    """Mean of weight * psi(log probability) of actions y, weights being advantages; on device="numpy" alone.
+    """Mean of weight * psi(log probability) of actions y, weights being advantages.
 
     policy="categorical": outputs are logits, y integers (N,). "gaussian": outputs are A means and A log standard
     deviations, y floats (N, A); the log density is a sum over A. surrogate: "log", psi = -l (REINFORCE); "ratio",

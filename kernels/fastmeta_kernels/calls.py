@@ -59,6 +59,12 @@ class Calls:
         request, arrays = _one_set("hvp", table, theta, data)
         return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
 
+    def fisher(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
+        """Products with the Fisher matrix of policies F v (T, P); see the contract."""
+        request, arrays = _one_set("fisher", table, theta, data)
+        del arrays["query.y"]
+        return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
+
     def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
         """phi_S (T, P) and support losses (T, S); see the contract."""
         phi, losses = theta, []
@@ -165,6 +171,8 @@ def _arrays(arrays: dict[str, Any], name: str, data: TaskSet) -> dict[str, Any]:
     arrays[f"{name}.y"] = data.y
     if data.weights is not None:
         arrays[f"{name}.weights"] = data.weights
+    if data.log_probs is not None:
+        arrays[f"{name}.log_probs"] = data.log_probs
     return arrays
 
 

@@ -130,6 +130,13 @@ class Backend(Protocol):
         """Hessian-vector products H v (T, P); v is (P,) or (T, P)."""
         ...
 
+    def fisher(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
+        """F v (T, P), F the Hessian of the mean KL of policies from themselves by theta; v is (P,) or (T, P).
+
+        `data` has the loss of the policies and weights; its targets are not used.
+        """
+        ...
+
     def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
         """Adapted parameters phi_S (T, P) and support losses (T, S) before each step."""
         ...

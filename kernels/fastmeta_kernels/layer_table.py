@@ -16,7 +16,7 @@ Table = NDArray[np.int64]
 LINEAR, CONVOLUTION, BATCH_NORM, RELU, TANH, SOFTPLUS, MAX_POOL, GLOBAL_MEAN_POOL, FLATTEN, AFFINE = range(10)
 LAYER_NORM, APPEND = 10, 11
 
-# losses; LINEAR_LOSS and PROTOTYPES are the CPU's, POLICY is NumPy's
+# losses; LINEAR_LOSS and PROTOTYPES are the CPU's
 SQUARED_ERROR, CROSS_ENTROPY, LINEAR_LOSS, PROTOTYPES, HUBER, POLICY = range(6)
 POLICIES = ("categorical", "gaussian")  # the first constant of POLICY is a place here,
 SURROGATES = ("log", "ratio", "clip", "kl")  # the second one here, the third the clip

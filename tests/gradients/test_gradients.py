@@ -10,6 +10,7 @@ from fastmeta import device as devices
 from fastmeta.networks.architectures import MLP
 from fastmeta.networks.layers import (
     Affine,
+    Append,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -56,7 +57,7 @@ def networks(draw, smooth=True):
             layers += draw(st.sampled_from([[], [MaxPool2d(2)], [MaxPool2d(2), ReLU()]]))
         layers.append(draw(st.sampled_from([Flatten(), GlobalMeanPool()])))
     for _ in range(draw(st.integers(0, 2))):
-        norm = draw(st.sampled_from([[], [BatchNorm()], [LayerNorm()], [Affine()]]))
+        norm = draw(st.sampled_from([[], [BatchNorm()], [LayerNorm()], [Affine()], [Append(2)]]))
         layers += [Linear(draw(width)), *norm, draw(activations)]
     return Network([*layers, Linear(draw(st.integers(1, 3)))], shape)
 

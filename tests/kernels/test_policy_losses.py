@@ -147,18 +147,15 @@ def test_what_policy_losses_do_not_take(net, loss, y, options, error, said):
         fm.gradient(net, net.init(0), X, y, loss=fm.PolicyLoss(*loss), device="numpy", **options)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_other_devices_say_that_numpy_has_them(device):
-    said = f'device="{device}" must be "numpy" for'
+def test_the_gpu_says_what_it_lacks():
+    said = 'device="cuda" must be "cpu" or "numpy" for'
     with pytest.raises(ValueError, match=said + " the layer Append"):
-        NET.predict(NET.init(0), X, device=device)
+        NET.predict(NET.init(0), X, device="cuda")
     plain = fm.MLP((2, 3))
     with pytest.raises(ValueError, match=said + " policy losses"):
-        fm.hvp(plain, plain.init(0), plain.init(0), X, LOGS.astype(int), loss=fm.PolicyLoss(), device=device)
+        fm.hvp(plain, plain.init(0), plain.init(0), X, LOGS.astype(int), loss=fm.PolicyLoss(), device="cuda")
     with pytest.raises(ValueError, match=said + " fisher products"):
-        fm.fisher(plain, plain.init(0), plain.init(0), X, policy="categorical", device=device)
-    with pytest.raises(ValueError, match=f'device="{device}" must be one of "numpy"'):
-        fm.rl.MAML(NET, device=device)
+        fm.fisher(plain, plain.init(0), plain.init(0), X, policy="categorical", device="cuda")
 
 
 @pytest.mark.parametrize(

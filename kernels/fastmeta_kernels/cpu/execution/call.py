@@ -32,8 +32,10 @@ STREAMS = {
     "pulls": job.PULLS,
     "support.x": job.SUPPORT_X, "support.y": job.SUPPORT_Y, "support.weights": job.SUPPORT_W,
     "query.x": job.QUERY_X, "query.y": job.QUERY_Y, "query.weights": job.QUERY_W,
+    "support.log_probs": job.SUPPORT_LOGS, "query.log_probs": job.QUERY_LOGS,
 }  # fmt: skip
 SUPPORT = {"query.x": job.SUPPORT_X, "query.y": job.SUPPORT_Y, "query.weights": job.SUPPORT_W}
+SUPPORT |= {"query.log_probs": job.SUPPORT_LOGS}
 WINOGRAD = CHOSEN
 STASH_BYTES = 1 << 29  # of a thread: "auto" keeps every step's activations up to here
 KEPT = 4  # calls of different kinds that each Python thread remembers

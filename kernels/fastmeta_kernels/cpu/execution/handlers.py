@@ -16,13 +16,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu.layers import activations, affine, layer_norm, narrow, pooling, products
+from fastmeta_kernels.cpu.layers import activations, affine, append, layer_norm, narrow, pooling, products
 from fastmeta_kernels.cpu.layers.batch_norm import pooled, pooled_tangents, tangents, values
 from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
 from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout.instruction import any_one, share, step_of
 from fastmeta_kernels.cpu.layout.job import code_of, job_of, schedule_of
-from fastmeta_kernels.cpu.losses import losses, prototypes
+from fastmeta_kernels.cpu.losses import losses, policies, prototypes
 from fastmeta_kernels.cpu.machine.jit import compile_linked, inlined, linked, linked_address
 from fastmeta_kernels.cpu.machine.product import compile_product
 from fastmeta_kernels.cpu.program import parameters, pulls, samples
@@ -196,6 +196,19 @@ def handle_layer_norm(ws, job, code, l, now, t, part, parts):
         layer_norm.run_backward_tangent(ws, code, l, now, first, last)
 
 
+@_handles(op.APPEND, op.APPEND_BACKWARD, op.APPEND_GRADIENT)
+def handle_append(ws, job, code, l, now, t, part, parts):
+    """Learned values behind the features."""
+    it = any_one(code, l)
+    first, last = share(it.n, part, parts)
+    if it.op == op.APPEND:
+        append.run_forward(ws, code, l, now, first, last)
+    elif it.op == op.APPEND_BACKWARD:
+        append.run_backward(ws, code, l, now, first, last)
+    else:
+        append.run_gradient(ws, code, l, now)
+
+
 @_handles(op.WINOGRAD, op.WINOGRAD_WEIGHT, op.WINOGRAD_SUMS, op.WINOGRAD_GRADIENT)
 def handle_winograd(ws, job, code, l, now, t, part, parts):
     """Convolutions by tiles."""
@@ -230,6 +243,18 @@ def handle_loss(ws, job, code, l, now, t, part, parts):
         losses.run(ws, job, code, l, now, t)
     else:
         losses.run_tangent(ws, job, code, l, now, t)
+
+
+@_handles(op.POLICY_LOSS, op.POLICY_TANGENT, op.POLICY_METRIC)
+def handle_policy(ws, job, code, l, now, t, part, parts):
+    """Losses of policies and the Fisher metric of their outputs."""
+    kind = any_one(code, l).op
+    if kind == op.POLICY_LOSS:
+        policies.run(ws, job, code, l, now, t)
+    elif kind == op.POLICY_TANGENT:
+        policies.run_tangent(ws, job, code, l, now, t)
+    else:
+        policies.run_metric(ws, job, code, l, now, t)
 
 
 @_handles(op.SAMPLE_SLOPES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu.layers import activations, affine, convolution, layer_norm, linear, narrow, pooling
+from fastmeta_kernels.cpu.layers import activations, affine, append, convolution, layer_norm, linear, narrow, pooling
 from fastmeta_kernels.cpu.layers.batch_norm import passes as batch_norm
 from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
 from fastmeta_kernels.cpu.layout.instruction import Code
@@ -49,6 +49,7 @@ LAYERS: dict[int, LayerKind] = {
     lt.FLATTEN: pooling.FLATTEN,
     lt.AFFINE: affine,
     lt.LAYER_NORM: layer_norm,
+    lt.APPEND: append,
     NARROW: narrow,
     WINOGRAD: winograd,
     POOLED_NORM: batch_norm.WITH_POOL,

@@ -1,7 +1,7 @@
 """The last linear layer where it has few outputs: y = x W + b with W kept transposed, (O, H, W, CP), and y dense.
 
 Its outputs are dot products of whole vectors, its other products run along the inputs: nothing is padded to a vector of
-outputs and nothing is transposed. A last layer has no ReLU.
+outputs and nothing is transposed. It has no ReLU, and behind it are at most learned values.
 """
 
 from __future__ import annotations

@@ -33,12 +33,13 @@ SERIAL, SAMPLES, CHANNELS, OWN = range(4)
     MOVE, LOSS, LOSS_TANGENT, INPUT, PARAMETERS, OUTPUT, DESCEND, RATES, MULTIPLY, HEAD, HEAD_BLOCKS,
     AFFINE, AFFINE_GRADIENT, WINOGRAD, WINOGRAD_WEIGHT, WINOGRAD_SUMS, WINOGRAD_GRADIENT,
     LAYER_NORM, LAYER_NORM_BACKWARD, LAYER_NORM_TANGENT, LAYER_NORM_BACKWARD_TANGENT, LAYER_NORM_GRADIENT,
-    SAMPLE_SLOPES, PULL, PULL_BACK,
-) = range(52)  # fmt: skip
+    SAMPLE_SLOPES, PULL, PULL_BACK, APPEND, APPEND_BACKWARD, APPEND_GRADIENT,
+    POLICY_LOSS, POLICY_TANGENT, POLICY_METRIC,
+) = range(58)  # fmt: skip
 
 _NORM = "x x_dot dy dy_dot scale shift scale_dot shift_dot out stats tangents flags"
 _LOSS = "targets weights z dz probabilities losses loss outputs weighted by_step last_dz constant:f8"
-_FIELDS = {  # "targets", "weights", "losses" and "stream" are streams of a job
+_FIELDS = {  # "targets", "weights", "log_probs", "losses" and "stream" are streams of a job
     TRANSPOSE: "source ld target ldt rows columns",
     DOTS: "x weight bias y x_dot weight_dot",
     BIAS: "dy out add",
@@ -60,6 +61,9 @@ _FIELDS = {  # "targets", "weights", "losses" and "stream" are streams of a job
     LOSS: _LOSS,
     LOSS_TANGENT: _LOSS,
     SAMPLE_SLOPES: "dz z_dot outputs begin",
+    POLICY_LOSS: "targets weights log_probs z dz losses loss outputs weighted by_step clip:f8",
+    POLICY_TANGENT: "targets weights log_probs z z_dot dz dz_dot loss outputs weighted rated clip:f8",
+    POLICY_METRIC: "weights z z_dot dz loss outputs weighted",
     INPUT: "stream x image_h image_w image_c taps stride padding",
     PARAMETERS: "stream start packed pixels inputs outputs by_pixel by_input by_output direction by_row",
     OUTPUT: "stream outputs size",
@@ -72,6 +76,9 @@ _FIELDS = {  # "targets", "weights", "losses" and "stream" are streams of a job
     HEAD_BLOCKS: "",
     AFFINE: "a gain b slope shift out second back",
     AFFINE_GRADIENT: "x d x_dot dy scale shift second add",
+    APPEND: "x values y given",
+    APPEND_BACKWARD: "dy dx",
+    APPEND_GRADIENT: "dy values add",
     LAYER_NORM: "x y scale shift stats",
     LAYER_NORM_BACKWARD: "x dy dx scale stats",
     LAYER_NORM_TANGENT: "x x_dot y_dot scale scale_dot shift_dot stats tangents inner",

@@ -24,13 +24,13 @@ from fastmeta_kernels.memory import require
 (
     THETA, DIRECTION, SUPPORT_X, SUPPORT_Y, SUPPORT_W, QUERY_X, QUERY_Y, QUERY_W, RATES, EDGES,
     SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, STEP_PARAMETERS, STEP_GRADIENTS, HEAD, SLOPES,
-    PULLS, PULLS_GRADIENT,
-) = range(21)  # fmt: skip
+    PULLS, PULLS_GRADIENT, SUPPORT_LOGS, QUERY_LOGS,
+) = range(23)  # fmt: skip
 _SIZES = (
     "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers".split()  # noqa: SIM905
 )
 # `streams` has of each its address, the bytes from task to task and the bytes from chunk to chunk.
-JOB = np.dtype([*((name, np.int64) for name in _SIZES), ("streams", np.int64, (21, 3))], align=True)
+JOB = np.dtype([*((name, np.int64) for name in _SIZES), ("streams", np.int64, (23, 3))], align=True)
 FIELDS = JOB.itemsize // 8
 
 _local = threading.local()

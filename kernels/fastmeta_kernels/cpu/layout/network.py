@@ -61,8 +61,9 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
     width, line = VECTOR_BYTES // itemsize, CACHE_LINE // itemsize
     kept, relu = _fuse(logical)
     image = _patches(kept[0])
-    if kept[-1][lt.KIND] == lt.LINEAR and not relu[-1] and len(kept) > 1 and 2 * kept[-1][lt.OUT_C] <= width:
-        kept[-1][lt.KIND] = NARROW
+    last = len(kept) - (2 if kept[-1][lt.KIND] == lt.APPEND else 1)
+    if kept[last][lt.KIND] == lt.LINEAR and not relu[last] and last > 0 and 2 * kept[last][lt.OUT_C] <= width:
+        kept[last][lt.KIND] = NARROW
     for i, row in enumerate(kept):
         if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_tiles(row, samples, itemsize, winograd):
             row[lt.KIND] = WINOGRAD
@@ -212,6 +213,7 @@ def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int
                     border[i + 1] = max(border[i + 1], highest - (out - 1), -lowest)
     # The raw input is only read one scalar at a time where a linear or convolution layer comes first.
     dense = {0} if kept[0][lt.KIND] in (lt.LINEAR, lt.CONVOLUTION) else set()
-    dense |= {len(kept)} if kept[-1][lt.KIND] == NARROW else set()
+    narrow = next((i for i, row in enumerate(kept) if row[lt.KIND] == NARROW), len(kept))
+    dense |= set(range(narrow + 1, len(shapes)))
     padded = [up(shape[2], 1 if i in dense else width) for i, shape in enumerate(shapes)]
     return [(h, w, c, cp, b) for (h, w, c), cp, b in zip(shapes, padded, border, strict=True)]

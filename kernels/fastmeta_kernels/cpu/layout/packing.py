@@ -49,6 +49,8 @@ class Packing:
 
 def weight(layer: Layer) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
     """Shape (pixels, C, O) of a layer's weight, its strides when packed, and its packed size."""
+    if layer.kind == lt.APPEND:
+        return (1, 1, layer.oc - layer.c), (0, 0, 1), layer.oc - layer.c
     if layer.kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW, WINOGRAD):
         return vector(layer)
     pixels = layer.kernel**2 if layer.kind in (lt.CONVOLUTION, WINOGRAD) else layer.h * layer.w

@@ -23,8 +23,9 @@ from fastmeta_kernels.cpu.layout.instruction import (
 )
 from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, SLOPES, integers, stream
 from fastmeta_kernels.cpu.layout.network import Plan
+from fastmeta_kernels.cpu.losses import policies
 from fastmeta_kernels.cpu.machine.jit import kernel
-from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, LINEAR_LOSS
+from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, LINEAR_LOSS, POLICY
 from fastmeta_kernels.request import Request
 
 
@@ -33,6 +34,9 @@ def emit(code: Code, request: Request, of: Plan, support: bool, tangent: bool, r
     register, data = R if tangent else S, request.inner if support else request.query
     by_step = of.samples if request.query_loss_steps and not support else 0
     loss = data.loss or Loss(LINEAR_LOSS)
+    if loss.kind == POLICY:
+        policies.emit(code, of, data, support, tangent, by_step, rated)
+        return
     code.add(
         LOSS_TANGENT if tangent else LOSS,
         SERIAL,
@@ -62,7 +66,9 @@ def emit_slopes(code: Code, request: Request, of: Plan) -> None:
     emit(code, request, of, True, tangent=False, rated=False)
     one, deltas = code.rows[first], at(R, of.output_deltas)
     one["weighted"], one["losses"] = 0, job.SLOPES
-    one["dz"], one["probabilities"] = deltas, at(R, of.probabilities)
+    one["dz"] = deltas
+    if loss.kind != POLICY:
+        one["probabilities"] = at(R, of.probabilities)
     places = {"dz": deltas, "z_dot": at(R, of.outputs)}
     code.add(SAMPLE_SLOPES, SERIAL, of.layers[0], **places, outputs=of.o, begin=request.steps)
 

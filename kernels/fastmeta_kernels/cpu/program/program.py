@@ -5,7 +5,7 @@ The schedule is the control flow of engine and paper: inner steps, query, and th
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
 from fastmeta_kernels.cpu.layout.instruction import SERIAL, G, at
 from fastmeta_kernels.cpu.layout.places import ADDED
+from fastmeta_kernels.cpu.losses import policies
 from fastmeta_kernels.cpu.program import inner_loop, parameters, samples
 from fastmeta_kernels.cpu.program.choices import Choices
 from fastmeta_kernels.cpu.program.inner_loop import Adaptation
@@ -77,16 +78,16 @@ def _query(
         schedule.segment("outputs", passes.forward, lambda: _outputs(schedule, choices))
         schedule.run("outputs", p=phi, s=s)
         return head
+    if kind == "fisher":
+        _fisher(schedule, choices, passes, phi, s, v)
+        return head
     schedule.segment("query loss", passes.forward, lambda: inner_loop.loss(code, choices, query, False))
     schedule.run("query loss", p=phi, s=s, inner_step=request.steps if request.query_loss_steps else 0)
     if kind != "loss":
         schedule.segment("query gradient", lambda: passes.backward(None if kind == "hvp" else 0))
         schedule.run("query gradient", p=phi, s=s, g=v)
     if kind == "hvp":
-        u, r = schedule.room(query.packed), schedule.room(query.set_size)
-        direction = query.blocks, job.DIRECTION, at(op.U), parameters.LOAD
-        schedule.segment("direction", lambda: parameters.move(code, *direction))
-        schedule.run("direction", u=u)
+        u, r = _direction(schedule, choices)
         schedule.segment("query tangents", lambda: inner_loop.tangents(code, choices, passes, query, False))
         schedule.run("query tangents", p=phi, s=s, u=u, r=r, g=v)
     if found:
@@ -94,6 +95,25 @@ def _query(
     elif kind != "loss":
         _store(schedule, choices, v)
     return head
+
+
+def _direction(schedule: Schedule, choices: Choices) -> tuple[int, int]:
+    """Where a direction lies, which is loaded, and a set for the tangents along it."""
+    query = choices.query
+    u, r = schedule.room(query.packed), schedule.room(query.set_size)
+    direction = query.blocks, job.DIRECTION, at(op.U), parameters.LOAD
+    schedule.segment("direction", lambda: parameters.move(schedule.code, *direction))
+    schedule.run("direction", u=u)
+    return u, r
+
+
+def _fisher(schedule: Schedule, choices: Choices, passes: Passes, phi: int, s: int, g: int) -> None:
+    """G = J^T M J u: forward and tangents, the metric in place of the loss, and back."""
+    u, r = _direction(schedule, choices)
+    metric = partial(policies.emit_metric, schedule.code, choices.request, choices.query)
+    schedule.segment("fisher", passes.forward, passes.forward_tangent, metric, passes.backward)
+    schedule.run("fisher", p=phi, s=s, u=u, r=r, g=g)
+    _store(schedule, choices, g)
 
 
 def _meta_gradient(
