@@ -147,7 +147,6 @@ class GradientLearner(Learner):
         Raises DivergenceError, naming the episodes.
         """
         from fastmeta.scores import evaluation
-        from fastmeta.scores.score import Score
 
         steps, several = asked_steps(inner_steps, self.inner_steps)
         mode = self.batch_norm_mode(batch_norm)

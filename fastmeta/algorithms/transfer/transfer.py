@@ -16,7 +16,7 @@ from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import Setting
-from fastmeta.learning.training import Training
+from fastmeta.learning.states import Training
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
 from fastmeta.ranks.joining import writes
