@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine
+from benchmarks.company import company
 from benchmarks.inputs import inputs
 from benchmarks.peers import FASTMETA, REFERENCE, VARIANTS
 from benchmarks.program import Program, ProgramError
@@ -37,6 +38,7 @@ class Settings:
     seconds: float  # timed, for each program and row
     folder: Path  # inputs, results and caches of this run
     device: str = "cpu"
+    busy: bool = False  # timed beside one busy process a core
     variants: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=lambda: VARIANTS)
 
     def start(self, name: str, variant: str, dtype: str) -> Program:
@@ -89,7 +91,8 @@ def row(workload: Workload, settings: Settings) -> dict[str, Any]:
                     running.append((entry, _ready(workload, settings, entry, truth)))
         progress(workload, None, "timing")
         busy = [machine.busy_cores()]
-        _rounds(workload, settings, running)
+        with company(settings.busy):
+            _rounds(workload, settings, running)
         busy.append(machine.busy_cores())
     finally:
         for _, program in running:

@@ -48,7 +48,7 @@ def settings(options: argparse.Namespace, folder: Path) -> Settings:
     python = dict.fromkeys(PEERS, _absolute(options.peers_python))
     python |= dict.fromkeys((FASTMETA, "numpy", "peak"), sys.executable)
     python["learn2learn"] = _absolute(options.learn2learn_python)
-    return Settings(python, options.peers, options.threads, options.seconds, folder, options.device)
+    return Settings(python, options.peers, options.threads, options.seconds, folder, options.device, options.busy)
 
 
 def _absolute(python: str) -> str:
@@ -63,6 +63,7 @@ def _run(workloads: list[Workload], settings: Settings, out: Path) -> dict[str, 
         "machine": machine.describe(settings.device),
         "device": settings.device,
         "threads": settings.threads,
+        "busy": settings.busy,
         "seconds": settings.seconds,
         "peers": "best" if settings.peers is None else ",".join(settings.peers),
         "versions": {},
@@ -176,6 +177,9 @@ def add_options(parser: argparse.ArgumentParser, peers: tuple[str, ...], seconds
         choices=("cpu", "cuda"),
         default="cpu",
         help="where fastmeta, JAX and PyTorch compute; numpy stays on the CPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--busy", action="store_true", help="time every program beside one busy process a core, as on a shared machine"
     )
     parser.add_argument(
         "--seconds", type=_seconds, default=seconds, help="of timing for each program and row (default: %(default)g)"

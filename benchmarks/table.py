@@ -43,6 +43,7 @@ def text(results: dict[str, Any]) -> str:
         + ", ".join(f"{p} {min(r[p] for r in peaks):.0f}-{max(r[p] for r in peaks):.0f}" for p in peaks[0])
         + (f"; memory {min(bandwidth):.0f}-{max(bandwidth):.0f} GB/s" if bandwidth else ""),
         f"fastmeta compiles its kernels once an installation: {results['compile_s']:.1f} s",
+        *(["Every program was timed beside one busy process a core."] if results.get("busy") else []),
         "",
         _HEADER,
     ]
@@ -65,6 +66,7 @@ def readme_table(results: dict[str, Any], file: str) -> str:
         f"<!-- measured: {file} -->",
         f"{where}, {results['threads']} of {about['usable_cores']} cores; {results['date']}, "
         f"fastmeta at {about['commit']}; {', '.join(f'{n} {v}' for n, v in results['versions'].items())}.",
+        *(["Timed beside one busy process a core."] if results.get("busy") else []),
         *[f"**Other programs kept cores busy around {', '.join(d)}.**" for d in (_disturbed(results),) if d],
         "",
         f"| | fastmeta | {' | '.join(peers)} | share of peak |",

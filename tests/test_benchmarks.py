@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import machine, measure, run, table
+from benchmarks.company import company
 from benchmarks.inputs import inputs
 from benchmarks.measure import Entry
 from benchmarks.peers import PEERS, VARIANTS
@@ -191,3 +194,26 @@ def test_learning_curve_is_the_mean_of_each_hundredth_of_a_log(tmp_path):
     at, means = learning_curve(tmp_path / "log.jsonl")
     assert at == [3 * (i + 1) for i in range(101)]
     assert means == [3.0 * i + 1 for i in range(101)]
+
+
+def test_company_keeps_each_core_busy_and_ends():
+    def own(process):
+        return sum(map(int, Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+    before = set(_children())
+    with company(True):
+        beside = set(_children()) - before
+        assert len(beside) == len(os.sched_getaffinity(0))
+        cores = [os.sched_getaffinity(process) for process in beside]
+        assert set().union(*cores) == os.sched_getaffinity(0)
+        assert all(len(core) == 1 for core in cores)
+        ticks = {process: own(process) for process in beside}
+        time.sleep(0.3)
+        assert all(own(process) > ticks[process] for process in beside)
+    assert not set(_children()) & beside
+    with company(False):
+        assert set(_children()) == before
+
+
+def _children():
+    return [int(number) for number in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine
+from benchmarks.company import company
 from benchmarks.inputs import inputs
 from benchmarks.measure import (
     ROUNDS,
@@ -53,7 +54,8 @@ def row(workload: Workload, settings: Settings) -> dict[str, Any]:
             entry.float32_error = {PART: relative_error(result, truth)}
     progress(workload, None, "timing")
     busy = [machine.busy_cores()]
-    _rounds(settings, [entry for entry in entries if entry.status == "timed"], folders["float32"])
+    with company(settings.busy):
+        _rounds(settings, [entry for entry in entries if entry.status == "timed"], folders["float32"])
     busy.append(machine.busy_cores())
     return {
         "workload": workload.name,
