@@ -136,7 +136,7 @@ def _float64_results(workload: Workload, settings: Settings, name: str, variant:
     program = settings.start(name, variant, "float64")
     try:
         program.ask("build", workload=workload.name, inputs=str(_inputs_file(workload, settings)))
-        return {part: _result(program, part) for part in workload.parts}
+        return {part: _result(program, part) for part in workload.compared}
     finally:
         program.close()
 
@@ -164,7 +164,7 @@ def _ready(workload: Workload, settings: Settings, entry: Entry, truth: dict[str
         entry.start_s, entry.versions = program.start, program.versions
         file = str(_inputs_file(workload, settings))
         entry.first_call_s = program.ask("build", workload=workload.name, inputs=file)["first_call"]
-        entry.float32_error = {part: relative_error(_result(program, part), truth[part]) for part in workload.parts}
+        entry.float32_error = {part: relative_error(_result(program, part), truth[part]) for part in truth}
     except BaseException:
         program.close()
         raise

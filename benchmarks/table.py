@@ -141,8 +141,7 @@ def _row(row: dict[str, Any], highest: float) -> list[str]:
                 f"{entry['peak_rss_mb']:.0f}",
                 f"{entry['start_s']:.1f}" if entry["start_s"] else "",
                 f"{entry['first_call_s']:.2f}",
-                f"{entry['float64_error'][part]:.0e}",
-                f"{entry['float32_error'][part]:.0e}",
+                *(f"{max(entry[error].values()):.0e}" for error in ("float64_error", "float32_error")),
             )
         )
         if part == "hvp":

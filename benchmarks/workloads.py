@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 
 from benchmarks.networks import MLP, Conv4, Embeddings, Network
 
+DRAWING = "updates"  # the part in which each program draws its own tasks: nothing that could be compared
+GIVEN = 40  # updates on given tasks, whose parameters are compared
+
 
 @dataclass(frozen=True)
 class Target:
@@ -41,6 +44,11 @@ class Workload:
     best: tuple[str, ...] = ("jax",)  # `--peers best`: whatever was fastest in runs of all peers, and JAX
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """The parts that all programs compute from the same inputs."""
+        return tuple(part for part in self.parts if part != DRAWING)
+
+    @property
     def labelled(self) -> bool:
         """Cross-entropy of labels, or else mean squared error."""
         return self.classes > 1
@@ -54,12 +62,18 @@ class Workload:
         """What decides which variants of a peer are worth trying; the keys of `peers.VARIANTS`."""
         if self.parts[0] == "process":
             return "process"
+        if self.parts[0] == DRAWING:
+            return "updates"
         if self.ways:
             return "head" if isinstance(self.network, Embeddings) else "protonet"
         network = "mlp" if isinstance(self.network, MLP) else "conv"
         if self.parts[0] == "hvp":
             return f"hvp-{network}"
         return "anil" if self.adapt == "head" else network
+
+    def updates_of(self, part: str) -> int:
+        """Meta-updates of one call."""
+        return GIVEN if part == "given" else max(self.updates, 1)
 
     def flops(self, part: str) -> int:
         """Multiply-adds, counted as two, of the matrix products that any program has to do; nothing else is counted.
@@ -87,7 +101,7 @@ class Workload:
             samples = self.support + self.query
             return self.tasks * (samples * body + self.steps * self.support * step + self.query * 3 * head)
         step = gradient + (tangents if self.order == 2 else 0)
-        return max(self.updates, 1) * self.tasks * (self.steps * self.support * step + self.query * gradient)
+        return self.updates_of(part) * self.tasks * (self.steps * self.support * step + self.query * gradient)
 
     def bytes(self, part: str) -> int:
         """The least that any program moves in float32: parameters and data in, and the result out, once each."""
@@ -139,6 +153,12 @@ def _omniglot(query: int, steps: int, times: float) -> Workload:
     )
 
 
+def _updates(steps: int) -> Workload:
+    row = _sinusoid(f"updates-25x{steps}", "", 25, steps, target=Target(3))
+    title = f"1,000 updates by Adam: sinusoid, 25 tasks x {steps} step{'s' * (steps > 1)}, drawing included"
+    return replace(row, title=title, parts=(DRAWING, "given"), updates=1000, best=("jax",))
+
+
 _HVP = ("hvp", "gradient")
 _ROWS = (
     _sinusoid("sinusoid-25x1", "sinusoid, 25 tasks x 1 step", 25, 1, target=Target(5)),
@@ -146,6 +166,8 @@ _ROWS = (
     _sinusoid("sinusoid-1000x1", "sinusoid, 1000 tasks x 1 step", 1000, 1, target=Target(3.5)),
     _sinusoid("sinusoid-1000x5", "sinusoid, 1000 tasks x 5 steps", 1000, 5, target=Target(5)),
     _sinusoid("sinusoid-1000x1-first-order", "sinusoid, 1000 x 1, first order", 1000, 1, order=1, target=Target(3.5)),
+    _updates(1),
+    _updates(5),
     _omniglot(5, 1, 3.5),
     _omniglot(5, 5, 3.5),
     _omniglot(75, 1, 3),

@@ -21,7 +21,7 @@ own convolution differentiated twice in reverse (4 to 7 times).
 FASTMETA = "fastmeta"
 REFERENCE = "numpy"  # what the others are compared with, in float64
 
-_KINDS = ("mlp", "conv", "anil", "protonet", "head", "hvp-mlp", "hvp-conv")
+_KINDS = ("mlp", "updates", "conv", "anil", "protonet", "head", "hvp-mlp", "hvp-conv")
 _ORDERS = ("forward-over-reverse", "reverse-over-reverse")
 _CONVOLUTIONS = ("patches", "convolution")
 _EAGER_CONVOLUTIONS = ("eager", "eager-native-norm", "eager-channels-last")
@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     FASTMETA: dict.fromkeys(_KINDS, ("",)) | {"process": ("", "numba")},
     "jax": {
         "mlp": ("vmap", "vmap-of-gradients"),
+        "updates": ("scan",),
         "conv": ("map-patches",),
         "anil": ("map-patches",),
         "protonet": _CONVOLUTIONS,

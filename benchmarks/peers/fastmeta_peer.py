@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import fastmeta as fm
 from benchmarks.networks import MLP, Conv4
-from benchmarks.workloads import Workload
+from benchmarks.workloads import DRAWING, Workload
 
 Array = NDArray[Any]
 
@@ -46,7 +46,7 @@ def build(
     if workload.kind == "protonet":
         return {"gradient": _prototype_gradient(net, theta, batch, device)}
     if workload.updates:
-        return {"training": _training(workload, net, theta, batch, device)}
+        return {part: _training(workload, part, net, theta, batch, device) for part in workload.parts}
     options: dict[str, Any] = {
         "inner_lr": workload.inner_lr,
         "inner_steps": workload.steps,
@@ -64,11 +64,15 @@ def _prototype_gradient(net: fm.Network, theta: Array, batch: fm.Batch, device: 
     return lambda: learner.meta_gradients(batch)[1]["theta"]
 
 
-def _training(workload: Workload, net: fm.Network, theta: Array, batch: fm.Batch, device: str) -> Callable[[], Any]:
-    """Updates by Adam from theta on; the parameters behind them."""
+def _training(
+    workload: Workload, part: str, net: fm.Network, theta: Array, batch: fm.Batch, device: str
+) -> Callable[[], Any]:
+    """Updates by Adam from theta on, of sinusoids that are drawn or of the given tasks; the parameters behind them."""
     learner = fm.MAML(net, workload.inner_lr, workload.steps, device=device)
-    source, options = _OneBatch(batch), {"tasks_per_step": workload.tasks, "optimizer": fm.Adam(1e-3)}
-    return lambda: learner.fit(source, workload.updates, theta=theta, **options).theta
+    drawn = fm.tasks.Sinusoid(workload.support, workload.query)
+    source = drawn if part == DRAWING else _OneBatch(batch)
+    options = {"tasks_per_step": workload.tasks, "optimizer": fm.Adam(1e-3)}
+    return lambda: learner.fit(source, workload.updates_of(part), theta=theta, **options).theta
 
 
 class _OneBatch:

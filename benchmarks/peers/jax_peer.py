@@ -2,7 +2,8 @@
 
 Variants: `vmap` is the gradient of the mean over a vmap of tasks, `vmap-of-gradients` the mean over a vmap of
 gradients, `map` a scan over tasks that adds up their gradients. `convolution` is XLA's own, `patches` nine shifted
-slices and one matrix product. `scan` runs the inner steps in a scan instead of unrolling them (for curves).
+slices and one matrix product. `scan` runs the inner steps in a scan instead of unrolling them (for curves); of
+whole updates it is one scan over draws, gradients of the mean over a vmap, and Adam.
 Hessian-vector products forward over reverse, or reverse over reverse.
 """
 
@@ -20,7 +21,7 @@ from jax import lax
 from numpy.typing import NDArray
 
 from benchmarks.networks import MLP, Conv4
-from benchmarks.workloads import Workload
+from benchmarks.workloads import DRAWING, Workload
 
 Parameters = list[Any]
 Function = Callable[..., Any]
@@ -76,6 +77,10 @@ def _calls(
     if workload.kind == "protonet":
         gradient = jax.grad(_episode_loss(workload, "patches" in variant))
         return {"gradient": (gradient, (p, batch[0][0], batch[2][0], batch[3][0]))}
+    if workload.kind == "updates":
+        return {
+            part: (_updates(workload, part, _task_loss(workload, loss, "vmap")), (p, batch)) for part in workload.parts
+        }
     return {"meta_gradient": (_over_tasks(_task_loss(workload, loss, variant), variant), (p, batch))}
 
 
@@ -108,6 +113,42 @@ def _over_tasks(task_loss: Function, variant: str) -> Function:
         return jax.tree.map(lambda g: g / len(batch[0]), total)
 
     return scan
+
+
+def _updates(workload: Workload, part: str, task_loss: Function) -> Function:
+    """Updates by Adam, of sinusoids that are drawn or of the given tasks; the parameters behind them."""
+    gradient = _over_tasks(task_loss, "vmap")
+
+    def update(state: tuple[Any, ...], tasks: tuple[Any, ...]) -> tuple[Any, ...]:
+        p, m, v, step = state
+        step, g = step + 1, gradient(p, tasks)
+        m = [0.9 * a + 0.1 * b for a, b in zip(m, g, strict=True)]
+        v = [0.999 * a + 0.001 * b**2 for a, b in zip(v, g, strict=True)]
+        to_m, to_v = 1 - 0.9**step, 1 - 0.999**step
+        p = [a - 1e-3 * (b / to_m) / (jnp.sqrt(c / to_v) + 1e-8) for a, b, c in zip(p, m, v, strict=True)]
+        return p, m, v, step
+
+    def run(p: Parameters, batch: tuple[Any, ...]) -> Parameters:
+        def one(state: tuple[Any, ...], key: Any) -> tuple[Any, None]:
+            return update(state, _sinusoids(workload, key, p[0].dtype) if part == DRAWING else batch), None
+
+        zeros = [jnp.zeros_like(block) for block in p]
+        keys = jax.random.split(jax.random.key(0), workload.updates_of(part))
+        last: Parameters = lax.scan(one, (p, zeros, zeros, jnp.zeros((), p[0].dtype)), keys)[0][0]
+        return last
+
+    return run
+
+
+def _sinusoids(workload: Workload, key: Any, dtype: Any) -> tuple[Any, ...]:
+    """Tasks as `benchmarks.inputs` draws them."""
+    keys, one = jax.random.split(key, 3), (workload.tasks, 1, 1)
+    amplitude = jax.random.uniform(keys[0], one, dtype, 0.1, 5)
+    phase = jax.random.uniform(keys[1], one, dtype, 0, math.pi)
+    n = workload.support
+    x = jax.random.uniform(keys[2], (workload.tasks, n + workload.query, 1), dtype, -5, 5)
+    y = amplitude * jnp.sin(x - phase)
+    return x[:, :n], y[:, :n], x[:, n:], y[:, n:]
 
 
 def _task_loss(workload: Workload, loss: Function, variant: str) -> Function:
