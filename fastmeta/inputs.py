@@ -206,10 +206,10 @@ def _rates(rates: Array) -> Array:
 
 def converted(values: Array, dtype: Any, name: str) -> Array:
     """Finite values in a float dtype, contiguous; ValueError where they are not finite, or too large for it."""
-    if type(values) is np.ndarray and values.dtype == dtype and checks.few_finite(values):
-        flags = values.flags
-        if flags.c_contiguous and flags.aligned:
-            return values
+    if type(values) is np.ndarray and values.dtype == dtype and values.flags.aligned:
+        made = values if values.flags.c_contiguous else np.ascontiguousarray(values)
+        if checks.few_finite(made):
+            return made
     return _converted(values, dtype, name)
 
 

@@ -60,6 +60,10 @@ class Record:
             cls.__eq__, cls.__hash__ = object.__eq__, object.__hash__  # type: ignore[method-assign]
 
     def __init__(self, *values: Any, **named: Any) -> None:
+        if not named and len(values) == len(self._defaults) == len(self._places):
+            vars(self).update(zip(self._places, values, strict=True))
+            self.__post_init__()
+            return
         placed = dict(zip(self._places, values, strict=False))
         given = self._defaults | placed | named
         fits = len(placed) == len(values) and len(given) == len(self._defaults) and not placed.keys() & named.keys()

@@ -286,7 +286,7 @@ def _check_inner(support_losses: Array, outcome: Array, inner_lr: Any) -> None:
 
 def _check_finite(what: str, values: Array, advice: str) -> None:
     """Raise where a derivative is not finite; every loss has been found to be."""
-    if not checks.all_finite(values):
+    if values.size and not checks.all_finite(values):
         cure = checks.scaling(advice, values)
         raise checks.DivergenceError(
             f"the {what} is not finite although every loss is: it overflows {values.dtype}. {cure}"

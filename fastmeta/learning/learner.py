@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastmeta import checks, inputs, memory
 from fastmeta.device import DEVICES
-from fastmeta.floating import quiet
+from fastmeta.floating import quietly
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning.learned import Learned
 from fastmeta.learning.states import Best, Training
@@ -218,5 +218,8 @@ class Learner(Learned):
             loss, slopes = self._ranked.update(tasks)
         else:
             count, seed = self._settings["tasks_per_step"], self._settings["seed"]
-            loss, slopes = quiet(self.meta_gradients)(tasks.sample(count, seed=seed, step=self.training.step))
-        return loss, quiet(training.advance)(self.training, slopes, self.optimizers(optimizer))
+            batch = tasks.sample(count, seed=seed, step=self.training.step)
+            with quietly():
+                loss, slopes = self.meta_gradients(batch)
+        with quietly():
+            return loss, training.advance(self.training, slopes, self.optimizers(optimizer))

@@ -127,6 +127,9 @@ class PolicyLoss(Loss):
 LOSSES: dict[str, type[Loss]] = {loss.__name__: loss for loss in (SquaredError, CrossEntropy, Huber, PolicyLoss)}
 
 
+_SQUARED_ERROR, _CROSS_ENTROPY = SquaredError(), CrossEntropy()  # what targets mean
+
+
 def from_dict(data: dict[str, Any]) -> Loss:
     """A loss from what `to_dict` gave; ValueError where it is unknown."""
     arguments = dict(data)
@@ -147,7 +150,7 @@ def of(loss: Loss | None, y: Array, name: str = "y") -> Loss:
         return found
     if y.dtype.kind not in "fiu":
         raise TypeError(f"{name} of dtype {y.dtype} must be integer labels or float targets.")
-    return SquaredError() if y.dtype.kind == "f" else CrossEntropy()
+    return _SQUARED_ERROR if y.dtype.kind == "f" else _CROSS_ENTROPY
 
 
 def _check_labels(labels: Array, ways: int) -> None:

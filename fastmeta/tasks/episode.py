@@ -44,7 +44,9 @@ class Batch:
             if value is not None:
                 stays = name.startswith("x_") and is_elsewhere(value)
                 array = value if stays else checks.array(name, value)
-                object.__setattr__(self, name, features(array) if name.startswith("x_") else array)
+                found = features(array) if name.startswith("x_") else array
+                if found is not value:
+                    object.__setattr__(self, name, found)
         for x, y, w in (
             ("x_support", "y_support", "support_weights"),
             ("x_query", "y_query", "query_weights"),
