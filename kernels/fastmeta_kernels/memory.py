@@ -30,7 +30,7 @@ def require(needed: int) -> None:
 
 
 def _read(*place: str | os.PathLike[str]) -> str:
-    with open(os.path.join(*place), encoding="ascii") as file:
+    with open(os.path.join(*place), encoding="utf-8") as file:
         return file.read()
 
 
