@@ -7,6 +7,7 @@ One file of more than 200 lines, because what kernels take is said in one place.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,6 +104,22 @@ def samples(net: Sizes, x: Any, dtype: Any, name: str = "x", device: str = "cpu"
         what = "samples" if values.shape[0] else "tasks"
         raise ValueError(f"{name} of shape {given.shape} has no {what}. Give at least one.")
     return converted(features(values) if name in PIXELS else values, dtype, name)
+
+
+def is_picture(value: Any) -> bool:
+    """Whether this is the path of a file, or a Pillow image."""
+    return isinstance(value, str | os.PathLike) or type(value).__module__.startswith("PIL.")
+
+
+def no_pictures(name: str, x: Any) -> None:
+    """TypeError where x, or the first in it, is a picture, of which nobody knows how it becomes a sample."""
+    first = x[0] if isinstance(x, list | tuple) and x else x
+    if is_picture(first):
+        raise TypeError(
+            f"{name}={first!r} must be numbers: the tasks that were learned from do not say how a picture becomes a "
+            "sample. Give fm.tasks.read_images(paths, shape), or train on fm.tasks.Images or "
+            "from_arrays(..., preparation=fm.tasks.Pictures(shape))."
+        )
 
 
 def features(x: Any) -> Any:

@@ -22,7 +22,7 @@ SOURCES = sorted([*(ROOT / "fastmeta").rglob("*.py"), *KERNELS.rglob("*.py")])
 LEVELS = (  # of fastmeta, from the ground up: a folder or file may import those before it
     ("late", "floating", "checks", "memory", "record"),
     ("device", "ranks"),
-    ("inputs",),
+    ("inputs", "labels"),
     ("networks",),
     ("tasks",),
     ("gradients", "scores"),

@@ -17,6 +17,7 @@ from fastmeta.learning.learner import Learner
 from fastmeta.learning.optimizers import Adam, Optimizer
 from fastmeta.learning.schedules import StepSchedule
 from fastmeta.learning.settings import Setting
+from fastmeta.learning.support import support
 from fastmeta.networks.frozen_norms import frozen
 from fastmeta.networks.layers import BatchNorm
 from fastmeta.networks.network import Network
@@ -87,20 +88,21 @@ class ProtoNet(Learner):
         return float(losses.mean(dtype=np.float64)), {"theta": slopes.mean(axis=0)}
 
     @quiet
-    def adapt(self, x_support: ArrayLike, y_support: ArrayLike, batch_norm: str | None = None) -> PrototypeModel:
+    def adapt(self, x_support: Any, y_support: Any, batch_norm: str | None = None) -> PrototypeModel:
         """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1, are samples; or of (T, N, ...).
 
         batch_norm as in `evaluate`.
         """
         mode = self.batch_norm_mode(batch_norm)
-        x = inputs.array("x_support", x_support)
+        given = support(x_support, y_support, self.preparation)
+        x = given.x
         single = inputs.is_single(self.net, x)
-        labels = prototypes.labels(y_support, "y_support", x.shape[: 1 if single else 2])
+        labels = prototypes.labels(given.y, "y_support", x.shape[: 1 if single else 2])
         labels = labels[None] if single else labels
         head = PrototypeHead(prototypes.ways(labels), self.metric, self.scale)
         x = inputs.samples(self.net, x, self.theta.dtype, "x_support")
         net, theta = frozen(self.net, self.theta, x, self.device) if mode == "frozen" else (self.net, self.theta)
-        return PrototypeModel(net, theta, True, self.device, x_support=x, y_support=labels, head=head)
+        return given.told(PrototypeModel(net, theta, True, self.device, x_support=x, y_support=labels, head=head))
 
     def evaluate(
         self,
@@ -147,6 +149,7 @@ class PrototypeModel(AdaptedModel, kw_only=True):
     `net` has its statistics frozen.
     """
 
+    algorithm: ClassVar = "ProtoNet"
     x_support: Array  # (T, N, ...)
     y_support: Array  # (T, N)
     head: PrototypeHead
@@ -159,7 +162,7 @@ class PrototypeModel(AdaptedModel, kw_only=True):
         return np.asarray(prototypes.averaging(self.y_support, self.head.ways, z.dtype) @ z)
 
     @quiet
-    def outputs(self, x: ArrayLike) -> Array:
+    def _outputs(self, x: ArrayLike) -> Array:
         """Logits (M, K) of x (M, ...), or (T, M, K) of x (T, M, ...) where T support sets were given."""
         given = inputs.array("x", x)
         x = inputs.samples(self.net, given, self.theta.dtype)
@@ -175,7 +178,7 @@ class PrototypeModel(AdaptedModel, kw_only=True):
             found = prototypes.logits(self.prototypes, classes, z, self.head, self.device)
         return found[0] if inputs.is_single(self.net, given) else found
 
-    def distance(self, x: ArrayLike) -> Array:
+    def distance(self, x: Any) -> Array:
         """How far each sample is from the nearest prototype, (M,) or (T, M); large where it is of none of the classes.
 
         Squared Euclidean, or 1 - cosine: in [0, 2]. What counts as far is to be chosen on samples of other classes.

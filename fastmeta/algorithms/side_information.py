@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -16,6 +18,7 @@ from fastmeta.algorithms.zero_shot import (
 from fastmeta.floating import quiet
 from fastmeta.gradients import prototypes
 from fastmeta.learning.learner import Learner
+from fastmeta.learning.support import support
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
@@ -80,18 +83,19 @@ class SideInformation(Learner):
         }
 
     @quiet
-    def adapt(self, x_support: ArrayLike, y_support: ArrayLike, attributes: ArrayLike) -> PrototypeClassifier:
+    def adapt(self, x_support: Any, y_support: Any, attributes: ArrayLike) -> PrototypeClassifier:
         """A classifier from samples x (N, ...), labels (N,) and class attributes (K, A); or with a leading T."""
-        given = inputs.array("x_support", x_support)
-        lead = given.shape[: 1 if inputs.is_single(self.net, given) else 2]
-        x = inputs.samples(self.net, given, self.theta.dtype, "x_support")
-        y = prototypes.labels(y_support, "y_support", lead).reshape(x.shape[:2])
+        given = support(x_support, y_support, self.preparation)
+        lead = given.x.shape[: 1 if inputs.is_single(self.net, given.x) else 2]
+        x = inputs.samples(self.net, given.x, self.theta.dtype, "x_support")
+        y = prototypes.labels(given.y, "y_support", lead).reshape(x.shape[:2])
         a = inputs.samples(self.attribute_net, attributes, self.theta.dtype, "attributes")
         _, s, f, g = self._parts(x, y, a)
         head = PrototypeHead(a.shape[1], self.metric, self.scale)
         c = g * s + (1 - g) * f
         together = x.shape[1] if self.batch_norm else 0
-        return PrototypeClassifier(self.net, self.theta, True, self.device, None, together, prototypes=c, head=head)
+        model = PrototypeClassifier(self.net, self.theta, True, self.device, None, together, prototypes=c, head=head)
+        return given.told(model)
 
     @quiet
     def gates(self, attributes: ArrayLike) -> Array:

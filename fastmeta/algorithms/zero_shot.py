@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -72,7 +72,8 @@ class ZeroShot(Learner):
         c = self.attribute_net.predict(self.parameters["map"], a, device=self.device)
         head = PrototypeHead(c.shape[1], self.metric, self.scale)
         together = c.shape[1] if self.batch_norm else 0
-        return PrototypeClassifier(self.net, self.theta, True, self.device, None, together, prototypes=c, head=head)
+        model = PrototypeClassifier(self.net, self.theta, True, self.device, None, together, prototypes=c, head=head)
+        return model._replace(preparation=self.preparation)
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets."""
@@ -82,11 +83,12 @@ class ZeroShot(Learner):
 class PrototypeClassifier(AdaptedModel, kw_only=True):
     """`outputs` are the similarities of embedded samples to `prototypes` (T, K, D)."""
 
+    algorithm: ClassVar = "ZeroShot"
     prototypes: Array
     head: PrototypeHead
 
     @quiet
-    def outputs(self, x: ArrayLike) -> Array:
+    def _outputs(self, x: ArrayLike) -> Array:
         """Logits (M, K) of x (M, ...), or (T, M, K) of x (T, M, ...) where there are T sets of classes."""
         given = inputs.array("x", x)
         self._expect_together(given)
@@ -97,7 +99,7 @@ class PrototypeClassifier(AdaptedModel, kw_only=True):
         found = prototypes.logits(self.prototypes, _own_classes(self.prototypes), z, self.head, self.device)
         return found[0] if inputs.is_single(self.net, given) else found
 
-    def distance(self, x: ArrayLike) -> Array:
+    def distance(self, x: Any) -> Array:
         """How far each sample is from the nearest prototype, (M,) or (T, M), as `PrototypeModel.distance`."""
         return prototypes.nearest(self.outputs(x), self.head)
 

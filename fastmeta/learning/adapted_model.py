@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta import inputs
 from fastmeta.floating import quiet
+from fastmeta.labels import Names, named
 from fastmeta.networks.network import Network
 from fastmeta.record import Record
 from fastmeta_kernels.contract import Array
 
+if TYPE_CHECKING:
+    from fastmeta.tasks.images.pictures import Pictures
+
+SHOWN = 5  # names of classes in a repr
 FEW_TOGETHER = (
     "Batch norm is transductive: its statistics are those of the samples that are predicted together, here fewer than "
     "the support set has. Accuracy falls, to near chance for one sample alone. Predict more of them at once, or adapt "
@@ -29,7 +36,14 @@ class AdaptedModel(Record, eq=False):
     x is (T, N, ...), context is (T, M, ...) and results have a leading T. Transductive predictions of fewer samples
     than `together`, the size of the support set, warn: a lone one is near chance. Every method raises DivergenceError
     where an output is not finite.
+
+    `names` of the classes, where the support set had names as labels: `predict` gives these. With a `preparation`, that
+    of the tasks which were learned from, x may be a picture or several: paths, Pillow images or arrays of any size; the
+    results of a single picture have no axis of samples.
     """
+
+    kinds: ClassVar[dict[str, type[AdaptedModel]]] = {}
+    algorithm: ClassVar[str] = "MAML"  # a learner whose module defines this class
 
     net: Network
     theta: Array
@@ -37,10 +51,43 @@ class AdaptedModel(Record, eq=False):
     device: str = "cpu"
     context: Array | None = None
     together: int = 0
+    names: Names = ()
+    preparation: Pictures | None = None
+
+    def __init_subclass__(cls, **options: bool) -> None:
+        super().__init_subclass__(**options)
+        AdaptedModel.kinds[cls.__name__] = cls
+
+    def __repr__(self) -> str:
+        said = [str(self.net)]
+        if self.names:
+            more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
+            said.append(f"classes {', '.join(map(str, self.names[:SHOWN]))}{more}")
+        if self.preparation is not None:
+            said.append(str(self.preparation))
+        return f"<{type(self).__name__} of {'; '.join(said)}>"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one safetensors file, of which `fm.load` makes it again; its names are kept.
+
+        Raises TypeError where a name is none of strings, numbers, True, False and tuples of these.
+        """
+        from fastmeta.learning import model_file
+
+        model_file.write(path, self)
+
+    def outputs(self, x: Any) -> Array:
+        """Outputs (N, O), logits where it classifies, of x (N, ...); (O,) of a single picture."""
+        alone = False
+        if self.preparation is not None:
+            x, alone = self.preparation.samples(x)
+        elif type(x) is not np.ndarray:
+            inputs.no_pictures("x", x)
+        found = self._outputs(x)
+        return found[0] if alone else found
 
     @quiet
-    def outputs(self, x: ArrayLike) -> Array:
-        """The network's outputs (N, O), logits where it classifies, of x (N, ...)."""
+    def _outputs(self, x: ArrayLike) -> Array:
         given = inputs.array("x", x)
         self._expect_together(given)
         if self.context is None:
@@ -66,13 +113,17 @@ class AdaptedModel(Record, eq=False):
         sets = np.concatenate([contexts, x[:, None]], axis=1)  # (N, M + 1, ...)
         return self.net.predict(theta, sets, device=self.device)[:, -1]
 
-    def predict(self, x: ArrayLike) -> Array:
-        """Labels (N,) where the task has integer labels, otherwise outputs (N, O), of x (N, ...)."""
+    def predict(self, x: Any) -> Any:
+        """Labels (N,), or the classes' names where they have names, of x (N, ...); outputs (N, O) where the task has
+        float targets. Of a single picture, its label or name.
+        """
         outputs = self.outputs(x)
-        return outputs.argmax(axis=-1) if self.classifies else outputs
+        if not self.classifies:
+            return outputs
+        return named(self.names, outputs[..., : len(self.names)].argmax(axis=-1)) if self.names else outputs.argmax(-1)
 
     @quiet
-    def probabilities(self, x: ArrayLike) -> Array:
+    def probabilities(self, x: Any) -> Array:
         """Class probabilities (N, O) of x (N, ...); TypeError where the task has float targets."""
         if not self.classifies:
             raise TypeError("probabilities need integer labels; this task's targets are floats. Use predict.")
@@ -80,6 +131,9 @@ class AdaptedModel(Record, eq=False):
         powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))  # a difference may overflow: its power is 0
         probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
         return probabilities
+
+
+AdaptedModel.kinds["AdaptedModel"] = AdaptedModel
 
 
 def of(net: Network, phi: Array, x_support: Array, classifies: bool, batch_norm: str, device: str) -> AdaptedModel:

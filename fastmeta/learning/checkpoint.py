@@ -1,31 +1,30 @@
-"""Checkpoints: one safetensors file of arrays, with everything else as JSON in its metadata. No pickle.
+"""Checkpoints: one file of a learner, with all that resuming its training needs.
 
 One file of more than 200 lines, because what writes a format and what distrusts it change together.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastmeta import checks
+from fastmeta.learning import archive
+from fastmeta.learning.archive import Archive, refused
 from fastmeta.learning.states import Best, State, Training
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.files import written_beside
-from fastmeta_kernels.memory import free_bytes
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from fastmeta.tasks.images.pictures import Pictures
+
 OF_POLICIES = ("return_before", "return_after", "entropy", "kl", "accepted", "explained", "env_steps")
 SECONDS_OF_POLICIES = ("seconds_sampling", "seconds_products")
 HISTORIES = ("loss", "seconds", "validation", *OF_POLICIES, *SECONDS_OF_POLICIES)  # those that a checkpoint may have
-_FOREIGN = "It was written by another program."
 
 
 class Checkpoint(NamedTuple):
@@ -38,16 +37,12 @@ class Checkpoint(NamedTuple):
     training: Training
     history: dict[str, Array]  # (step,) each
     best: Best | None = None
+    preparation: Pictures | None = None
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write a file beside `path`, then rename it: whenever the machine stops, `path` is a whole checkpoint.
-
-    The folder is made where it is missing. Raises OSError where the place cannot be written.
-    """
-    from safetensors.numpy import save
-
-    algorithm, hyper_parameters, net, settings, training, history, best = checkpoint
+    """Write a checkpoint, as `archive.write` does."""
+    algorithm, hyper_parameters, net, settings, training, history, best, preparation = checkpoint
     arrays = dict(training.parameters) | {f"history.{name}": values for name, values in history.items()}
     for name, state in training.moments.items():
         arrays |= {f"optimizer.{name}.{i}": moment for i, moment in enumerate(state.moments)}
@@ -61,30 +56,21 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     if best is not None:
         arrays |= {f"best.{name}": values for name, values in best.parameters.items()}
         description["best"] = {"step": best.step, "score": best.score}
-    text = json.dumps(description)
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    metadata = {"fastmeta_format": str(FORMAT), "description": text, "sha256": _digest(text, arrays)}
-    os.makedirs(os.path.dirname(os.fspath(path)) or os.curdir, exist_ok=True)
-    with written_beside(path, durable=True) as file:
-        file.write(save(arrays, metadata))
+    if preparation is not None:
+        description["preparation"] = preparation.to_dict()
+    archive.write(path, arrays, description)
 
 
 class Opened(NamedTuple):
     """A checkpoint file that is open. `outline` is what it holds, but for the values: they take no memory."""
 
-    path: str | os.PathLike[str]
-    file: Any
-    metadata: dict[str, str]
+    file: Archive
     outline: Checkpoint
 
     def read(self) -> Checkpoint:
         """What `write` wrote; ValueError where a bit of it has changed or a value is not finite."""
-        with refused(self.path):
-            text = self.metadata["description"]
-            arrays = {name: self.file.get_tensor(name) for name in self.file.keys()}  # noqa: SIM118
-            if self.metadata.get("sha256") not in (None, _digest(text, arrays)):  # older files have none
-                raise ValueError("its checksum is that of other content: it was damaged or edited.")
-            saved = _parsed(arrays, json.loads(text))
+        with refused(self.file.path):
+            saved = _parsed(self.file.arrays(), self.file.description())
             for name, values in saved.training.parameters.items():
                 best = () if saved.best is None else (saved.best.parameters[name],)
                 for array in (values, *saved.training.moments[name].moments, *best):
@@ -103,49 +89,16 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 def opened(path: str | os.PathLike[str]) -> Iterator[Opened]:
     """A checkpoint file, of which the description and the arrays' shapes are read and checked.
 
-    Raises FileNotFoundError where nothing is there; ValueError where the file is cut short, was not written
-    by fastmeta, was edited, has a later format, or would not fit the memory.
+    Raises as `archive.opened`, and ValueError where it was edited.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'path="{path}" must be a checkpoint file. There is no file of that name.')
-    size, room = os.path.getsize(path), free_bytes()
-    if size > room:
-        raise ValueError(
-            f'path="{path}" must be smaller than the free memory, {room / 2**30:.3g} GiB; it has {size / 2**30:.3g}. '
-            "Free memory, or restore the file from a copy where it is damaged."
-        )
-    try:
-        file: Any = safe_open(path, framework="numpy")
-    except (SafetensorError, OSError) as error:
-        with open(path, "rb") as damaged:
-            first = damaged.read(9)[8:]  # of the header, behind its length
-        cause = "It is cut short or damaged: restore it from a copy." if first in (b"", b"{") else _FOREIGN
-        raise ValueError(f'path="{path}" must be a whole fastmeta checkpoint. {cause} ({error})') from error
-    with file:
-        metadata = _known(path, file.metadata() or {})
-        with refused(path):
-            arrays = {name: _outline(name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
-            outline = _parsed(arrays, json.loads(metadata["description"]))
-        yield Opened(path, file, metadata, outline)
+    with archive.opened(path) as file:
+        yield outlined(file)
 
 
-@contextmanager
-def refused(path: str | os.PathLike[str]) -> Iterator[None]:
-    """What fails within is a fault of the file: the ValueError names `path` and what to do."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        cause = str(error)
-        if isinstance(error, KeyError):
-            cause = f"it has no {cause}"
-        elif isinstance(error, json.JSONDecodeError):
-            cause = f"its description is not JSON ({cause})"
-        cause += "" if cause.endswith((".", "?")) else "."
-        raise ValueError(
-            f'path="{path}" must be a checkpoint as fastmeta wrote it: {cause} Restore it from a copy, or train anew.'
-        ) from error
+def outlined(file: Archive) -> Opened:
+    """An open file as a checkpoint; ValueError where it is none."""
+    with refused(file.path):
+        return Opened(file, _parsed(file.outlines(), file.description()))
 
 
 def check_shapes(training: Training, wanted: dict[str, Array]) -> None:
@@ -172,6 +125,7 @@ def _parsed(arrays: dict[str, Array], description: dict[str, Any]) -> Checkpoint
         Training(step, parameters, moments),
         {name.removeprefix("history."): values for name, values in arrays.items() if name.startswith("history.")},
         _best(arrays, parameters, description.get("best")),
+        preparation_of(description),
     )
     _check(saved)
     if odd:
@@ -184,6 +138,15 @@ def _best(arrays: dict[str, Array], parameters: dict[str, Array], described: dic
         return None
     step = checks.integer("the step of the best", described["step"], 1)
     return Best(step, float(described["score"]), {name: arrays[f"best.{name}"] for name in parameters})
+
+
+def preparation_of(description: dict[str, Any]) -> Pictures | None:
+    """How pictures became samples, where a file says it."""
+    if "preparation" not in description:
+        return None
+    from fastmeta.tasks.images.pictures import Pictures
+
+    return Pictures.from_dict(description["preparation"])
 
 
 def _check(saved: Checkpoint) -> None:
@@ -251,34 +214,3 @@ def _check_continues(saved: Checkpoint, start: Checkpoint, path: str | os.PathLi
             found = len(saved.training.moments[name].moments)
             if found != len(state.moments):
                 raise ValueError(f"{name} has {found} optimizer arrays, not {len(state.moments)}")
-
-
-def _known(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, str]:
-    """The metadata of a format that this fastmeta reads."""
-    if "fastmeta_format" not in metadata:
-        raise ValueError(f'path="{path}" must be a fastmeta checkpoint. {_FOREIGN}')
-    with refused(path):
-        text = metadata["fastmeta_format"]
-        version = checks.integer("fastmeta_format", int(text) if text.isdecimal() else text, 1)
-    if version > FORMAT:
-        raise ValueError(
-            f'path="{path}" has checkpoint format {metadata["fastmeta_format"]}; this fastmeta reads up to '
-            f"{FORMAT}. Upgrade: pip install --upgrade fastmeta."
-        )
-    return metadata
-
-
-def _outline(name: str, part: Any) -> Array:
-    """An array of the shape and dtype that a file says, which takes no memory."""
-    kinds = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
-    if part.get_dtype() not in kinds:
-        raise TypeError(f"{name} of dtype {part.get_dtype()} must be float32 or float64")
-    return np.broadcast_to(np.zeros((), kinds[part.get_dtype()]), part.get_shape())
-
-
-def _digest(description: str, arrays: Mapping[str, Array]) -> str:
-    """SHA-256 of everything that a checkpoint holds."""
-    digest = hashlib.sha256(description.encode())
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes())
-    return digest.hexdigest()

@@ -78,6 +78,7 @@ def fit(
             "optimizer": optimizer.to_dict(),
         } | watched.settings()
         _begin(learner, optimizer, settings, begin, keeping, watched.tasks is not None, ranks)
+        learner.preparation = getattr(tasks, "preparation", None)
         learner._history = {name: _with_room(past, iterations) for name, past in learner.history.items()}
         training.check_memory(tasks, tasks_per_step, begin.seed, learner.training.step)
         group = None if ranks is None else joined(ranks)

@@ -20,6 +20,7 @@ from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.inner_steps import asked_steps, step_rates
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import Setting
+from fastmeta.learning.support import support
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
@@ -80,8 +81,8 @@ class GradientLearner(Learner):
     @quiet
     def adapt(
         self,
-        x_support: ArrayLike,
-        y_support: ArrayLike,
+        x_support: Any,
+        y_support: Any,
         inner_steps: int | None = None,
         weights: ArrayLike | None = None,
         batch_norm: str | None = None,
@@ -94,14 +95,15 @@ class GradientLearner(Learner):
         DivergenceError, naming the inner step.
         """
         steps = self.inner_steps if inner_steps is None else inputs.inner_steps(inner_steps)
-        x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)
+        given = support(x_support, y_support, self.preparation)
+        x, y = given.x, given.y
         mode = self.batch_norm_mode(batch_norm)
         learner = self
         if self.any_device and devices.starts_faster_with_numpy(self.net.table, y.size * (steps + 1)):
             learner = copy.copy(self)
             learner.device = "numpy"
         (phi,) = learner.descend(x, y, weights, [steps], mode)
-        model = learner.model(phi, x, losses.of(self.loss, y).labelled, mode)
+        model = given.told(learner.model(phi, x, losses.of(self.loss, y).labelled, mode))
         return model._replace(together=y.shape[0 if phi.ndim == 1 else 1]) if mode == "transductive" else model
 
     @overload

@@ -19,6 +19,7 @@ from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
     from fastmeta.learning.optimizers import Optimizer
+    from fastmeta.tasks.images.pictures import Pictures
 
 
 class Learned(ABC):
@@ -28,6 +29,7 @@ class Learned(ABC):
     batch_norm_modes: ClassVar[tuple[str, ...]] = ()  # what `evaluate` offers, where it offers several
     net: Network
     device: str
+    preparation: Pictures | None  # how pictures became the samples that it was trained on, where they did
     _training: Training | None
     _best: Best | None  # of a fit with validation
     _fitting: bool  # within a fit, which goes on from the last iteration and not from the best
@@ -80,7 +82,8 @@ class Learned(ABC):
         if self._training is not None and made.net == self.net:
             try:
                 checkpoints.check_shapes(self._training, made.initial_parameters(self._training.parameters["theta"]))
-                made.__dict__ |= {name: vars(self)[name] for name in ("_training", "_best", "_settings", "_history")}
+                kept = ("_training", "_best", "_settings", "_history", "preparation")
+                made.__dict__ |= {name: vars(self)[name] for name in kept}
             except ValueError:
                 pass
         self.__dict__ |= made.__dict__
@@ -151,9 +154,9 @@ class Learned(ABC):
     def _checkpoint(self, state: Training, settings: dict[str, Any], history: dict[str, Array]) -> Checkpoint:
         best = self._best if state.step else None
         named = self.family + type(self).__name__
-        return Checkpoint(named, self.hyper_parameters(), self.net, settings, state, history, best)
+        return Checkpoint(named, self.hyper_parameters(), self.net, settings, state, history, best, self.preparation)
 
     def restore(self, saved: Checkpoint) -> None:
         """Stand where `saved` stands, which is of this algorithm, network and settings."""
         self._training, self._settings, self._history = saved.training, saved.settings, saved.history
-        self._best = saved.best
+        self._best, self.preparation = saved.best, saved.preparation

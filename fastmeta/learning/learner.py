@@ -59,6 +59,7 @@ class Learner(Learned):
         self.net = net
         self.device = checks.choice("device", device, self.devices)
         self.any_device = False  # whether small work may be done elsewhere
+        self.preparation = None
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
         self._history: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""`load`: the learner that was saved, of its own class."""
+"""`load`: the learner or the model that was saved, of its own class."""
 
 from __future__ import annotations
 
@@ -7,33 +7,48 @@ from typing import Any
 
 from fastmeta import checks
 from fastmeta.device import DEVICES
+from fastmeta.learning import archive
 from fastmeta.learning import checkpoint as checkpoints
+from fastmeta.learning.archive import Archive, refused
 from fastmeta.learning.learner import Learner
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 
 
-def load(path: str | os.PathLike[str], device: str | None = None) -> Learner:
-    """The learner that `save` or a checkpoint wrote, of its own class, ready to adapt and evaluate.
+def load(path: str | os.PathLike[str], device: str | None = None) -> Any:
+    """The learner that `save` or a checkpoint wrote, ready to adapt and evaluate; or the model that a model's `save`
+    wrote, ready to predict. Either is of its own class.
 
-    device: by default "cpu", of policies "numpy"; but a gradient learner adapts a small network with NumPy as long as
-    the process has not loaded Numba, which takes longer than such work; the results differ by rounding.
+    device: by default "cpu", of policies "numpy"; but a gradient learner adapts a small network with NumPy, and a small
+    model predicts with it, as long as the process has not loaded Numba, which takes longer than such work; the results
+    differ by rounding.
     Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
     names an algorithm that this fastmeta does not have.
     """
     if device is not None:
         checks.choice("device", device, DEVICES)
-    with checkpoints.opened(path) as file:
-        learner = _unlearned(file, device)
-        learner.restore(file.read())
-    return learner
+    with archive.opened(path) as file:
+        with refused(path):
+            description = file.description()
+            algorithm = description["algorithm"] if "model" in description else None
+        return _learner(file, device) if algorithm is None else _model(file, algorithm, device)
 
 
-def _unlearned(file: checkpoints.Opened, device: str | None) -> Learner:
-    """The learner that a file describes, which has the shapes of the file's arrays."""
-    saved = file.outline
-    with checkpoints.refused(file.path):
+def _model(file: Archive, algorithm: str, device: str | None) -> Any:
+    from fastmeta.learning import model_file
+    from fastmeta.learning.adapted_model import AdaptedModel
+
+    with refused(file.path):
+        checks.choice("algorithm", algorithm, _algorithms(algorithm))  # which defines the model's class
+    return model_file.read(file, AdaptedModel.kinds, device)
+
+
+def _learner(file: Archive, device: str | None) -> Learner:
+    """The learner that a file describes, which has the shapes of the file's arrays before it has the arrays."""
+    opened = checkpoints.outlined(file)
+    saved = opened.outline
+    with refused(file.path):
         own = "Import the module that defines it before you load it, where it is your own."
         kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm), own)
         made = Learner.algorithms[kind]
@@ -41,6 +56,7 @@ def _unlearned(file: checkpoints.Opened, device: str | None) -> Learner:
         learner = made(saved.net, **arguments, device=device or made.devices[0])
         learner.any_device = device is None
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
+    learner.restore(opened.read())
     return learner
 
 

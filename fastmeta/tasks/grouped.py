@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmeta import checks
 from fastmeta.inputs import features
+from fastmeta.labels import numbered
 from fastmeta.tasks.episode import Batch, stream
 from fastmeta.tasks.labelled import check_samples, draw, stored
-from fastmeta.tasks.labels import numbered
 from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import compress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +18,12 @@ from fastmeta import checks
 from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.inputs import features
+from fastmeta.labels import Names, numbered
 from fastmeta.tasks.episode import Batch, stream
-from fastmeta.tasks.labels import numbered
 from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
+
+if TYPE_CHECKING:
+    from fastmeta.tasks.images.pictures import Pictures
 
 
 def from_arrays(
@@ -30,6 +34,7 @@ def from_arrays(
     queries: Size = 15,
     small_classes: str = "refuse",
     attributes: ArrayLike | None = None,
+    preparation: Pictures | None = None,
 ) -> LabelledTasks:
     """N-way K-shot tasks over anybody's labelled samples.
 
@@ -44,7 +49,8 @@ def from_arrays(
     left out, "skip"; or is used, "use": the tasks of a call that has it take only as many queries of each class.
     `left_out` names the classes left out; with "use" those are the ones of no more samples than shots.
     attributes (classes, A): floats that describe each distinct label, in that order, for learners that read a
-    class from its description, `ZeroShot` and `SideInformation`.
+    class from its description, `ZeroShot` and `SideInformation`. preparation: how pictures became these samples, where
+    they did, so that models of a learner trained on them take pictures.
 
     Raises ValueError or TypeError where shapes or kinds do not fit, a value is masked or not finite, `ways` exceeds
     the number of classes, or a class is too small.
@@ -63,6 +69,7 @@ def from_arrays(
         queries,
         small_classes=small_classes,
         attributes=described,
+        preparation=preparation,
     )
 
 
@@ -85,6 +92,7 @@ class LabelledTasks:
     names: tuple[Any, ...] = field(default=(), repr=False)
     small_classes: str = "refuse"
     attributes: NDArray[Any] | None = field(default=None, repr=False)  # (classes, A)
+    preparation: Pictures | None = field(default=None, repr=False)
     left_out: tuple[Any, ...] = field(init=False, repr=False)
     classes: NDArray[Any] = field(init=False, repr=False)
     class_names: tuple[Any, ...] = field(init=False, repr=False)
@@ -104,6 +112,8 @@ class LabelledTasks:
             "names": names,
         }
         check_samples(x, y)
+        if self.preparation is not None and self.preparation.shape != x.shape[1:]:
+            raise ValueError(f"preparation={self.preparation!r} must give samples of x, which are {x.shape[1:]}.")
         classes, count = np.unique(y, return_counts=True)
         arrays = {"x": stored(x), "y": y, "classes": classes, "_count": count}
         arrays |= {"_order": np.argsort(y, kind="stable"), "_first": np.cumsum(count) - count}
@@ -188,34 +198,40 @@ class LabelledTasks:
         checks.settle(self, attributes=stored(given, "attributes"))
 
     def _check_sizes(self) -> None:
-        """Leave out the classes that are too small, or raise; raise where too few are left for a task."""
-        total, need = len(self.classes), lowest(self.shots) + self._least_queries
-        if total % self.variants:
-            raise ValueError(f"variants={self.variants} must divide the number of classes, {total}.")
-        if self.names and len(self.names) != total:
-            raise ValueError(f"names of length {len(self.names)} must name each of the {total} classes.")
+        """Leave out the classes that are too small, or raise."""
         names = self.names or tuple(self.classes.tolist())
-        called = [f'"{name}"' if isinstance(name, str) else name for name in names]
-        small, kinds = self._count < need, total // self.variants
-        if self.ways <= kinds and small.any() and self.small_classes == "refuse":
-            i, others = int(self._count.argmin()), int(small.sum()) - 1
-            raise ValueError(
-                f"shots + queries={need} must be at most {self._count[i]}, the number of samples of class {called[i]}"
-                f"{f' ({others} others have too few, too)' if others else ''}. Lower shots or queries, or leave "
-                'such classes out: small_classes="skip" does, "use" takes the queries that they have.'
-            )
-        kept = np.repeat(~small.reshape(-1, self.variants).any(axis=1), self.variants)
-        left_out = tuple(name for name, keep in zip(names, kept, strict=True) if not keep)
-        if self.ways > (kinds := int(kept.sum()) // self.variants):
-            without = f" without {', '.join(map(str, left_out[:5]))}, which are too small" if left_out else ""
-            raise ValueError(
-                f"ways={self.ways} must be at most {kinds}, the number of classes that a task can hold{without}. "
-                "Lower ways or give samples of more classes."
-            )
+        if len(names) != len(self.classes):
+            raise ValueError(f"names of length {len(names)} must name each of the {len(self.classes)} classes.")
+        kept = _kept(self, names, lowest(self.shots) + self._least_queries)
         parts = {name: getattr(self, name)[kept] for name in ("classes", "_first", "_count")}
         parts |= {} if self.attributes is None else {"attributes": self.attributes[kept]}
-        class_names = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+        left_out, class_names = (tuple(compress(names, some)) for some in (~kept, kept))
         checks.settle(self, left_out=left_out, class_names=class_names, **parts)
+
+
+def _kept(tasks: LabelledTasks, names: Names, need: int) -> NDArray[np.bool_]:
+    """(classes,): which have `need` samples in all their variants; raises where one must not, or too few do."""
+    total, variants, count = len(names), tasks.variants, tasks._count
+    if total % variants:
+        raise ValueError(f"variants={variants} must divide the number of classes, {total}.")
+    small = count < need
+    if tasks.ways <= total // variants and small.any() and tasks.small_classes == "refuse":
+        i, others = int(count.argmin()), int(small.sum()) - 1
+        called = f'"{names[i]}"' if isinstance(names[i], str) else names[i]
+        raise ValueError(
+            f"shots + queries={need} must be at most {count[i]}, the number of samples of class {called}"
+            f"{f' ({others} others have too few, too)' if others else ''}. Lower shots or queries, or leave "
+            'such classes out: small_classes="skip" does, "use" takes the queries that they have.'
+        )
+    kept: NDArray[np.bool_] = np.repeat(~small.reshape(-1, variants).any(axis=1), variants)
+    if tasks.ways > (kinds := int(kept.sum()) // variants):
+        left_out = list(compress(names, ~kept))
+        without = f" without {', '.join(map(str, left_out[:5]))}, which are too small" if left_out else ""
+        raise ValueError(
+            f"ways={tasks.ways} must be at most {kinds}, the number of classes that a task can hold{without}. "
+            "Lower ways or give samples of more classes."
+        )
+    return kept
 
 
 def draw(rng: np.random.Generator, population: NDArray[np.intp], k: int) -> NDArray[np.int64]:

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import fastmeta as fm
+from fastmeta.learning import archive, training
 from fastmeta.learning import checkpoint as checkpoints
-from fastmeta.learning import training
 from fastmeta.learning.checkpoint import Checkpoint
 
 ADAM = dict.fromkeys(("theta", "inner_lr"), fm.Adam())
@@ -140,7 +140,7 @@ def test_safetensors_of_another_program(tmp_path, metadata):
 
 def test_later_format(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
-        later.setattr(checkpoints, "FORMAT", 2)
+        later.setattr(archive, "FORMAT", 2)
         checkpoints.write(tmp_path / "run", example())
     with pytest.raises(ValueError, match=r"has checkpoint format 2; this fastmeta reads up to 1\. Upgrade"):
         checkpoints.read(tmp_path / "run")

@@ -361,6 +361,21 @@ def test_rotations_are_classes(tiny: tuple[Path, tuple[Archive, Archive]]) -> No
     assert [len(getattr(upright, part).classes) for part in PARTS] == [4, 2, 3]
 
 
+def test_a_new_drawing_is_prepared_as_those_of_training(tiny: tuple[Path, tuple[Archive, Archive]]) -> None:
+    tasks = tiny_omniglot(tiny, ways=2, shots=1, queries=2).train
+    numbers = {"Beta_(x)": 1, "Zeta": 3, "Eta": 6}
+    assert tasks.preparation is not None
+    for name, degrees in (name.split(", ") for name in tasks.class_names if "," in name):
+        alphabet, character = name.split("/character")
+        place = 4 * tasks.class_names[::4].index(name)
+        paper = drawing(numbers[alphabet] + int(character) - 1, 3)
+        x, alone = tasks.preparation.samples(paper)
+        assert alone
+        np.testing.assert_array_equal(x[0], tasks.take(np.flatnonzero(tasks.y == place)[2]))
+        turned = place + int(degrees.removesuffix(" degrees")) // 90
+        np.testing.assert_array_equal(np.rot90(x[0], turned - place), tasks.take(np.flatnonzero(tasks.y == turned)[2]))
+
+
 def test_tasks_are_floats_with_ink_near_one(tiny: tuple[Path, tuple[Archive, Archive]]) -> None:
     batch = tiny_omniglot(tiny, ways=2, shots=1, queries=5).train.sample(4, seed=0)
     assert batch.x_support.shape == (4, 2, 28, 28, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from numpy.typing import ArrayLike
 
 from fastmeta.algorithms.transfer.heads import normalised
@@ -16,13 +18,14 @@ class HeadModel(AdaptedModel, kw_only=True):
     weight (D, K) and bias (1, K), or with a leading T.
     """
 
+    algorithm: ClassVar = "Transfer"
     weight: Array
     bias: Array
 
     @quiet
-    def outputs(self, x: ArrayLike) -> Array:
+    def _outputs(self, x: ArrayLike) -> Array:
         """Logits (N, K) of x (N, ...), or (T, N, K) of x (T, N, ...)."""
-        features = normalised(super().outputs(x))
+        features = normalised(super()._outputs(x))
         tasks = len(features) if features.ndim == 3 else 1
         if self.weight.ndim == 3 and tasks != len(self.weight):
             raise ValueError(f"x has {tasks} tasks but the model was adapted to {len(self.weight)}.")

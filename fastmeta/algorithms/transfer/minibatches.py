@@ -42,6 +42,11 @@ class Minibatches:
         """What the groups are called, where the samples are of groups."""
         return getattr(self.tasks, "member_names", None)
 
+    @property
+    def preparation(self) -> Any:
+        """How the samples were prepared, where `tasks` know."""
+        return getattr(self.tasks, "preparation", None)
+
     @cached_property
     def rows(self) -> Array:
         """(n,) places of the samples whose class is one of `tasks.classes`: small ones may be left out."""

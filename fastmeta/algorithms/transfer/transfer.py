@@ -17,6 +17,7 @@ from fastmeta.gradients import functions as gradients
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import Setting
 from fastmeta.learning.states import Training
+from fastmeta.learning.support import support
 from fastmeta.networks.layers import Linear
 from fastmeta.networks.network import Network
 from fastmeta.ranks.joining import writes
@@ -108,13 +109,14 @@ class Transfer(Learner):
         return float(losses.mean(dtype=np.float64)), {"theta": slope} | still
 
     @quiet
-    def adapt(self, x_support: ArrayLike, y_support: ArrayLike, weights: ArrayLike | None = None) -> HeadModel:
+    def adapt(self, x_support: Any, y_support: Any, weights: ArrayLike | None = None) -> HeadModel:
         """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1, are samples; no gradient step.
 
         weights (N,) multiply each sample's loss. (T, N, ...) data give a model of T tasks at once.
         """
         net, theta = self._features
-        x, y = inputs.array("x_support", x_support), inputs.array("y_support", y_support)
+        given = support(x_support, y_support, self.preparation)
+        x, y = given.x, given.y
         single = inputs.is_single(net, x)
         x = inputs.samples(net, x, theta.dtype, "x_support")
         shares = _shares(x, y, weights)
@@ -122,7 +124,7 @@ class Transfer(Learner):
         weight, bias = HEADS[self.head](features, shares)
         weight, bias = (a[0] if single else a for a in (weight, bias))
         together = shares.shape[1] if self.batch_norm == "transductive" else 0
-        return HeadModel(net, theta, True, self.device, together=together, weight=weight, bias=bias)
+        return given.told(HeadModel(net, theta, True, self.device, together=together, weight=weight, bias=bias))
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, ways) of the query sets."""

@@ -23,6 +23,17 @@ def find_files(root: Path, names: Mapping[str, Sequence[str]] | None) -> dict[st
     return _each_once(_found(root, names))
 
 
+def list_images(root: str | os.PathLike[str]) -> tuple[list[Path], list[str]]:
+    """The image files below class folders root/CLASS/*.png, and the class of each: (paths, names), by class.
+
+    Raises FileNotFoundError where there are no such folders, ValueError where one has no images or shares one.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'root="{os.fspath(root)}" must be a folder of class folders. Give such a folder.')
+    classes = _each_once({"": _part_classes(Path(root))})[""]
+    return [path for files in classes.values() for path in files], [n for n, files in classes.items() for _ in files]
+
+
 def _found(root: Path, names: Mapping[str, Sequence[str]] | None) -> dict[str, Files]:
     if names is not None:
         folders = _named_folders(root, [name for chosen in names.values() for name in chosen])

@@ -13,6 +13,7 @@ from fastmeta.tasks.images.arrays import find_array_files, read_arrays
 from fastmeta.tasks.images.decoded import decoded
 from fastmeta.tasks.images.described import Limits
 from fastmeta.tasks.images.folders import find_files
+from fastmeta.tasks.images.pictures import Pictures
 from fastmeta.tasks.images.pixels import joined
 from fastmeta.tasks.images.splits import Split, check_disjoint, named_split
 from fastmeta.tasks.labelled import LabelledTasks
@@ -81,7 +82,9 @@ class Images(Parts):
             raise ValueError(f'root="{self.root}" has no {part} part, only {", ".join(self._arrays)}. Add it.')
         x, y = self._arrays[part]
         names = self.classes[part]
-        return LabelledTasks(x, y, self.ways, self.shots, self.queries, names=names, small_classes=self.small_classes)
+        sizes = self.ways, self.shots, self.queries
+        preparation = Pictures(x.shape[1:])
+        return LabelledTasks(x, y, *sizes, names=names, small_classes=self.small_classes, preparation=preparation)
 
 
 def _load(root: Path, names: Classes | None, limits: Limits) -> tuple[Arrays, Classes]:

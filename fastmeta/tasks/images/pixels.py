@@ -163,9 +163,14 @@ def _decode(file: IO[bytes], shape: Shape) -> NDArray[Any]:
             width, height = opened.size
             if width * height > MOST_PIXELS:
                 raise ValueError(f"it has {width} x {height} pixels, more than {MOST_PIXELS:,} in all")
-            opened.load()
-            image = _upright(opened, pillow.Transpose)
-            return fitted(ranged(_pixels(image, opened.format, shape[2])), shape)
+            return prepared(opened, shape)
+
+
+def prepared(image: Any, shape: Shape) -> NDArray[Any]:
+    """A Pillow image as `read_file` gives its file."""
+    image.load()
+    upright = _upright(image, optional("PIL.Image", "Pillow").Transpose)
+    return fitted(ranged(_pixels(upright, image.format, shape[2])), shape)
 
 
 def _upright(image: Any, turns: Any) -> Any:
@@ -186,7 +191,7 @@ def _upright(image: Any, turns: Any) -> Any:
     return image.transpose(methods[orientation]) if orientation in methods else image
 
 
-def _pixels(image: Any, form: str, channels: int) -> NDArray[Any]:
+def _pixels(image: Any, form: str | None, channels: int) -> NDArray[Any]:
     """uint8 (h, w) or (h, w, 3), or grey (h, w) of 16 bits or of floats."""
     if image.mode == "I" and form not in ("PNG", "PPM"):
         raise ValueError("it holds whole numbers of 32 bits, which do not say how bright white is: save it with 16")

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fastmeta import checks
+from fastmeta.tasks.images.pictures import Pictures
 from fastmeta.tasks.labelled import LabelledTasks
 from fastmeta.tasks.omniglot.archives import ARCHIVES, Archive, Root
 from fastmeta.tasks.parts import PARTS, Parts
@@ -86,7 +87,9 @@ class Omniglot(Parts):
         y = np.repeat(np.arange(len(images) * turns), images.shape[1])
         variants = turns if self.split == "maml" else 1
         names = [f"{name}, {90 * r} degrees" if r else name for name in self.characters[part] for r in range(turns)]
-        return LabelledTasks(x, y, self.ways, self.shots, self.queries, variants, names=tuple(names))
+        preparation = Pictures(x.shape[1:], inverted=True)
+        sizes = self.ways, self.shots, self.queries, variants
+        return LabelledTasks(x, y, *sizes, names=tuple(names), preparation=preparation)
 
 
 def maml_split(
