@@ -19,8 +19,10 @@ from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.inputs import features
 from fastmeta.labels import Names, numbered
+from fastmeta.tasks import transforms
 from fastmeta.tasks.episode import Batch, stream
 from fastmeta.tasks.sizes import SMALL, Size, checked_size, drawn, lowest
+from fastmeta.tasks.transforms import Transform
 
 if TYPE_CHECKING:
     from fastmeta.tasks.images.pictures import Pictures
@@ -35,6 +37,7 @@ def from_arrays(
     small_classes: str = "refuse",
     attributes: ArrayLike | None = None,
     preparation: Pictures | None = None,
+    transform: Transform | None = None,
 ) -> LabelledTasks:
     """N-way K-shot tasks over anybody's labelled samples.
 
@@ -50,7 +53,9 @@ def from_arrays(
     `left_out` names the classes left out; with "use" those are the ones of no more samples than shots.
     attributes (classes, A): floats that describe each distinct label, in that order, for learners that read a
     class from its description, `ZeroShot` and `SideInformation`. preparation: how pictures became these samples, where
-    they did, so that models of a learner trained on them take pictures.
+    they did, so that models of a learner trained on them take pictures. transform(x, rng): augmentation of the float32
+    samples x (samples, ...) of one task, support samples first; it gives others of that shape and dtype. rng is the
+    task's own, so that an episode stays a pure function of (seed, step).
 
     Raises ValueError or TypeError where shapes or kinds do not fit, a value is masked or not finite, `ways` exceeds
     the number of classes, or a class is too small.
@@ -70,6 +75,7 @@ def from_arrays(
         small_classes=small_classes,
         attributes=described,
         preparation=preparation,
+        transform=transform,
     )
 
 
@@ -80,7 +86,7 @@ class LabelledTasks:
     `classes` holds the distinct labels in ascending order, `class_names` what they are called. Where `variants` > 1,
     each run of that many is one thing in several forms (the rotations of one character), and a task holds at most one
     form of it. `names` has a name for each distinct label, in ascending order, or is empty: the labels are names.
-    Other sizes over the same samples: `dataclasses.replace(tasks, ways=20)`.
+    Other sizes over the same samples: `dataclasses.replace(tasks, ways=20)`; augmented ones: `transform=`.
     """
 
     x: NDArray[Any] = field(repr=False)
@@ -93,6 +99,7 @@ class LabelledTasks:
     small_classes: str = "refuse"
     attributes: NDArray[Any] | None = field(default=None, repr=False)  # (classes, A)
     preparation: Pictures | None = field(default=None, repr=False)
+    transform: Transform | None = field(default=None, repr=False)
     left_out: tuple[Any, ...] = field(init=False, repr=False)
     classes: NDArray[Any] = field(init=False, repr=False)
     class_names: tuple[Any, ...] = field(init=False, repr=False)
@@ -110,6 +117,7 @@ class LabelledTasks:
             "variants": checks.integer("variants", self.variants, 1),
             "small_classes": checks.choice("small_classes", self.small_classes, SMALL),
             "names": names,
+            "transform": transforms.checked(self.transform),
         }
         check_samples(x, y)
         if self.preparation is not None and self.preparation.shape != x.shape[1:]:
@@ -140,9 +148,11 @@ class LabelledTasks:
         queries = drawn(rng, self.queries, fewest - shots)
         places = draw(rng, self._count[flat], shots + queries)  # (tasks * ways, samples)
         rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)[begin:end]
-        support, query = rows[:, :, :shots], rows[:, :, shots:]
+        parts = [rows[:, :, :shots].reshape(len(rows), -1), rows[:, :, shots:].reshape(len(rows), -1)]
+        x_support, x_query = self._samples(parts, seed, step, begin)
+        y_support, y_query = (np.tile(np.repeat(np.arange(self.ways), n), (len(rows), 1)) for n in (shots, queries))
         described = None if self.attributes is None else self.attributes[chosen[begin:end]]
-        return Batch(*self._set(support), *self._set(query), attributes=described)
+        return Batch(x_support, y_support, x_query, y_query, attributes=described)
 
     def classes_of(self, tasks: int, seed: int, step: int = 0) -> NDArray[np.int64]:
         """(tasks, ways): which of `class_names` each label of sample(tasks, seed, step) is; nothing is gathered."""
@@ -163,19 +173,21 @@ class LabelledTasks:
     def on_device(self, device: str) -> LabelledTasks:
         """The same tasks, to the bit, whose samples lie where `device` computes, if they take half of its free memory.
 
-        They are gathered there.
+        They are gathered there. Those that are transformed stay, for that is done by NumPy.
         """
         backend = devices.backend(device)
-        if self.x.nbytes > backend.free_bytes() // 2:
+        if self.transform is not None or self.x.nbytes > backend.free_bytes() // 2:
             return self
         moved = copy.copy(self)
         checks.settle(moved, x=backend.on_device(self.x))
         return moved
 
-    def _set(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        tasks, ways, samples = rows.shape
-        y = np.tile(np.repeat(np.arange(ways), samples), (tasks, 1))
-        return self.take(rows.reshape(tasks, ways * samples)), y
+    def _samples(self, parts: list[NDArray[np.intp]], seed: int, step: int, begin: int) -> list[NDArray[np.float32]]:
+        """The samples of parts (T, N) of tasks begin .. , transformed together."""
+        if self.transform is None:
+            return [self.take(rows) for rows in parts]
+        x = transforms.transformed(self.take(np.concatenate(parts, axis=1)), self.transform, seed, step, begin)
+        return np.split(x, [parts[0].shape[1]], axis=1)
 
     @property
     def fewest(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.tasks.episode import Batch, stream
+from fastmeta.tasks.transforms import transformed
 from fastmeta_kernels.contract import Array
 
 
@@ -66,6 +67,7 @@ class Minibatches:
         drawn = stream(seed, step).integers(len(self.rows), size=(checks.integer("tasks", tasks, 1), self.size))
         drawn = drawn[begin:end]
         x, y = self.tasks.take(self.rows[drawn]), self.labels[drawn]
+        x = transformed(x, getattr(self.tasks, "transform", None), seed, step, begin)
         return Batch(x, y, x, y)
 
     def on_device(self, device: str) -> Minibatches:
