@@ -91,13 +91,29 @@ def settle(frozen: Any, **values: Any) -> None:
 
 
 def array(name: str, value: Any) -> NDArray[Any]:
-    """`value` as NumPy sees it; ValueError where rows differ in length or a value is masked, TypeError for objects."""
+    """`value` as NumPy sees it: lists, or arrays of other libraries on the CPU, read where they lie.
+
+    Those speak `__array__` or DLPack, as PyTorch's and JAX's do. ValueError where rows differ in length or a value is
+    masked, TypeError for objects, and for tensors that need a gradient or that lie elsewhere.
+    """
+    if type(value) is np.ndarray and value.dtype != object:
+        return value
     unmasked(name, value)
     try:
-        found = np.asarray(value)
-    except ValueError as error:
+        found = np.from_dlpack(value) if protocols(value) == ["__dlpack__"] else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        if protocols(value):
+            raise TypeError(
+                f"{name} must be an array that NumPy can read; {type(value).__name__} says: {error} "
+                f"Detach a tensor that needs a gradient, bring one on a GPU to the CPU, take float32 for bfloat16: "
+                f"{name}.detach().cpu().float()."
+            ) from error
+        if not isinstance(error, ValueError):
+            raise
         raise ValueError(f"{name} must be an array; {_uneven(name, value)}") from error
     if found.dtype == object:
+        if isinstance(value, list | tuple) and value and all(map(protocols, value)):
+            return array(name, [array(name, part) for part in value])
         odd = [part for part in found.flat if not isinstance(part, numbers.Number)]
         kind = type(odd[0] if odd else found.flat[0]).__name__ if found.size else "nothing"
         raise TypeError(
@@ -105,6 +121,11 @@ def array(name: str, value: Any) -> NDArray[Any]:
             "values are missing, fill them or leave their samples out."
         )
     return found
+
+
+def protocols(value: Any) -> list[str]:
+    """By which of two protocols an array of any library can be read; none where it is no array."""
+    return [protocol for protocol in ("__array__", "__dlpack__") if hasattr(value, protocol)]
 
 
 def unmasked(name: str, value: Any) -> None:

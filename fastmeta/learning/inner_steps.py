@@ -15,7 +15,7 @@ from fastmeta_kernels.contract import Array
 
 def asked_steps(asked: Any, usual: int) -> tuple[list[int], bool]:
     """Numbers of inner steps, where None means `usual`, and whether several were asked for; ValueError of none."""
-    if isinstance(asked, np.ndarray):
+    if checks.protocols(asked):
         asked = checks.array("inner_steps", asked).tolist()
     several = isinstance(asked, Sequence)
     steps = [usual if n is None else inputs.inner_steps(n) for n in (asked if several else [asked])]

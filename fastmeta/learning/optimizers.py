@@ -13,6 +13,7 @@ from fastmeta import checks
 from fastmeta.learning.schedules import Schedule
 from fastmeta.learning.states import State
 from fastmeta_kernels.contract import Array
+from fastmeta_kernels.host import is_elsewhere
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class Optimizer(ABC):
     @np.errstate(under="ignore")
     def update(self, theta: Array, gradient: Array, state: State) -> tuple[Array, State]:
         """theta after one step down `gradient`, and the next state; no input is modified."""
-        checks.unmasked("theta", theta)
-        checks.unmasked("gradient", gradient)
+        theta, gradient = _read("theta", theta), _read("gradient", gradient)
         if gradient.shape != theta.shape:
             raise ValueError(f"gradient has shape {gradient.shape} but theta has {theta.shape}.")
         gradient = gradient.astype(theta.dtype, copy=False)
@@ -79,7 +79,7 @@ class SGD(Optimizer):
         checks.settle(self, momentum=checks.fraction("momentum", self.momentum))
 
     def init(self, theta: Array) -> State:
-        checks.unmasked("theta", theta)
+        theta = _read("theta", theta)
         return State(0, (np.zeros_like(theta),) if self.momentum else ())
 
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
@@ -113,7 +113,7 @@ class Adam(Optimizer):
         checks.settle(self, epsilon=checks.positive("epsilon", self.epsilon))
 
     def init(self, theta: Array) -> State:
-        checks.unmasked("theta", theta)
+        theta = _read("theta", theta)
         return State(0, (np.zeros_like(theta), np.zeros_like(theta)))
 
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
@@ -130,6 +130,11 @@ class Adam(Optimizer):
         np.divide(first, move, out=move)
         move *= rate * weight2 / weight1
         return np.subtract(theta, move, out=move), (first, second)
+
+
+def _read(name: str, values: Any) -> Array:
+    """`values` on the device they lie on."""
+    return values if is_elsewhere(values) else checks.array(name, values)
 
 
 def from_dict(data: dict[str, Any]) -> Optimizer:

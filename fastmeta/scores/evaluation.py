@@ -135,8 +135,7 @@ def _values(
 def _chunk_values(outputs: Outputs, batch: Batch, steps: Sequence[int], measure: str) -> dict[int, Row]:
     """What each of the ascending `steps` gives; where the chunk diverges, its episodes are tried one by one."""
     try:
-        results = outputs(batch, steps)
-        checks.unmasked("outputs", results)
+        results = [checks.array("outputs", result) for result in outputs(batch, steps)]
         if all(np.isfinite(result).all() for result in results):
             rows = [query_values(result, batch.y_query, batch.query_weights, measure) for result in results]
             called = [result.argmax(axis=-1) for result in results]
