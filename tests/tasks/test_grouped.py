@@ -73,6 +73,61 @@ def test_transfer_pretrains_on_groups_too():
     assert learner.evaluate(tasks, 20).mean > 0.9
 
 
+def riders(outputs: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, targets and groups: 30 people with 30 samples each, whose targets are their own function of the input."""
+    rng = np.random.default_rng(0)
+    who, x = np.repeat(np.arange(30), 30), rng.normal(size=(900, 2))
+    own = rng.normal(size=(30, 2, outputs))
+    return x, np.einsum("ni,nio->no", np.tanh(x), own[who]), who
+
+
+@pytest.mark.parametrize(
+    "kind", [fm.MAML, fm.FOMAML, fm.ANIL, fm.BOIL, fm.MetaSGD, fm.MAMLPlusPlus, fm.Reptile, fm.iMAML]
+)
+def test_a_regression_from_training_to_a_new_person(kind, tmp_path):
+    x, y, who = riders(2)
+    tasks = from_groups(x, y, who, shots=5, queries=10)
+    known, new = tasks.of(np.arange(20)), tasks.of(np.arange(20, 30))
+    assert tasks.sample(3, 0).y_query.shape == (3, 10, 2)
+    assert not len(tasks.classes)
+    optimizer = fm.SGD(0.5) if kind is fm.Reptile else fm.Adam(3e-3)
+    learner = kind(fm.MLP((2, 16, 2), "tanh"), 0.1, 3, device="numpy").fit(known, 60, 5, optimizer=optimizer)
+    before, after = learner.evaluate(new, 60, inner_steps=[0, 3]).values()
+    assert after.measure == "mse"
+    assert (before.values - after.values).mean() > 0.1 * before.values.mean()  # of about 1
+
+    path = tmp_path / "riders.safetensors"
+    learner.save(path)
+    person = np.flatnonzero(who == 25)
+    support = x[person[:5]], y[person[:5]]
+    model, again = (one.adapt(*support) for one in (learner, fm.load(path, device="numpy")))
+    found = again.predict(x[person[5:]])
+    assert found.shape == (25, 2)
+    assert np.array_equal(found, model.predict(x[person[5:]]))
+    unadapted = learner.adapt(*support, inner_steps=0).predict(x[person[5:]])
+    assert np.square(found - y[person[5:]]).mean() < np.square(unadapted - y[person[5:]]).mean()
+
+
+def test_targets_of_one_output_need_no_second_axis():
+    x, y, who = riders()
+    flat, upright = (from_groups(x, values, who, shots=3, queries=4) for values in (y[:, 0], y))
+    assert np.array_equal(flat.sample(5, 1).y_query, upright.sample(5, 1).y_query)
+    learner = fm.MAML(fm.MLP((2, 4, 1)), 0.1, device="numpy").fit(flat, 1)
+    with pytest.raises(
+        ValueError, match=r"y of shape \(3,\) must be \(3, 1\).* Targets of one output are y\[..., None\]"
+    ):
+        learner.adapt(x[:3], y[:3, 0])
+
+
+def test_a_regression_is_no_matter_of_classes():
+    x, y, who = riders()
+    tasks = from_groups(x, y, who, shots=3, queries=4)
+    with pytest.raises(ValueError, match=r"tasks must have classes; these have float targets. Use fm\.MAML"):
+        fm.Transfer(fm.MLP((2, 4, 1)), device="numpy").fit(tasks, 1)
+    with pytest.raises(ValueError, match="ProtoNet needs tasks with integer labels"):
+        fm.ProtoNet(fm.MLP((2, 4)), device="numpy").fit(tasks, 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

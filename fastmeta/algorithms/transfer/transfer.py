@@ -89,6 +89,10 @@ class Transfer(Learner):
         """
         if not all(hasattr(tasks, name) for name in ("take", "y", "classes")):
             raise TypeError(f"tasks={tasks!r} must be labelled samples, such as fm.tasks.from_arrays(x, y).")
+        if not len(tasks.classes):
+            raise ValueError(
+                "tasks must have classes; these have float targets. Use fm.MAML or another gradient learner."
+            )
         if len(tasks.classes) != self.net.outputs:
             raise ValueError(
                 f"net has {self.net.outputs} outputs but tasks have {len(tasks.classes)} classes. Give it as many."
