@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("what", choices=("navigation", "bandit", "mdp", "halfcheetah", "speed"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--iterations", type=int)
-    parser.add_argument("--device", default="numpy")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", nargs="+", default=[], help="of navigation")
     parser.add_argument("--arms", type=int, default=5)
     parser.add_argument("--pulls", type=int, default=10)

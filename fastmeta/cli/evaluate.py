@@ -43,11 +43,11 @@ Row = dict[str, Any]
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
 @click.option("--data", type=click.Path(), help="Folder with the images.  [default: as in the run]")
 @click.option("--save", metavar="NAME", help="Keep the scores as NAME.json in RUN, for fastmeta compare.")
-@click.option("--device", type=Word(DEVICES), help="Where to compute.  [default: cpu; policies numpy]")
+@click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
 def evaluate(
     run: str,
-    device: str | None,
+    device: str,
     threads: int | None,
     part: str,
     seed: int,
@@ -59,7 +59,7 @@ def evaluate(
 
     Ways and shots may differ from those of training; the gradient learners need at most the ways of training.
     """
-    with together(ranks, device or "cpu"):
+    with together(ranks, device):
         _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, ranks, options)
 
 
@@ -74,7 +74,7 @@ for _name, _kind in AT_EVALUATION.items():
 
 def _evaluate(
     folder: RunFolder,
-    device: str | None,
+    device: str,
     threads: int | None,
     part: str,
     seed: int,
@@ -86,7 +86,6 @@ def _evaluate(
     settings = folder.config().updated(given)
     if save is not None and (not save.isidentifier() or save == "config"):
         raise ValueError(f'save="{save}" must be a word of letters, digits and "_", other than config. Rename it.')
-    device = device or PROBLEMS[settings["problem"]].device
     use_threads(threads, device)
     learner = fm.load(folder.checkpoint, device=device)
     for name in AT_EVALUATION.keys() & given.keys():

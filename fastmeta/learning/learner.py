@@ -39,7 +39,6 @@ class Learner(Learned):
     """
 
     algorithms: ClassVar[dict[str, type[Learner]]] = {}
-    devices: ClassVar[tuple[str, ...]] = DEVICES  # on which it can compute; the first one is the usual one
     word: ClassVar[str] = ""  # what the command line calls it; by default the class's name in small letters
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # the paper's settings by problem of the command line; "": all
     network_outputs: ClassVar[str] = "task"  # what they are: those of a "task", all training "classes", an "embedding"
@@ -57,7 +56,7 @@ class Learner(Learned):
         if not isinstance(net, Network):
             raise TypeError(f"net={net!r} must be a Network, such as MLP((1, 40, 40, 1)).")
         self.net = net
-        self.device = checks.choice("device", device, self.devices)
+        self.device = checks.choice("device", device, DEVICES)
         self.any_device = False  # whether small work may be done elsewhere
         self.preparation = None
         self._training: Training | None = None

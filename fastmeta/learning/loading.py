@@ -20,7 +20,7 @@ def load(path: str | os.PathLike[str], device: str | None = None) -> Any:
     """The learner that `save` or a checkpoint wrote, ready to adapt and evaluate; or the model that a model's `save`
     wrote, ready to predict. Either is of its own class.
 
-    device: by default "cpu", of policies "numpy"; but a gradient learner adapts a small network with NumPy, and a small
+    device: by default "cpu"; but a gradient learner adapts a small network with NumPy, and a small
     model predicts with it, as long as the process has not loaded Numba, which takes longer than such work; the results
     differ by rounding.
     Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
@@ -53,7 +53,7 @@ def _learner(file: Archive, device: str | None) -> Learner:
         kind = checks.choice("algorithm", saved.algorithm, _algorithms(saved.algorithm), own)
         made = Learner.algorithms[kind]
         arguments = {n: _described(v) if isinstance(v, dict) else v for n, v in saved.hyper_parameters.items()}
-        learner = made(saved.net, **arguments, device=device or made.devices[0])
+        learner = made(saved.net, **arguments, device=device or "cpu")
         learner.any_device = device is None
         checkpoints.check_shapes(saved.training, learner.initial_parameters(saved.training.parameters["theta"]))
     learner.restore(opened.read())

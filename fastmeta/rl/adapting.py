@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastmeta import checks, inputs
+from fastmeta import device as devices
 from fastmeta.floating import quiet
 from fastmeta.learning.learner import Learner
 from fastmeta.networks.network import Network
@@ -35,7 +37,6 @@ class AdaptingPolicy(Learner):
     """
 
     family: ClassVar[str] = "rl."
-    devices: ClassVar[tuple[str, ...]] = ("numpy",)  # Append, policy losses and Fisher products are there
     network_outputs: ClassVar[str] = "policy"
 
     def __init__(
@@ -81,7 +82,11 @@ class AdaptingPolicy(Learner):
         check_actions(self.net, trajectories)
         tasks = len(trajectories.rewards)
         rates = self.inner_lr if inner_lr is None else checked_rates("inner_lr", inner_lr)
-        phi = self._stepped(np.repeat(self.theta[None], tasks, axis=0), trajectories, nth(rates, 0))
+        learner = self
+        if self.any_device and devices.starts_faster_with_numpy(self.net.table, trajectories.rewards.size):
+            learner = copy.copy(self)
+            learner.device = "numpy"
+        phi = learner._stepped(np.repeat(self.theta[None], tasks, axis=0), trajectories, nth(rates, 0))
         return PolicyModel(self.net, phi[0] if tasks == 1 else phi)
 
     def evaluate(  # type: ignore[override]

@@ -55,7 +55,7 @@ class MAML(PolicyLearner):
         adapts: str = "all",
         explores: Explores = False,
         pooled: Pooled = False,
-        device: str = "numpy",
+        device: str = "cpu",
     ) -> None:
         super().__init__(
             net, inner_lr, inner_steps, trajectories, surrogate, baseline, discount, gae, order, adapts, device
@@ -129,6 +129,6 @@ class Pretrained(MAML):
         baseline: str = "linear",
         discount: float = 0.99,
         gae: float = 1.0,
-        device: str = "numpy",
+        device: str = "cpu",
     ) -> None:
         super().__init__(net, inner_lr, 0, trajectories, "log", baseline, discount, gae, device=device)

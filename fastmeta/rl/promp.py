@@ -40,7 +40,7 @@ class ProMP(PolicyLearner):
         gae: float = 1.0,
         order: int = 2,
         adapts: str = "all",
-        device: str = "numpy",
+        device: str = "cpu",
     ) -> None:
         super().__init__(
             net, inner_lr, inner_steps, trajectories, "ratio", baseline, discount, gae, order, adapts, device

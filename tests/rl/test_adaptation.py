@@ -16,9 +16,10 @@ def _loss(run, query, at):
 @pytest.mark.parametrize("surrogate", ["ratio", "log"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_meta_gradient_by_theta_and_rates(kind, steps, surrogate):
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_meta_gradient_by_theta_and_rates(kind, steps, surrogate, device):
     net = network(kind)
-    at, run, query = theta(net), adaptation(net, kind, steps, surrogate), samples(net, kind, 1)
+    at, run, query = theta(net), adaptation(net, kind, steps, surrogate, device), samples(net, kind, 1, device)
     ran = run.run(at)
     slopes, by_rate = ran.pull(query.gradient(ran.phis[-1], "ratio"))
     found = central(lambda moved: _loss(run, query, moved), at)
@@ -45,10 +46,11 @@ def test_first_order_is_the_slope_behind_the_steps(kind):
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_curvature_is_the_hessian_of_the_divergence_through_adaptation(kind, steps):
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_curvature_is_the_hessian_of_the_divergence_through_adaptation(kind, steps, device):
     net = network(kind)
-    at, query = theta(net), samples(net, kind, 1)
-    run = adaptation(net, kind, steps, "ratio")
+    at, query = theta(net), samples(net, kind, 1, device)
+    run = adaptation(net, kind, steps, "ratio", device)
     ran = run.run(at)
     old = query.outputs(ran.phis[-1])
 

@@ -11,6 +11,7 @@ import pytest
 import fastmeta as fm
 from fastmeta import rl
 from fastmeta.rl.learner import REJECTED
+from fastmeta.rl.trust_region import curvature
 
 WORLD = rl.Navigation2D(horizon=20)
 SMALL = {"tasks_per_step": 4, "seed": 3}
@@ -49,7 +50,10 @@ def test_history_says_what_was_measured(make):
     assert (history["env_steps"] > 4 * 5 * 20).all()
 
 
-@pytest.mark.parametrize("make", [_maml, _promp, lambda: _maml(inner_steps=2, order=1, adapts="head")])
+@pytest.mark.parametrize(
+    "make",
+    [_maml, _promp, lambda: _maml(inner_steps=2, order=1, adapts="head"), lambda: _maml(device="cpu")],
+)
 def test_a_resumed_training_has_the_same_bits(make, tmp_path):
     path = tmp_path / "policy.safetensors"
     whole = make().fit(WORLD, 4, **SMALL)
@@ -58,6 +62,41 @@ def test_a_resumed_training_has_the_same_bits(make, tmp_path):
     assert np.array_equal(whole.theta, resumed.theta)
     for name in whole.history.keys() - {"seconds", "seconds_sampling", "seconds_products"}:
         assert np.array_equal(whole.history[name], resumed.history[name])
+
+
+def test_meta_gradients_and_curvature_are_the_same_on_every_device():
+    found = {}
+    for device in ("numpy", "cpu"):
+        maml, promp = _maml(device=device), _promp(device=device)
+        at = maml.net.init(0, dtype="float64")
+        sampled = maml.sampled(WORLD, WORLD.sample(4, 3), (3, 0), at)
+        old = [s.outputs(p) + 0.1 for s, p in zip(sampled.adaptation.sets, sampled.adaptation.phis, strict=False)]
+        along = np.random.default_rng(0).standard_normal(at.size)
+        product = curvature(sampled.adaptation, sampled.query, along)
+        found[device] = maml.gradients(sampled), promp.gradients(sampled, 1.01 * at, old), product
+    for ours, expected in zip(*found.values(), strict=True):
+        assert np.abs(ours - expected).max() < 1e-11 * np.abs(expected).max()
+
+
+def test_a_training_has_the_same_bits_for_one_and_two_threads(monkeypatch):
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("FASTMETA_NUM_THREADS", threads)
+        found.append(_maml(device="cpu", trajectories=100).fit(WORLD, 2, **SMALL).theta)
+    assert np.array_equal(*found)
+
+
+def test_loaded_policies_adapt_with_numpy_where_numba_was_not_loaded(tmp_path):
+    path = tmp_path / "policy"
+    _maml().fit(WORLD, 1, **SMALL).save(path)
+    program = (
+        "import sys; import numpy as np; import fastmeta as fm\n"
+        f"learner = fm.load({str(path)!r})\n"
+        "model = learner.adapt(fm.rl.Trajectories(np.zeros((5, 20, 2)), np.ones((5, 20, 2)), np.ones((5, 20))))\n"
+        "print(learner.device, model.act(np.zeros((3, 2))).shape, 'numba' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said == "cpu (3, 2) False\n"
 
 
 def test_evaluation_is_the_same_in_other_chunks_and_pairs_algorithms():

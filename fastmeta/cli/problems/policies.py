@@ -21,7 +21,6 @@ USUAL: Settings = {
     "curvature_share": 0.25,
     "trajectories": Share("shots"),
     "learning_rate": 1e-3,
-    "device": "numpy",
 }
 
 
@@ -32,7 +31,6 @@ class PolicyProblem(Problem):
     curve = "minus the return after adaptation"
     usual = "maml-trpo"
     has_classes = has_targets = False
-    device = "numpy"
     run_name = "{problem}-{algorithm}-seed{seed}"
     checkpoint_every = 25
     without = ("queries", "evaluation_queries", "batch_norm", "final_learning_rate")

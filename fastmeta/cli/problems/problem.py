@@ -30,7 +30,6 @@ class Problem(ABC):
     has_classes: ClassVar[bool] = True
     has_targets: ClassVar[bool] = True
     usual: ClassVar[str] = "maml"  # the algorithm where none is named
-    device: ClassVar[str] = "cpu"  # where it is computed unless somebody says otherwise
     without: ClassVar[tuple[str, ...]] = ()  # settings of every run that this problem has not
     curve: ClassVar[str] = "query loss"  # what its learning curve shows
     title: str  # of a run
