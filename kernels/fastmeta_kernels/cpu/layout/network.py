@@ -27,6 +27,7 @@ from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 from fastmeta_kernels.fused_layers import fused
 
 FUSES_RELU = (lt.LINEAR, lt.CONVOLUTION, lt.BATCH_NORM)
+PAGE = 4096  # bytes: so far apart two lines of memory share a set of the first cache
 FEW_VALUES = 16  # of a patch: a first convolution of so few reads patches that the input was copied to
 
 
@@ -70,7 +71,7 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
     geometry = _geometry(kept, width)
     room = Room(line)
-    positions = [_position(of, samples, room) for of in geometry]
+    positions = [_position(of, samples, room, itemsize) for of in geometry]
     packing = Packing(line)
     layers = []
     for i, row in enumerate(kept):
@@ -125,10 +126,12 @@ class _Position(NamedTuple):
     sample: int
 
 
-def _position(of: tuple[int, int, int, int, int], samples: int, room: Room) -> _Position:
+def _position(of: tuple[int, int, int, int, int], samples: int, room: Room, itemsize: int) -> _Position:
     h, w, _, cp, b = of
     line = (w + 2 * b) * cp
     sample = (h + 2 * b) * line
+    if b > 0 and sample * itemsize % PAGE == 0:  # or one pixel of all samples shares one set of the cache
+        sample += room.line
     corner = b * line + b * cp
     return _Position(*(room.take(samples * sample) + corner for _ in ("value", "delta")), line, sample)
 
