@@ -112,17 +112,33 @@ def test_what_the_command_refuses(sinusoid, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(M4F.missing is not None, reason=f"{M4F.missing} is not installed")
-def test_five_points_on_an_emulated_board(sinusoid, tmp_path):
-    """The walk-through of docs/deployment: the printed predictions are Python's to 1e-6."""
-    run("export", sinusoid, "--out", tmp_path, "--name", "curve")
-    shutil.copy(ROOT / "docs" / "deployment" / "curve.c", tmp_path / "main.c")
-    printed = [float(line) for line in M4F.output(tmp_path, "main.c", "curve.c").split()]
-    learner = fm.load(sinusoid / "checkpoint.safetensors", device="numpy")
+needs_board = pytest.mark.skipif(M4F.missing is not None, reason=f"{M4F.missing} is not installed")
+
+
+def walked_through(trained: Path, folder: Path) -> None:
+    """The walk-through of docs/deployment with a run: what the emulated board prints is Python's to 1e-6."""
+    run("export", trained, "--out", folder, "--name", "curve")
+    shutil.copy(ROOT / "docs" / "deployment" / "curve.c", folder / "main.c")
+    printed = [float(line) for line in M4F.output(folder, "main.c", "curve.c").split()]
+    learner = fm.load(trained / "checkpoint.safetensors", device="numpy")
     x = np.array([-4.0, -1.5, 0.5, 2.0, 4.5])[:, None]
     y = np.array([1.36, -1.80, 0.86, 1.64, -1.76])[:, None]
     expected = learner.adapt(x, y, inner_steps=10).predict(np.array([-3.0, -2.0, 0.0, 1.0, 3.0])[:, None])
+    print("Cortex-M4F, emulated:", *printed)
+    print("Python:              ", *(f"{value:.7f}" for value in expected.ravel()))
     np.testing.assert_allclose(printed, expected.ravel(), atol=1e-6)
+
+
+@needs_board
+def test_five_points_on_an_emulated_board(sinusoid, tmp_path):
+    walked_through(sinusoid, tmp_path)
+
+
+@needs_board
+@pytest.mark.slow
+def test_the_run_of_the_readme_on_an_emulated_board(tmp_path):
+    run("train", "sinusoid", "--out", tmp_path / "run")
+    walked_through(tmp_path / "run", tmp_path)
 
 
 @needs_compiler
