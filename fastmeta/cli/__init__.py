@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -12,6 +12,7 @@ from fastmeta.cli.check import check
 from fastmeta.cli.compare import compare
 from fastmeta.cli.evaluate import evaluate
 from fastmeta.cli.export import export
+from fastmeta.cli.help import GroupedCommands
 from fastmeta.cli.lab import lab
 from fastmeta.cli.speech import say
 from fastmeta.cli.train import train
@@ -23,8 +24,15 @@ from fastmeta_kernels.contract import DeviceError
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MemoryError, DeviceError, fastmeta.DivergenceError)
 
 
-class CommandLine(click.Group):
+class CommandLine(GroupedCommands):
     """A group whose commands end with one line, not a traceback, where the input is to blame."""
+
+    headings: ClassVar = {
+        "Train": ("train",),
+        "Look at what was learned": ("evaluate", "compare", "lab"),
+        "Use it elsewhere": ("export",),
+        "Check the derivatives on this machine": ("check",),
+    }
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; exit code 1 for bad input, 130 for Ctrl-C, as of a shell for another signal to end."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 
 import fastmeta as fm
 from fastmeta.cli.options import Rate, Whole, Word
+from fastmeta.cli.progress import SECONDS_BETWEEN_LINES, duration
 from fastmeta.cli.speech import say
 from fastmeta.device import DEVICES, backend
+from fastmeta.lab.central_differences import expected_seconds
 
 STEPS = 2
 NETWORKS = {
@@ -22,55 +25,102 @@ NETWORKS = {
     "Conv4 stride": fm.Conv4((12, 12, 1), channels=4, outputs=3, downsample="stride"),
     "Conv4 pool": fm.Conv4((16, 16, 1), channels=3, outputs=3, downsample="pool"),
 }
+QUICK = {  # with these rates, of second order
+    "MLP tanh": "parameter",
+    "MLP relu": "one number",
+    "Conv4 stride": "step and array",
+    "Conv4 pool": "one number",
+}
+
+
+class Comparison(NamedTuple):
+    """One meta-gradient to be compared, and what its row begins with."""
+
+    name: str
+    order: int
+    rates: str
+    network: fm.Network
+    inner_lr: Any
 
 
 @click.command(short_help="Check meta-gradients against central differences.")
+@click.option(
+    "--quick", is_flag=True, help="Four comparisons of second order: less than a minute, once kernels are compiled."
+)
 @click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Whose derivatives.")
 @click.option("--seed", type=Whole(0), default=0, show_default=True, help="Decides parameters, tasks and directions.")
 @click.option("--tolerance", type=Rate(), default=1e-7, show_default=True, help="Largest relative error allowed.")
 @click.option("--verbose", is_flag=True, help="Show every parameter array of every network.")
 @click.pass_context
-def check(ctx: click.Context, device: str, seed: int, tolerance: float, verbose: bool) -> None:
+def check(ctx: click.Context, quick: bool, device: str, seed: int, tolerance: float, verbose: bool) -> None:
     """Check whole meta-gradients against central differences in float64; exit code 1 where any disagrees.
 
     Each parameter array, and the inner rates, are tried along a random direction and two coordinates. Where a
-    ReLU or a max-pool changes side, the step is narrowed until none does, or the direction skipped.
+    ReLU or a max-pool changes side, the step is narrowed until none does, or the direction skipped. How long it will
+    take is measured first, and said.
     """
     backend("numpy")  # the check's own arithmetic is NumPy's
+    begun = time.perf_counter()
+    rows = list(comparisons(seed, quick))
     say(f"{STEPS} inner steps, relative error at most {tolerance:.0e}, device {device}")
+    if device == "cpu":
+        say("Loading the kernels; on a machine that has never run them this compiles them.")
+    expected = seconds_of(rows, seed, device)
+    say(f"{len(rows)} comparisons, about {duration(sum(expected))}")
     say(f"{'network':14}{'order':>6}  {'rates':16}{'arrays':>6}{'compared':>9}{'narrowed':>9}"
                f"{'skipped':>8}{'error':>9}")  # fmt: skip
-    wrong = 0
-    for name, network in NETWORKS.items():
-        theta, batch = network.init(seed, dtype="float64"), meta_batch(network, seed)
-        for order in (2, 1):
-            for rates, inner_lr in inner_rates(network, seed):
-                report = fm.check_meta_gradient(
-                    network,
-                    theta,
-                    batch,
-                    inner_lr,
-                    STEPS,
-                    order,
-                    device=device,
-                    tolerance=math.inf,
-                    seed=seed,
-                )
-                compared, narrowed, skipped = (
-                    sum(getattr(block, count) for block in report.blocks)
-                    for count in ("directions", "narrowed", "skipped")
-                )
-                agrees = compared > 0 and report.worst.error <= tolerance
-                wrong += not agrees
-                verdict = "agrees" if agrees else f"DISAGREES in {report.worst.name}"
-                say(
-                    f"{name:14}{order:>6}  {rates:16}{len(report.blocks):>6}{compared:>9}{narrowed:>9}"
-                    f"{skipped:>8}{report.worst.error:>9.1e}  {verdict}"
-                )
-                if verbose:
-                    say(f"{report}\n")
+    wrong, started = 0, time.perf_counter()
+    shown = started
+    for i, row in enumerate(rows):
+        if i and (now := time.perf_counter()) - shown > SECONDS_BETWEEN_LINES:
+            left = sum(expected[i:]) * (now - started) / sum(expected[:i])
+            say(f"{i} of {len(rows)} compared, about {duration(left)} left", err=True)
+            shown = now
+        report = fm.check_meta_gradient(
+            row.network,
+            row.network.init(seed, dtype="float64"),
+            meta_batch(row.network, seed),
+            row.inner_lr,
+            STEPS,
+            row.order,
+            device=device,
+            tolerance=math.inf,
+            seed=seed,
+        )
+        compared, narrowed, skipped = (
+            sum(getattr(block, count) for block in report.blocks) for count in ("directions", "narrowed", "skipped")
+        )
+        agrees = compared > 0 and report.worst.error <= tolerance
+        wrong += not agrees
+        verdict = "agrees" if agrees else f"DISAGREES in {report.worst.name}"
+        say(
+            f"{row.name:14}{row.order:>6}  {row.rates:16}{len(report.blocks):>6}{compared:>9}{narrowed:>9}"
+            f"{skipped:>8}{report.worst.error:>9.1e}  {verdict}"
+        )
+        if verbose:
+            say(f"{report}\n")
+    say(f"{len(rows)} comparisons in {duration(time.perf_counter() - begun)}")
     say(f"{wrong} disagree." if wrong else "All agree.")
     ctx.exit(1 if wrong else 0)
+
+
+def comparisons(seed: int, quick: bool) -> Iterator[Comparison]:
+    """Every network, order and form of rates; quick: the hardest of few."""
+    for name, network in NETWORKS.items():
+        for order in (2, 1):
+            for rates, inner_lr in inner_rates(network, seed):
+                if not quick or (order == 2 and QUICK.get(name) == rates):
+                    yield Comparison(name, order, rates, network, inner_lr)
+
+
+def seconds_of(rows: list[Comparison], seed: int, device: str) -> list[float]:
+    """About how long each comparison takes, as a few evaluations of its network say, which load the kernels."""
+    found: dict[tuple[str, int], float] = {}
+    for row in rows:
+        if (key := (row.name, row.order)) not in found:
+            theta, batch = row.network.init(seed, dtype="float64"), meta_batch(row.network, seed)
+            found[key] = expected_seconds(row.network, theta, batch, 0.05, STEPS, row.order, device)
+    return [found[row.name, row.order] for row in rows]
 
 
 def inner_rates(network: fm.Network, seed: int) -> Iterator[tuple[str, Any]]:

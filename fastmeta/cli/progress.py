@@ -10,13 +10,16 @@ from typing import Any
 from fastmeta.cli.speech import is_watched, say
 
 SECONDS_BETWEEN_LINES = 10.0
+CHECKPOINT_SECONDS = 300.0  # between two checkpoints at most
 
 
 class Progress:
-    """Shows iteration, smoothed loss and tasks per second on standard error; use it as a context."""
+    """Shows iteration, smoothed loss, tasks a second, how long is left and how often a checkpoint is written, on
+    standard error; use it as a context.
+    """
 
-    def __init__(self, iterations: int, tasks_per_step: int) -> None:
-        self.iterations, self.tasks_per_step = iterations, tasks_per_step
+    def __init__(self, iterations: int, tasks_per_step: int, checkpoint_every: int) -> None:
+        self.iterations, self.tasks_per_step, self.checkpoint_every = iterations, tasks_per_step, checkpoint_every
         self._loss: float | None = None
         self._bar: Any = None
         self._first = 0
@@ -38,7 +41,8 @@ class Progress:
         if self._loss is None:
             self._begin(iteration, now)
         self._loss = loss if self._loss is None else 0.99 * self._loss + 0.01 * loss
-        rate = (iteration - self._first) * self.tasks_per_step / max(now - self._started, 1e-9)
+        each = (now - self._started) / max(iteration - self._first, 1)  # seconds
+        rate = self.tasks_per_step / max(each, 1e-9) if iteration > self._first else 0.0
         if self._bar is not None:
             with suppress(OSError):  # the terminal is gone
                 self._bar.update(1)
@@ -47,10 +51,10 @@ class Progress:
                     self._bar.set_postfix_str(f"loss {self._loss:.3f}, {rate:,.0f} tasks/s", refresh=False)
         elif now - self._shown > SECONDS_BETWEEN_LINES:
             self._shown = now
-            left = (self.iterations - iteration) * self.tasks_per_step / rate if rate else 0.0
+            between = min(self.checkpoint_every * each, CHECKPOINT_SECONDS)
             say(
                 f"iteration {iteration:,} of {self.iterations:,}: loss {self._loss:.3f}, {rate:,.0f} tasks/s, "
-                f"{duration(left)} left",
+                f"{duration((self.iterations - iteration) * each)} left, a checkpoint every {duration(between)}",
                 err=True,
             )
 
@@ -63,7 +67,9 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 3 min, 2 h 5 min."""
+    """Seconds as people say them: 0.4 s, 40 s, 3 min, 2 h 5 min."""
+    if seconds < 9.5:
+        return f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

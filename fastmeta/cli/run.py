@@ -13,7 +13,7 @@ from fastmeta.cli.evaluate import print_scores, save_scores, scores
 from fastmeta.cli.log import Log, measured
 from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem, Settings
-from fastmeta.cli.progress import Progress
+from fastmeta.cli.progress import CHECKPOINT_SECONDS, Progress
 from fastmeta.cli.recipes import new_learner, optimizer, recipe
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
@@ -113,7 +113,8 @@ def fit(
     """Train with progress, log and checkpoints, after this history; what owns the folder is `held`."""
     settings, log = problem.settings, None
     watched = validation(problem)
-    with Progress(settings["iterations"], settings["tasks_per_step"]) as progress, ExitStack() as logs:
+    shown = Progress(settings["iterations"], settings["tasks_per_step"], problem.checkpoint_every)
+    with shown as progress, ExitStack() as logs:
         if writes(ranks):
             log = logs.enter_context(Log(folder, history))
 
@@ -134,6 +135,7 @@ def fit(
             seed=settings["seed"],
             checkpoint=folder.checkpoint,
             checkpoint_every=problem.checkpoint_every,
+            checkpoint_seconds=CHECKPOINT_SECONDS,
             resume=True,
             callback=show,
             ranks=ranks,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from fastmeta.cli.algorithms import ALGORITHMS
+from fastmeta.cli.help import GroupedCommands, GroupedOptions
 from fastmeta.cli.options import Whole, option
 from fastmeta.cli.problems import PROBLEMS
 from fastmeta.cli.problems.problem import Problem
@@ -16,10 +17,19 @@ from fastmeta.cli.recipes import applying, unsaid_in_words
 from fastmeta.cli.run import run
 from fastmeta.cli.stored import OPTIONS
 from fastmeta.cli.together import ranks_option, together
-from fastmeta.learning.settings import Setting
+from fastmeta.learning.settings import Setting, arguments
 
 
-@click.group(short_help=f"Train a learner: {', '.join(PROBLEMS)}.")
+class Problems(GroupedCommands):
+    """The problems, by what their tasks give."""
+
+    headings: ClassVar = {
+        "From samples with labels or targets": tuple(name for name, kind in PROBLEMS.items() if kind.has_targets),
+        "From rewards": tuple(name for name, kind in PROBLEMS.items() if not kind.has_targets),
+    }
+
+
+@click.group(cls=Problems, short_help=f"Train a learner: {', '.join(PROBLEMS)}.")
 def train() -> None:
     """Train a learner; the defaults are the MAML paper's recipes (arXiv 1703.03400)."""
 
@@ -34,7 +44,9 @@ def command(problem: type[Problem]) -> click.Command:
         with together(ranks, given.get("device", "cpu")):
             run(problem, given, out, resume, threads, ranks)
 
-    return click.Command(problem.name, callback=start, params=_options(problem), help=inspect.getdoc(problem))
+    own = {name for algorithm in ALGORITHMS.values() for name in arguments(algorithm)}
+    explained = {"params": _options(problem), "help": inspect.getdoc(problem)}
+    return GroupedOptions(problem.name, callback=start, of_algorithms=own, **explained)
 
 
 def _options(problem: type[Problem]) -> list[click.Parameter]:

@@ -9,6 +9,7 @@ One file of more than 200 lines, because the check and its report are read toget
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from fastmeta_kernels.contract import Array, Backend, InnerLoop, TaskSet
 Objective = Callable[[Array, Array], tuple[float, int]]  # theta, rates -> query loss, kink pattern
 
 WIDEST, NARROWEST, LEVELS, COORDINATES = 0.1, 1e-6, 10, 2
+EVALUATIONS = 13  # of the objective for a direction: 8 to 14 in the networks of `fastmeta check`
 _TINY = float(np.finfo(np.float64).tiny)  # the cross-entropy of one class is 0 everywhere
 
 
@@ -122,6 +124,26 @@ def check_meta_gradient(
             f"{report.worst.error:.1e} exceeds tolerance={tolerance}.\n{report}"
         )
     return report
+
+
+@quiet
+def expected_seconds(
+    net: Network, theta: Array, batch: Batch, inner_lr: Any, inner_steps: int, order: int, device: str
+) -> float:
+    """About how long `check_meta_gradient` takes, from a few evaluations of its objective, at theta (P,) float64.
+
+    The kernels that it needs are loaded before that, and compiled where they were not yet.
+    """
+    support, query = batch_sets(net, batch, np.float64)
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, "all", np.float64)
+    backend = devices.backend(device)
+    backend.meta_gradient(net.table, theta, support, query, inner, order)
+    objective = _objective(backend, net.table, theta, support, query, inner, order)
+    begin, few = time.perf_counter(), 3
+    for _ in range(few):
+        objective(theta, inner.rates)
+    directions = (1 + COORDINATES) * (len(net.parameter_shapes) + 1)
+    return directions * EVALUATIONS * (time.perf_counter() - begin) / few
 
 
 def _objective(

@@ -22,6 +22,8 @@ from click.testing import CliRunner, Result
 import fastmeta as fm
 from fastmeta.cli import main
 from fastmeta.cli import run as run_module
+from fastmeta.cli.problems import PROBLEMS
+from fastmeta.cli.progress import duration
 from fastmeta.cli.run_folder import RunFolder
 from tests.learning.test_checkpoint import disk_events
 
@@ -93,9 +95,38 @@ def test_help_is_quick_and_in_plain_words():
 )
 def test_every_option_is_explained(command):
     output = succeed(*command, "--help")
-    options = output[output.index("Options:") :]
-    for line in re.findall(r"^  -.*$", options, re.MULTILINE):
+    options = re.findall(r"^  -.*$", output, re.MULTILINE)
+    assert options
+    for line in options:
         assert re.search(r"\w  +\w", line) or len(line.split()) <= 3, line
+
+
+def test_help_stands_in_groups():
+    output = succeed("--help")
+    assert re.findall(r"^([A-Z].*):$", output, re.MULTILINE) == ["Options", *type(main).headings]
+    assert re.search(r"^Look at what was learned:\n  evaluate  .*\n  compare  .*\n  lab  ", output, re.MULTILINE)
+    output = succeed("train", "--help")
+    assert re.search(r"^From rewards:\n(  \w+ +[A-Z].*\n)+", output, re.MULTILINE)
+    assert all(re.search(rf"^  {name} ", output, re.MULTILINE) for name in PROBLEMS)
+    output = succeed("train", "omniglot", "--help")
+    sections = dict(re.findall(r"^(\w+) options:\n((?:  .*\n)+)", output, re.MULTILINE))
+    assert list(sections) == ["Algorithm", "Tasks", "Training", "Evaluation", "Run"]
+    for section, options in {
+        "Algorithm": ("algorithm", "inner-lr", "cg-steps"),
+        "Tasks": ("data", "ways", "shots", "train-ways"),
+        "Training": ("iterations", "start", "patience"),
+        "Evaluation": ("episodes", "evaluation-steps"),
+        "Run": ("threads", "out", "resume", "help"),
+    }.items():
+        for option in options:
+            assert [name for name, text in sections.items() if re.search(rf"--{option}\b(?!-)", text)] == [section]
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_option_of_a_problem_is_shown_once(name):
+    output = succeed("train", name, "--help")
+    for option in main.commands["train"].commands[name].params:
+        assert len(re.findall(rf"^  {re.escape(option.opts[0])}[ \n]", output, re.MULTILINE)) == 1, option.name
 
 
 def test_train_writes_a_run_folder_and_prints_scores(run):
@@ -237,7 +268,8 @@ def test_a_stopped_process_resumes_to_the_same_bits(tmp_path, stop):
 def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, monkeypatch):
     monkeypatch.setattr("fastmeta.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
     output = succeed("train", "sinusoid", "--iterations", 12, "--out", tmp_path, *QUICK)
-    assert re.search(r"iteration 12 of 12: loss \d\.\d+, [\d,]+ tasks/s", output)
+    said = r"iteration 12 of 12: loss \d\.\d+, [\d,]+ tasks/s, 0\.0 s left, a checkpoint every [\d.]+ (s|min)"
+    assert re.search(said, output)
     assert "\r" not in output
 
 
@@ -479,6 +511,45 @@ def test_check_agrees_and_prints_a_table(monkeypatch):
     output = succeed("check", "--device", "numpy")
     assert output.count("  agrees\n") == 12
     assert output.endswith("All agree.\n")
+    assert re.search(r"^12 comparisons, about [\d.]+ (s|min)$", output, re.MULTILINE)
+    assert re.search(r"^12 comparisons in [\d.]+ (s|min)$", output, re.MULTILINE)
+
+
+def test_check_has_a_quick_form_and_says_how_much_is_left(monkeypatch):
+    assert set(check_module.QUICK) <= set(check_module.NETWORKS)
+    monkeypatch.delitem(check_module.NETWORKS, "Conv4 pool")
+    monkeypatch.setattr(check_module, "SECONDS_BETWEEN_LINES", 0.0)
+    output = succeed("check", "--quick", "--device", "numpy")
+    rows = re.findall(r"^(\w+ \w+) +2  (\w[\w ]*?) +\d+ +\d+ .*  agrees$", output, re.MULTILINE)
+    assert dict(rows) == {name: rates for name, rates in check_module.QUICK.items() if name != "Conv4 pool"}
+    assert re.search(r"^3 comparisons, about [\d.]+ (s|min)$", output, re.MULTILINE)
+    assert re.search(r"^2 of 3 compared, about [\d.]+ (s|min) left$", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["MLP softplus", "MLP relu", "Conv4 stride"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_check_takes_as_many_evaluations_as_its_time_is_told_by(name, order, monkeypatch):
+    """Counts, not seconds, which depend on what else the machine does."""
+    from fastmeta.lab import central_differences
+
+    real, calls = central_differences._objective, []
+
+    def counted(*arguments):
+        found = real(*arguments)
+        return lambda *values: (calls.append(1), found(*values))[1]
+
+    monkeypatch.setattr(central_differences, "_objective", counted)
+    network = check_module.NETWORKS[name]
+    batch, theta = check_module.meta_batch(network, 0), network.init(0, dtype="float64")
+    central_differences.check_meta_gradient(network, theta, batch, 0.05, 2, order, device="numpy", tolerance=np.inf)
+    directions = 3 * (len(network.parameter_shapes) + 1)
+    assert len(calls) == pytest.approx(central_differences.EVALUATIONS * directions, rel=0.5)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.04, "0.0 s"), (9.4, "9.4 s"), (40.2, "40 s"), (200, "3 min")])
+def test_durations_are_said_as_people_say_them(seconds, said):
+    assert duration(seconds) == said
+    assert duration(7500) == "2 h 5 min"
 
 
 def test_check_fails_where_a_gradient_is_wrong(monkeypatch):
