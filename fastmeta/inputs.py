@@ -65,8 +65,6 @@ def initial_rates(inner_lr: Any) -> float | Array:
 def parameters(net: Sizes, theta: Any, tasks: int | None = None, name: str = "theta", device: str = "cpu") -> Array:
     """theta (P,), or (T, P) where data of T tasks allow it, as float32 or float64."""
     values = array(name, theta, device)
-    if device == "cuda" and any(part.startswith("append") for part in net.parameter_shapes):
-        raise ValueError(lacking("the layer Append"))
     if values.dtype.kind != "f":
         raise TypeError(f"{name} of dtype {values.dtype} must be floats. Start from net.init(seed=0).")
     if values.shape != (net.parameter_count,) and values.shape != (tasks, net.parameter_count):
@@ -74,11 +72,6 @@ def parameters(net: Sizes, theta: Any, tasks: int | None = None, name: str = "th
         wanted = f"({count},)" if tasks is None else f"({count},) or ({tasks}, {count})"
         raise ValueError(f"{name} of shape {values.shape} must be {wanted}: {net} has {count} parameters.")
     return converted(values, np.float64 if values.dtype.itemsize >= 8 else np.float32, name)
-
-
-def lacking(what: str) -> str:
-    """Why the GPU cannot be used for something that it lacks."""
-    return f'device="cuda" must be "cpu" or "numpy" for {what}. Use device="cpu", which has it.'
 
 
 def direction(net: Sizes, v: Any, tasks: int | None, dtype: Any, device: str = "cpu") -> Array:

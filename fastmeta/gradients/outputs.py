@@ -57,8 +57,6 @@ def fisher(
     each sample's KL. The same as the `hvp` of that KL at its own outputs, in half the work.
     Raises DivergenceError where the product is not finite.
     """
-    if device == "cuda":
-        raise ValueError(inputs.lacking("fisher products"))
     x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x), device=device)

@@ -35,8 +35,6 @@ def task_set(
     lead = data.shape[1:2] if single else data.shape[:2]
     targets = inputs.array(names[1], y)
     meant = losses.of(loss, targets, names[1])
-    if isinstance(meant, PolicyLoss) and device == "cuda":
-        raise ValueError(inputs.lacking("policy losses"))
     meant.check(names[1], targets, lead, net.outputs, net)
     targets = targets[None] if single else targets
     made = inputs.contiguous(targets, "int64") if meant.labelled else inputs.converted(targets, dtype, names[1])

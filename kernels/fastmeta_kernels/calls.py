@@ -61,7 +61,7 @@ class Calls:
 
     def fisher(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
         """Products with the Fisher matrix of policies F v (T, P); see the contract."""
-        request, arrays = _one_set("fisher", table, theta, data)
+        request, arrays = _one_set("fisher", table, theta, data._replace(log_probs=None))
         del arrays["query.y"]
         return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
 

@@ -147,17 +147,6 @@ def test_what_policy_losses_do_not_take(net, loss, y, options, error, said):
         fm.gradient(net, net.init(0), X, y, loss=fm.PolicyLoss(*loss), device="numpy", **options)
 
 
-def test_the_gpu_says_what_it_lacks():
-    said = 'device="cuda" must be "cpu" or "numpy" for'
-    with pytest.raises(ValueError, match=said + " the layer Append"):
-        NET.predict(NET.init(0), X, device="cuda")
-    plain = fm.MLP((2, 3))
-    with pytest.raises(ValueError, match=said + " policy losses"):
-        fm.hvp(plain, plain.init(0), plain.init(0), X, LOGS.astype(int), loss=fm.PolicyLoss(), device="cuda")
-    with pytest.raises(ValueError, match=said + " fisher products"):
-        fm.fisher(plain, plain.init(0), plain.init(0), X, policy="categorical", device="cuda")
-
-
 @pytest.mark.parametrize(
     "given", [{"policy": "beta"}, {"surrogate": "dice"}, {"clip": 0}], ids=lambda given: next(iter(given))
 )

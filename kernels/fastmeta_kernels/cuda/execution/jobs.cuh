@@ -2,12 +2,14 @@
 // between two; tasks need not wait for each other. A group is a row of the grid. Which block does what changes no bit of the results, so a group may
 // have any number of blocks; with more than one, all blocks of the grid must run at once (a cooperative launch).
 #pragma once
+#include "../layers/append.cuh"
 #include "../layers/batch_norm.cuh"
 #include "../layers/convolution.cuh"
 #include "../layers/elementwise.cuh"
 #include "../layers/layer_norm.cuh"
 #include "../program/inner_loop.cuh"
 #include "../losses/losses.cuh"
+#include "../losses/policies.cuh"
 
 constexpr int JOB_THREADS = 256, JOB_BYTES = 1024;
 constexpr int JOB_SHARED = tile_values<4, 4>;  // values; the largest that any job takes
@@ -74,6 +76,18 @@ DEVICE void run_job(int kind, const void* members, long long task, int block, T*
     JOB(35, Loss, huber<T>);
     JOB(36, Loss, huber_tangent<T>);
     JOB(37, SampleSlopes, sample_slopes<T>);
+    JOB(38, Append, append<T>);
+    JOB(39, Append, append_backward<T>);
+    JOB(40, Append, append_gradient<T>);
+    JOB(41, PolicyLoss, gaussian_loss<T>);
+    JOB(42, PolicyLoss, gaussian_loss_tangent<T>);
+    JOB(43, PolicyLoss, gaussian_divergence<T>);
+    JOB(44, PolicyLoss, gaussian_divergence_tangent<T>);
+    JOB(45, PolicyLoss, gaussian_metric<T>);
+    JOB(46, PolicyLoss, categorical_loss<T>);
+    JOB(47, PolicyLoss, categorical_loss_tangent<T>);
+    JOB(48, PolicyLoss, categorical_divergence<T>);
+    JOB(49, PolicyLoss, categorical_metric<T>);
   }
 #undef JOB
 }

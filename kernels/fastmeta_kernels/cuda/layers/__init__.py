@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cuda.layers import batch_norm, layer_norm, products
+from fastmeta_kernels.cuda.layers import append, batch_norm, layer_norm, products
 from fastmeta_kernels.cuda.layers.elementwise import Activation, MaxPool, MeanPool
 from fastmeta_kernels.cuda.layout.network import Layer
 from fastmeta_kernels.cuda.layout.places import Places, Sets
@@ -38,4 +38,5 @@ LAYERS: dict[int, LayerKind] = {
     lt.GLOBAL_MEAN_POOL: MeanPool(),
     lt.AFFINE: batch_norm,
     lt.LAYER_NORM: layer_norm,
+    lt.APPEND: append,
 }

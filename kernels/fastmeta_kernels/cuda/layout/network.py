@@ -93,6 +93,7 @@ class TaskData:
     weights: Batched
     samples: int
     loss: Loss | None
+    log_probs: Batched = NONE  # of actions when they were drawn, where the loss has a ratio
 
 
 @dataclass(frozen=True)

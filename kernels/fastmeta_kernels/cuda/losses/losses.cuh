@@ -32,14 +32,14 @@ struct Softmax {
   DEVICE T operator()(T z) const { return exp(log_of(z)); }
 };
 
-template <typename T>
-DEVICE T weight_of(const Loss<T>& job, long long task, int sample) {
+template <typename T, template <typename> class AnyLoss>
+DEVICE T weight_of(const AnyLoss<T>& job, long long task, int sample) {
   const T share = job.factor == nullptr ? T(job.share) : *job.factor * T(job.share);
   return job.weights.data == nullptr ? share : share * job.weights.of(task)[sample];
 }
 
-template <typename T>
-DEVICE void write_loss(const Loss<T>& job, long long task, T loss) {
+template <typename T, template <typename> class AnyLoss>
+DEVICE void write_loss(const AnyLoss<T>& job, long long task, T loss) {
   T* at = job.loss.of(task);
   if (threadIdx.x == 0) *at = job.adds ? *at + loss : loss;
 }

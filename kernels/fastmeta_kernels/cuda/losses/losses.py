@@ -6,10 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 from fastmeta_kernels import layer_table as lt
+from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cuda.layout.network import ActivationSet, Layout, TaskData
 from fastmeta_kernels.cuda.layout.recording import NONE, Batched, Recording, struct
+from fastmeta_kernels.cuda.losses import policies
 
 LOSSES = {lt.SQUARED_ERROR: "squared_error", lt.CROSS_ENTROPY: "cross_entropy", lt.HUBER: "huber"}
+
+
+def targets(loss: Loss, outputs: int) -> tuple[bool, int]:
+    """Whether a loss's targets are labels, and values of a sample's."""
+    if loss.kind == lt.POLICY:
+        return policies.targets(loss, outputs)
+    return (True, 1) if loss.kind in lt.LABELLED else (False, outputs)
+
+
+def has_ratio(loss: Loss) -> bool:
+    """Whether a loss takes log-probabilities of when actions were drawn."""
+    return loss.kind == lt.POLICY and policies.has_ratio(loss)
 
 
 def forward(
@@ -24,6 +38,9 @@ def forward(
 def tangent(recording: Recording, network: Layout, data: TaskData, run: ActivationSet, dot: ActivationSet) -> None:
     """The tangent of the last delta."""
     members = {"z": run.values[-1], "z_dot": dot.values[-1], "dz": dot.deltas[-1]}
+    assert data.loss is not None
+    if data.loss.kind == lt.POLICY:
+        members["slopes"] = run.deltas[-1]
     _job(recording, network, data, "_tangent", **members)
 
 
@@ -42,6 +59,9 @@ def slopes(
 
 def _job(recording: Recording, network: Layout, data: TaskData, suffix: str, **members: Any) -> None:
     assert data.loss is not None
+    if data.loss.kind == lt.POLICY:
+        policies.record(recording, network, data, suffix == "_tangent", **members)
+        return
     terms = data.samples * (1 if data.loss.kind in lt.LABELLED else network.outputs)
     arrays = {"labels": data.labels, "targets": data.targets, "weights": data.weights}
     sizes = {

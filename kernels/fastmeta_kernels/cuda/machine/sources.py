@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parents[1]
-_LAYERS = ("tensor_core", "product", "patches", "convolution", "batch_norm", "layer_norm", "elementwise")
+_LAYERS = ("tensor_core", "product", "patches", "convolution", "batch_norm", "layer_norm", "elementwise", "append")
 _SMALL_MLP = ("losses", "passes", "persistent_mlp")
 FILES = (
     "machine/base",
     *(f"layers/{name}" for name in _LAYERS),
     "losses/losses",
+    "losses/policies",
     "program/inner_loop",
     "execution/jobs",
     "losses/prototypes",

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cuda.layout.network import Layout, TaskData, layout
 from fastmeta_kernels.cuda.layout.recording import ALIGNMENT, NONE, Batched, Recording
-from fastmeta_kernels.cuda.losses import prototypes
+from fastmeta_kernels.cuda.losses import losses, policies, prototypes
 from fastmeta_kernels.cuda.losses.prototypes import Embeddings
 from fastmeta_kernels.cuda.program.inner_loop import InnerLoop
 from fastmeta_kernels.cuda.program.passes import passes_over, tangents_over
@@ -109,6 +108,17 @@ class Program:
         passes.gradient(self.theta, run, losses, gradient)
         passes.hvp(self.theta, v, run, tangents_over(self.recording, self.network, tasks, self.query), product)
 
+    def _fisher(self) -> None:
+        """J^T M J v: forward and tangents, the metric in place of the loss, and back."""
+        tasks, parameters = self.request.tasks, self.network.parameters
+        v = self.recording.input("v", self.request.directions, parameters)
+        passes, run = passes_over(self.recording, self.network, tasks, self.query)
+        dot = tangents_over(self.recording, self.network, tasks, self.query)
+        passes.forward(self.theta, run)
+        passes.forward_tangent(self.theta, v, run, dot)
+        policies.metric(self.recording, self.network, self.query, run, dot)
+        passes.backward(self.theta, run, self.recording.result("products", tasks, parameters))
+
     def _adapt(self) -> None:
         loop = InnerLoop(self.recording, self.network, self.request)
         losses = self.recording.result("losses", self.request.tasks, self.request.steps)
@@ -142,10 +152,14 @@ class Program:
         tasks, n = self.request.tasks, shape.samples
         features, outputs = self.network.layers[0].inputs, self.network.outputs
         x = self.recording.input(f"{name}.x", tasks, n * features)
-        labels = targets = NONE
-        if shape.loss and shape.loss.kind in lt.LABELLED:
-            labels = self.recording.input(f"{name}.y", tasks, n, np.int64)
-        elif shape.loss:
-            targets = self.recording.input(f"{name}.y", tasks, n * outputs)
+        labels = targets = logs = NONE
+        if shape.loss and self.request.kind != "fisher":
+            takes_labels, width = losses.targets(shape.loss, outputs)
+            if takes_labels:
+                labels = self.recording.input(f"{name}.y", tasks, n, np.int64)
+            else:
+                targets = self.recording.input(f"{name}.y", tasks, n * width)
+            if losses.has_ratio(shape.loss):
+                logs = self.recording.input(f"{name}.log_probs", tasks, n)
         weights = self.recording.input(f"{name}.weights", tasks, n) if shape.weighted else NONE
-        return TaskData(x, labels, targets, weights, n, shape.loss)
+        return TaskData(x, labels, targets, weights, n, shape.loss, logs)
