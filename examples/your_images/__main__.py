@@ -1,9 +1,10 @@
 """From a folder of pictures to one new picture classified, saved, loaded and served.
 
     python -m examples.your_images omniglot images_background.zip PICTURES     (or a folder of your own)
-    python -m examples.your_images train PICTURES model.safetensors
-    python -m examples.your_images classify model.safetensors EXAMPLES new.png
-    python -m examples.your_images serve model.safetensors EXAMPLES
+    python -m examples.your_images train PICTURES learner.safetensors
+    python -m examples.your_images adapt learner.safetensors EXAMPLES model.safetensors
+    python -m examples.your_images classify model.safetensors new.png
+    python -m examples.your_images serve model.safetensors
 
 PICTURES/train/CLASS/*.png, with val and test beside train, teach what makes a class; EXAMPLES/CLASS/*.png are the few
 pictures of the classes to be told apart, which may be new ones.
@@ -12,14 +13,15 @@ pictures of the classes to be told apart, which may be new ones.
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import tempfile
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import fastmeta as fm
 
@@ -34,22 +36,18 @@ def train(pictures: Path, iterations: int, seed: int = 0) -> tuple[fm.ProtoNet, 
     return learner, learner.evaluate(images.test, 200, batch_norm="frozen")
 
 
-def classifier(learner: fm.ProtoNet, examples: Path) -> tuple[Any, list[str]]:
-    """A model of the classes in a folder, one picture at a time as well as many, and their names."""
-    names = sorted(folder.name for folder in examples.iterdir() if folder.is_dir())
-    files = [(file, label) for label, name in enumerate(names) for file in sorted((examples / name).glob("*.*"))]
-    x = fm.tasks.read_images([file for file, _ in files], learner.net.input_shape)
-    return learner.adapt(x, np.array([label for _, label in files]), batch_norm="frozen"), names
+def classifier(learner: fm.ProtoNet, examples: Path) -> Any:
+    """A model of the classes in a folder, which takes one picture at a time as well as many."""
+    return learner.adapt(*fm.tasks.list_images(examples), batch_norm="frozen")
 
 
-def classify(model: Any, names: list[str], pictures: list[Any]) -> list[dict[str, Any]]:
-    """The class of each picture, its probability, and how far it is from all classes."""
-    x = fm.tasks.read_images(pictures, model.net.input_shape)
-    answers = zip(model.probabilities(x), model.distance(x), strict=True)
-    return [{"class": names[p.argmax()], "probability": float(p.max()), "distance": float(d)} for p, d in answers]
+def classify(model: Any, picture: Any) -> dict[str, Any]:
+    """The class of a picture, its probability, and how far it is from all classes."""
+    shares, distance = model.probabilities(picture), model.distance(picture)
+    return {"class": model.predict(picture), "probability": float(shares.max()), "distance": float(distance)}
 
 
-def server(model: Any, names: list[str], port: int = 8000) -> HTTPServer:
+def server(model: Any, port: int = 8000) -> HTTPServer:
     """An HTTP server on this machine: POST a picture, get its class as JSON."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,10 +55,7 @@ def server(model: Any, names: list[str], port: int = 8000) -> HTTPServer:
             """Answer with the class of the picture that was sent."""
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
-                with tempfile.NamedTemporaryFile(suffix=".png") as file:
-                    file.write(body)
-                    file.flush()
-                    status, answer = 200, classify(model, names, [file.name])[0]
+                status, answer = 200, classify(model, Image.open(io.BytesIO(body)))
             except (ValueError, OSError) as error:
                 status, answer = 400, {"error": str(error)}
             self.send_response(status)
@@ -89,14 +84,15 @@ def omniglot(archive: Path, pictures: Path, sizes: dict[str, int], per_class: in
 
 
 def main() -> None:
-    """One of the four commands."""
+    """One of the five commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in {
         "omniglot": ("archive", "pictures"),
-        "train": ("pictures", "model"),
-        "classify": ("model", "examples", "new"),
-        "serve": ("model", "examples"),
+        "train": ("pictures", "learner"),
+        "adapt": ("learner", "examples", "model"),
+        "classify": ("model", "new"),
+        "serve": ("model",),
     }.items():
         command = commands.add_parser(name)
         for word in words:
@@ -109,15 +105,15 @@ def main() -> None:
         omniglot(options.archive, options.pictures, {"train": 200, "val": 20, "test": 60})
     elif options.command == "train":
         learner, score = train(options.pictures, options.iterations, options.seed)
-        learner.save(options.model)
+        learner.save(options.learner)
         print(f"{WAYS} unseen classes, {SHOTS} pictures of each: {score}")
+    elif options.command == "adapt":
+        classifier(fm.load(options.learner), options.examples).save(options.model)
+    elif options.command == "classify":
+        print(json.dumps(classify(fm.load(options.model), options.new)))
     else:
-        model, names = classifier(fm.load(options.model), options.examples)
-        if options.command == "classify":
-            print(json.dumps(classify(model, names, [options.new])[0]))
-        else:
-            print(f"POST a picture to http://127.0.0.1:{options.port}/", flush=True)
-            server(model, names, options.port).serve_forever()
+        print(f"POST a picture to http://127.0.0.1:{options.port}/", flush=True)
+        server(fm.load(options.model), options.port).serve_forever()
 
 
 if __name__ == "__main__":

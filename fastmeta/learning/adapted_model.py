@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 
 from fastmeta import inputs
 from fastmeta.floating import quiet
-from fastmeta.labels import Names, named
 from fastmeta.networks.network import Network
 from fastmeta.record import Record
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
+    from fastmeta.labels import Names
     from fastmeta.tasks.images.pictures import Pictures
 
 SHOWN = 5  # names of classes in a repr
@@ -120,7 +120,11 @@ class AdaptedModel(Record, eq=False):
         outputs = self.outputs(x)
         if not self.classifies:
             return outputs
-        return named(self.names, outputs[..., : len(self.names)].argmax(axis=-1)) if self.names else outputs.argmax(-1)
+        if not self.names:
+            return outputs.argmax(axis=-1)
+        from fastmeta.labels import named
+
+        return named(self.names, outputs[..., : len(self.names)].argmax(axis=-1))
 
     @quiet
     def probabilities(self, x: Any) -> Array:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from fastmeta import inputs
-from fastmeta.labels import Names, numbered
 from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.host import is_elsewhere
 
 if TYPE_CHECKING:
+    from fastmeta.labels import Names
     from fastmeta.tasks.images.pictures import Pictures
 
 Model = TypeVar("Model", bound=AdaptedModel)
@@ -36,10 +36,10 @@ class Support(NamedTuple):
 def support(x: Any, y: Any, preparation: Pictures | None) -> Support:
     """x_support and y_support of `adapt`; labels of one task may be of any hashable kind, as in `from_arrays`."""
     if is_elsewhere(y) or (type(y) is np.ndarray and y.dtype.kind in "iuf"):
-        labels, names = inputs.array("y_support", y), ()
-    else:
-        labels, names = numbered("y_support", y)
-    return Support(samples(x, preparation), labels, names, preparation)
+        return Support(samples(x, preparation), inputs.array("y_support", y), (), preparation)
+    from fastmeta.labels import numbered
+
+    return Support(samples(x, preparation), *numbered("y_support", y), preparation)
 
 
 def samples(x: Any, preparation: Pictures | None) -> Array:

@@ -219,12 +219,15 @@ def test_a_picture_is_classified_saved_loaded_and_served(tmp_path, monkeypatch):
                 Image.fromarray(pixels).save(tmp_path / "pictures" / part / f"{part}{kind}" / f"{i}.png")
     learner, score = your_images.train(tmp_path / "pictures", iterations=5)
     assert score.batch_norm == "frozen"
-    learner.save(tmp_path / "model.safetensors")
-    model, names = your_images.classifier(fm.load(tmp_path / "model.safetensors"), tmp_path / "pictures" / "test")
+    learner.save(tmp_path / "learner.safetensors")
+    your_images.classifier(fm.load(tmp_path / "learner.safetensors"), tmp_path / "pictures" / "test").save(
+        tmp_path / "model.safetensors"
+    )
+    model = fm.load(tmp_path / "model.safetensors")
     new = tmp_path / "pictures" / "test" / "test2" / "7.png"
-    (alone,) = your_images.classify(model, names, [new])
+    alone = your_images.classify(model, new)
     assert alone["class"] == "test2"
-    with your_images.server(model, names, port=0) as server:
+    with your_images.server(model, port=0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         url = f"http://127.0.0.1:{server.server_port}/"

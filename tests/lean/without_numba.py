@@ -15,9 +15,10 @@ import fastmeta as fm
 ALLOWED = frozenset(
     """fastmeta fastmeta.algorithms fastmeta.algorithms.maml fastmeta.checks fastmeta.device fastmeta.floating
     fastmeta.gradients fastmeta.gradients.functions fastmeta.gradients.task_sets fastmeta.inputs fastmeta.late
-    fastmeta.learning fastmeta.learning.adapted_model fastmeta.learning.checkpoint fastmeta.learning.gradient_learner
-    fastmeta.learning.inner_steps fastmeta.learning.learned fastmeta.learning.learner fastmeta.learning.loading
-    fastmeta.learning.query_norms fastmeta.learning.settings fastmeta.learning.states fastmeta.memory
+    fastmeta.learning fastmeta.learning.adapted_model fastmeta.learning.archive fastmeta.learning.checkpoint
+    fastmeta.learning.gradient_learner fastmeta.learning.inner_steps fastmeta.learning.learned
+    fastmeta.learning.learner fastmeta.learning.loading fastmeta.learning.query_norms fastmeta.learning.settings
+    fastmeta.learning.states fastmeta.learning.support fastmeta.memory
     fastmeta.networks fastmeta.networks.initial fastmeta.networks.layers fastmeta.networks.losses
     fastmeta.networks.network fastmeta.record""".split()  # noqa: SIM905
 )
