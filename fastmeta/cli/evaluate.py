@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from fastmeta.learning.learner import Learner
 from fastmeta.learning.settings import arguments
 from fastmeta.ranks.joining import writes
 from fastmeta.rl.learner import PolicyLearner
+from fastmeta.scores.confusion import MOST
 from fastmeta.tasks.parts import PARTS
 
 Row = dict[str, Any]
@@ -43,6 +44,7 @@ Row = dict[str, Any]
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
 @click.option("--data", type=click.Path(), help="Folder with the images.  [default: as in the run]")
 @click.option("--save", metavar="NAME", help="Keep the scores as NAME.json in RUN, for fastmeta compare.")
+@click.option("--by-class", is_flag=True, help="Print accuracies and confusions by class name, too.")
 @click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
 def evaluate(
@@ -52,6 +54,7 @@ def evaluate(
     part: str,
     seed: int,
     save: str | None,
+    by_class: bool,
     ranks: str | None,
     **options: Any,
 ) -> None:
@@ -60,7 +63,7 @@ def evaluate(
     Ways and shots may differ from those of training; the gradient learners need at most the ways of training.
     """
     with together(ranks, device):
-        _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, ranks, options)
+        _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, by_class, ranks, options)
 
 
 evaluate.params.append(ranks_option())
@@ -79,6 +82,7 @@ def _evaluate(
     part: str,
     seed: int,
     save: str | None,
+    by_class: bool,
     ranks: str | None,
     options: dict[str, Any],
 ) -> None:
@@ -101,14 +105,26 @@ def _evaluate(
     problem = kind(settings)
     say(f"{learner}\non {problem.title}, after {learner.training.step:,} iterations")
     learner.batch_norm_mode(settings.get("batch_norm"))
-    rows = scores(learner, problem, seed, part, ranks)
+    found: list[fm.Score] = []
+    rows = scores(learner, problem, seed, part, ranks, found.append)
+    tables = [_tables(score) for score in found] if by_class else []
     if save is not None and writes(ranks):
         save_scores(folder, save, learner, rows)
     print_scores(rows, problem, settings["episodes"])
+    for row, table in zip(rows, tables, strict=False):
+        after = "" if row["inner_steps"] is None else f", after {row['inner_steps']} inner steps"
+        say(f"By class, {row['shots']} shots{after}:\n{table}\n")
 
 
-def scores(learner: Learner, problem: Problem, seed: int, part: str = "test", ranks: str | None = None) -> list[Row]:
-    """One row a number of shots and inner steps, as plain JSON values and the score in words."""
+def scores(
+    learner: Learner,
+    problem: Problem,
+    seed: int,
+    part: str = "test",
+    ranks: str | None = None,
+    each: Callable[[fm.Score], Any] = lambda score: None,
+) -> list[Row]:
+    """One row a number of shots and inner steps, as plain JSON values and the score in words; `each` is shown it."""
     episodes, mode = problem.settings["episodes"], problem.settings.get("batch_norm")
     rows = []
     for shots, tasks in problem.evaluations(part):
@@ -123,6 +139,7 @@ def scores(learner: Learner, problem: Problem, seed: int, part: str = "test", ra
         else:
             found = {None: learner.evaluate(tasks, episodes, seed=seed, batch_norm=mode, ranks=ranks)}
         for count, score in found.items():
+            each(score)
             row = {"ways": getattr(tasks, "ways", None), "shots": shots, "inner_steps": count, "part": part}
             row |= {"mean": score.mean, "ci95": score.ci95, "median": score.median, "diverged": score.diverged}
             row |= {"measure": score.measure, "batch_norm": score.batch_norm, "text": str(score)}
@@ -130,6 +147,13 @@ def scores(learner: Learner, problem: Problem, seed: int, part: str = "test", ra
             values = [value if math.isfinite(value) else None for value in score.values.tolist()]
             rows.append(row | {"values": values})
     return rows
+
+
+def _tables(score: fm.Score) -> str:
+    """The classes that are told worst, and what is taken for what."""
+    header, *lines = score.per_class().table().splitlines()
+    more = [f"and {len(lines) - MOST} more that are told better"] if len(lines) > MOST else []
+    return "\n".join([header, *lines[:MOST], *more, "", score.confusion().table()])
 
 
 def label(learner: Learner) -> str:

@@ -148,7 +148,7 @@ class LabelledTasks:
         queries = drawn(rng, self.queries, fewest - shots)
         places = draw(rng, self._count[flat], shots + queries)  # (tasks * ways, samples)
         rows = self._order[self._first[flat, None] + places].reshape(tasks, self.ways, -1)[begin:end]
-        parts = [rows[:, :, :shots].reshape(len(rows), -1), rows[:, :, shots:].reshape(len(rows), -1)]
+        parts = [part.reshape(len(rows), self.ways * part.shape[2]) for part in np.split(rows, [shots], axis=2)]
         x_support, x_query = self._samples(parts, seed, step, begin)
         y_support, y_query = (np.tile(np.repeat(np.arange(self.ways), n), (len(rows), 1)) for n in (shots, queries))
         described = None if self.attributes is None else self.attributes[chosen[begin:end]]

@@ -63,6 +63,26 @@ def test_how_many_can_be_said(ten: Path, tmp_path: Path) -> None:
     assert all((8 * value) % 1 == pytest.approx(0) for value in score["values"])  # of 2 x 4 queries
 
 
+def test_classes_are_told_apart_by_name(ten: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    succeed("train", "images", "--data", ten, "--shots", 1, "--queries", 5, "--out", run, *OPTIONS)
+    plain, said = (succeed("evaluate", run, "--device", "numpy", *more) for more in ([], ["--by-class"]))
+    assert said.startswith(plain.rstrip())
+    told = said[len(plain.rstrip()) :]
+    assert "By class, 1 shots, after 1 inner steps:" in told
+    assert re.search(r"^class +accuracy +episodes +samples$", told, re.MULTILINE)
+    rows = re.findall(r"^test-(ant|bee|cat) +[\d.]+ % ± +[\d.]+ +(\d+) +(\d+)$", told, re.MULTILINE)
+    assert sum(int(episodes) for _, episodes, _ in rows) == 8  # 4 episodes of 2 classes
+    assert re.search(r"^ +test-ant  test-bee  test-cat", told, re.MULTILINE)
+
+
+def test_where_there_are_no_classes_that_is_said(tmp_path: Path) -> None:
+    succeed("train", "sinusoid", "--iterations", 1, "--out", tmp_path / "run", *QUICK)
+    failed = invoke("evaluate", tmp_path / "run", "--by-class", "--device", "numpy")
+    assert failed.exit_code == 1
+    assert "must know the classes of its episodes" in failed.output
+
+
 def test_with_many_images_a_class_there_are_15(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTMETA_CACHE", str(tmp_path / "cache"))
     data = folders(tmp_path / "data", {"ant": 18, "bee": 20})

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
+from fastmeta.scores import evaluation
+from fastmeta.scores.answers import joined
 from fastmeta.tasks.episode import Batch
 
 NAMES = ["dog", "ant", "cow", "bee", "eel"]
@@ -119,6 +121,23 @@ def test_a_source_of_ones_own_may_name_its_classes():
     ):
         with pytest.raises(ValueError, match=message):
             protonet().evaluate(Source(class_names=TASKS.class_names, classes_of=classes_of), 3)
+
+
+def test_parts_of_the_episodes_join_to_the_whole():
+    learner, steps = protonet(), [0]
+
+    def outputs(batch: Batch, steps: Any) -> Any:
+        return [learner.query_outputs(batch)]
+
+    spans = (range(4), range(4, 9), range(9, 9), range(9, 20))
+    parts = [evaluation._values(outputs, TASKS, span, (), steps, 1, 3, None).answers[0] for span in spans]
+    whole = learner.evaluate(TASKS, 20).answers
+    found = joined(parts)
+    assert whole is not None
+    assert found is not None
+    for name in ("classes", "cells", "counts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    assert parts[2] is None
 
 
 def test_weights_of_samples_are_added():
