@@ -114,7 +114,7 @@ class Transfer(Learner):
 
     @quiet
     def adapt(self, x_support: Any, y_support: Any, weights: ArrayLike | None = None) -> HeadModel:
-        """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1, are samples; no gradient step.
+        """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1 or names, are samples; no gradient step.
 
         weights (N,) multiply each sample's loss. (T, N, ...) data give a model of T tasks at once.
         """
