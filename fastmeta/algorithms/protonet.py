@@ -89,9 +89,9 @@ class ProtoNet(Learner):
 
     @quiet
     def adapt(self, x_support: Any, y_support: Any, batch_norm: str | None = None) -> PrototypeModel:
-        """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1 or names, are samples; or of (T, N, ...).
+        """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1, are samples; or of (T, N, ...).
 
-        x may be pictures, paths or arrays of any size, where the learner was trained on such.
+        Labels may be names; x may be pictures, paths or arrays of any size, where the learner was trained on such.
         batch_norm as in `evaluate`.
         """
         mode = self.batch_norm_mode(batch_norm)

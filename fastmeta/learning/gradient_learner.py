@@ -87,9 +87,9 @@ class GradientLearner(Learner):
         weights: ArrayLike | None = None,
         batch_norm: str | None = None,
     ) -> AdaptedModel:
-        """A model of the task of which x (N, ...) and y, labels (N,) or targets (N, O), are samples. Labels may be names,
-        which it then predicts; x may be pictures where the learner was trained on such.
+        """A model of the task of which x (N, ...) and y, labels (N,) or targets (N, O), are samples.
 
+        Labels may be names, which it then predicts; x may be pictures where the learner was trained on such.
         x of uint8 are pixels, divided by 255 as in training. inner_steps: by default those of training; there may be
         more (what each step has of its own then repeats the last step's), and 0 leaves theta as it is. weights (N,)
         multiply each sample's loss. (T, N, ...) data adapt to T tasks at once. batch_norm as in `evaluate`. Raises

@@ -114,8 +114,9 @@ class Transfer(Learner):
 
     @quiet
     def adapt(self, x_support: Any, y_support: Any, weights: ArrayLike | None = None) -> HeadModel:
-        """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1 or names, are samples; no gradient step.
+        """A model of the task of which x (N, ...) and labels y (N,), 0 .. ways-1, are samples; no gradient step.
 
+        Labels may be names; x may be pictures, paths or arrays of any size, where the learner was trained on such.
         weights (N,) multiply each sample's loss. (T, N, ...) data give a model of T tasks at once.
         """
         net, theta = self._features
