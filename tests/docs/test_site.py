@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -63,12 +64,70 @@ def test_the_api_has_a_page_for_each_room_and_every_name():
     assert set(generated.ROOMS) <= pages.keys()
 
 
-def test_every_environment_variable_is_in_the_table():
-    sources = [*(ROOT / "fastmeta").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
-    used = {name for path in sources for name in re.findall(r'"(FASTMETA_[A-Z_]+)"', path.read_text("utf-8"))}
+def variables_read(tree: ast.Module) -> set[str]:
+    """Names that a module looks up in os.environ: said there, or in a constant of the module."""
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):  # what a loop runs over, or a name in a function is given
+        if isinstance(node, ast.comprehension | ast.For) and isinstance(node.target, ast.Name):
+            constants.setdefault(node.target.id, node.iter)
+
+    def names(node: ast.expr) -> set[str]:
+        if isinstance(node, ast.Constant):
+            return {node.value}
+        if isinstance(node, ast.Set | ast.Tuple):
+            return {name for part in node.elts for name in names(part)}
+        assert isinstance(node, ast.Name), f"{ast.unparse(node)}: say the variable's name where it is read"
+        return names(constants[node.id])
+
+    environ = lambda node: ast.unparse(node) in ("os.environ", "os.environ.keys()")  # noqa: E731
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv", "os.environ.pop"):
+            found |= names(node.args[0])
+        elif isinstance(node, ast.Subscript) and environ(node.value) and isinstance(node.ctx, ast.Load):
+            found |= names(node.slice)
+        elif isinstance(node, ast.Compare | ast.BinOp):
+            right = node.right if isinstance(node, ast.BinOp) else node.comparators[0]
+            found |= names(node.left) if environ(right) else set()
+    return found
+
+
+def variables_of_the_table() -> dict[str, str]:
+    """Variable -> who reads it."""
     table = (DOCS / "reference" / "environment.md").read_text("utf-8")
-    assert used
-    assert used <= set(re.findall(r"`(FASTMETA_[A-Z_]+)`", table))
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", table, re.MULTILINE)
+    return {name: reader for shown, reader in rows for name in re.findall(r"`(\w+)`", shown)}
+
+
+def test_the_table_of_environment_variables_has_those_that_are_read_and_no_others():
+    sources = [*(ROOT / "fastmeta").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
+    read = {name for path in sources for name in variables_read(ast.parse(path.read_text("utf-8")))}
+    table = variables_of_the_table()
+    assert read == {name for name, reader in table.items() if reader == "fastmeta"}
+    files = [path for folder in ("benchmarks", "examples", "tests") for path in (ROOT / folder).rglob("*.py")]
+    files += [ROOT / ".ci" / "run", ROOT / ".ci" / "interpreters"]
+    said = {name for path in files for name in re.findall(r"\bFASTMETA_[A-Z0-9_]+[A-Z]\b", path.read_text("utf-8"))}
+    assert not {name for name in said if not any(known.startswith(name) for known in table)}  # one looks for a prefix
+    assert {name for name, reader in table.items() if reader in ("benchmarks", "tests")} <= said
+
+
+@pytest.mark.parametrize(
+    ("program", "names"),
+    [
+        ("os.environ['A_B']", {"A_B"}),
+        ("os.environ['A_B'] = '1'", set()),
+        ("N = ('A', 'B')\nmax(os.environ.get(n) for n in N)", {"A", "B"}),
+        ("'A' in os.environ and {'B', 'C'} & os.environ.keys()", {"A", "B", "C"}),
+    ],
+)
+def test_variables_are_found_where_they_are_read(program, names):
+    assert variables_read(ast.parse(program)) == names
 
 
 def test_links_between_folders_lead_to_pages_of_the_site(tmp_path):
