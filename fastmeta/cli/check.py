@@ -15,7 +15,8 @@ from fastmeta.cli.options import Rate, Whole, Word
 from fastmeta.cli.progress import SECONDS_BETWEEN_LINES, duration
 from fastmeta.cli.speech import say
 from fastmeta.device import DEVICES, backend
-from fastmeta.lab.central_differences import expected_seconds
+from fastmeta.lab.central_differences import GradientReport, expected_seconds
+from fastmeta_kernels.layer_table import SURROGATES
 
 STEPS = 2
 NETWORKS = {
@@ -25,22 +26,46 @@ NETWORKS = {
     "Conv4 stride": fm.Conv4((12, 12, 1), channels=4, outputs=3, downsample="stride"),
     "Conv4 pool": fm.Conv4((16, 16, 1), channels=3, outputs=3, downsample="pool"),
 }
+POLICIES = {
+    "categorical": fm.rl.categorical_policy(3, 3, (6, 5), "tanh"),
+    "gaussian": fm.rl.gaussian_policy(3, 2, (6, 5), "tanh"),
+}
 QUICK = {  # with these rates, of second order
     "MLP tanh": "parameter",
     "MLP relu": "one number",
     "Conv4 stride": "step and array",
     "Conv4 pool": "one number",
+    "categorical log": "one number",
+    "gaussian clip": "one number",
 }
 
 
 class Comparison(NamedTuple):
-    """One meta-gradient to be compared, and what its row begins with."""
+    """One meta-gradient or Fisher product to be compared, and what its row begins with."""
 
     name: str
-    order: int
+    order: int  # 0: a Fisher product
     rates: str
     network: fm.Network
     inner_lr: Any
+    policy: str = ""
+    surrogate: str = ""
+
+    def report(self, device: str, seed: int) -> GradientReport:
+        """The comparison, with differences in float64."""
+        from fastmeta.lab import policy_differences
+
+        theta = self.network.init(seed, dtype="float64")
+        if not self.order:
+            return policy_differences.check_fisher(self.network, theta, self.policy, device, seed)
+        if self.policy:
+            loss = fm.PolicyLoss(self.policy, self.surrogate)
+            options = self.inner_lr, STEPS, device, seed
+            return policy_differences.check_policy_loss(self.network, theta, loss, *options)
+        batch = meta_batch(self.network, seed)
+        return fm.check_meta_gradient(
+            self.network, theta, batch, self.inner_lr, STEPS, self.order, device=device, tolerance=math.inf, seed=seed
+        )
 
 
 @click.command(short_help="Check meta-gradients against central differences.")
@@ -53,11 +78,11 @@ class Comparison(NamedTuple):
 @click.option("--verbose", is_flag=True, help="Show every parameter array of every network.")
 @click.pass_context
 def check(ctx: click.Context, quick: bool, device: str, seed: int, tolerance: float, verbose: bool) -> None:
-    """Check whole meta-gradients against central differences in float64; exit code 1 where any disagrees.
+    """Check whole meta-gradients, policy losses and Fisher products against central differences in float64.
 
     Each parameter array, and the inner rates, are tried along a random direction and two coordinates. Where a
-    ReLU or a max-pool changes side, the step is narrowed until none does, or the direction skipped. How long it will
-    take is measured first, and said.
+    ReLU or a max-pool changes side, or a clipped ratio, the step is narrowed until none does, or the direction skipped.
+    How long it will take is measured first, and said. The exit code is 1 where any disagrees.
     """
     backend("numpy")  # the check's own arithmetic is NumPy's
     begun = time.perf_counter()
@@ -67,7 +92,7 @@ def check(ctx: click.Context, quick: bool, device: str, seed: int, tolerance: fl
         say("Loading the kernels; on a machine that has never run them this compiles them.")
     expected = seconds_of(rows, seed, device)
     say(f"{len(rows)} comparisons, about {duration(sum(expected))}")
-    say(f"{'network':14}{'order':>6}  {'rates':16}{'arrays':>6}{'compared':>9}{'narrowed':>9}"
+    say(f"{'network':18}{'order':>6}  {'rates':16}{'arrays':>6}{'compared':>9}{'narrowed':>9}"
                f"{'skipped':>8}{'error':>9}")  # fmt: skip
     wrong, started = 0, time.perf_counter()
     shown = started
@@ -76,17 +101,7 @@ def check(ctx: click.Context, quick: bool, device: str, seed: int, tolerance: fl
             left = sum(expected[i:]) * (now - started) / sum(expected[:i])
             say(f"{i} of {len(rows)} compared, about {duration(left)} left", err=True)
             shown = now
-        report = fm.check_meta_gradient(
-            row.network,
-            row.network.init(seed, dtype="float64"),
-            meta_batch(row.network, seed),
-            row.inner_lr,
-            STEPS,
-            row.order,
-            device=device,
-            tolerance=math.inf,
-            seed=seed,
-        )
+        report = row.report(device, seed)
         compared, narrowed, skipped = (
             sum(getattr(block, count) for block in report.blocks) for count in ("directions", "narrowed", "skipped")
         )
@@ -94,7 +109,7 @@ def check(ctx: click.Context, quick: bool, device: str, seed: int, tolerance: fl
         wrong += not agrees
         verdict = "agrees" if agrees else f"DISAGREES in {report.worst.name}"
         say(
-            f"{row.name:14}{row.order:>6}  {row.rates:16}{len(report.blocks):>6}{compared:>9}{narrowed:>9}"
+            f"{row.name:18}{row.order or '':>6}  {row.rates:16}{len(report.blocks):>6}{compared:>9}{narrowed:>9}"
             f"{skipped:>8}{report.worst.error:>9.1e}  {verdict}"
         )
         if verbose:
@@ -105,12 +120,18 @@ def check(ctx: click.Context, quick: bool, device: str, seed: int, tolerance: fl
 
 
 def comparisons(seed: int, quick: bool) -> Iterator[Comparison]:
-    """Every network, order and form of rates; quick: the hardest of few."""
+    """Every network, order and form of rates, then every policy loss and Fisher product; quick: the hardest of few."""
     for name, network in NETWORKS.items():
         for order in (2, 1):
             for rates, inner_lr in inner_rates(network, seed):
                 if not quick or (order == 2 and QUICK.get(name) == rates):
                     yield Comparison(name, order, rates, network, inner_lr)
+    for policy, network in POLICIES.items():
+        rates, inner_lr = next(inner_rates(network, seed))
+        for surrogate in SURROGATES:
+            if not quick or f"{policy} {surrogate}" in QUICK:
+                yield Comparison(f"{policy} {surrogate}", 2, rates, network, inner_lr, policy, surrogate)
+        yield Comparison(f"{policy} fisher", 0, "", network, inner_lr, policy)
 
 
 def seconds_of(rows: list[Comparison], seed: int, device: str) -> list[float]:
@@ -119,7 +140,7 @@ def seconds_of(rows: list[Comparison], seed: int, device: str) -> list[float]:
     for row in rows:
         if (key := (row.name, row.order)) not in found:
             theta, batch = row.network.init(seed, dtype="float64"), meta_batch(row.network, seed)
-            found[key] = expected_seconds(row.network, theta, batch, 0.05, STEPS, row.order, device)
+            found[key] = expected_seconds(row.network, theta, batch, 0.05, STEPS, row.order or 2, device)
     return [found[row.name, row.order] for row in rows]
 
 

@@ -94,23 +94,28 @@ def check_meta_gradient(
     theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64), device=device)
     support, query = batch_sets(net, batch, np.float64, loss=loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)
-    backend = devices.backend(device)
+    return check_sets(net, theta, support, query, inner, order, devices.backend(device), tolerance, seed)
+
+
+def check_sets(
+    net: Network,
+    theta: Array,
+    support: TaskSet,
+    query: TaskSet,
+    inner: InnerLoop,
+    order: int,
+    backend: Backend,
+    tolerance: float,
+    seed: int,
+) -> GradientReport:
+    """The same of sets as kernels take them, theta (P,) and arrays of float64."""
     result = backend.meta_gradient(net.table, theta, support, query, inner, order)
     if not np.isfinite(result.gradient).all():
         raise checks.DivergenceError("the meta-gradient is not finite. Halve inner_lr or scale the data to about 1.")
     objective = _objective(backend, net.table, theta, support, query, inner, order)
     scale = 1e-3 * np.linalg.norm(result.gradient) / np.sqrt(theta.size) + 1e-5 * abs(objective(theta, inner.rates)[0])
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
-    blocks = []
-    edges = lt.blocks(net.table)
-    for name, start, stop in zip(net.parameter_shapes, edges, edges[1:], strict=False):
-
-        def along_theta(step: Array, start: int = int(start), stop: int = int(stop)) -> tuple[float, int]:
-            shifted = theta.copy()
-            shifted[start:stop] += step
-            return objective(shifted, inner.rates)
-
-        blocks.append(_check_block(name, along_theta, result.gradient[start:stop], scale, rng))
+    blocks = check_arrays(net, theta, lambda at: objective(at, inner.rates), result.gradient, scale, rng)
     if inner.steps:
 
         def along_rates(step: Array) -> tuple[float, int]:
@@ -144,6 +149,28 @@ def expected_seconds(
         objective(theta, inner.rates)
     directions = (1 + COORDINATES) * (len(net.parameter_shapes) + 1)
     return directions * EVALUATIONS * (time.perf_counter() - begin) / few
+
+
+def check_arrays(
+    net: Network,
+    theta: Array,
+    objective: Callable[[Array], tuple[float, int]],
+    gradient: Array,
+    scale: float,
+    rng: np.random.Generator,
+) -> list[BlockCheck]:
+    """Each parameter array's gradient (P,) against differences of an objective of theta (P,): value, kink pattern."""
+    blocks = []
+    edges = lt.blocks(net.table)
+    for name, start, stop in zip(net.parameter_shapes, edges, edges[1:], strict=False):
+
+        def along(step: Array, start: int = int(start), stop: int = int(stop)) -> tuple[float, int]:
+            shifted = theta.copy()
+            shifted[start:stop] += step
+            return objective(shifted)
+
+        blocks.append(_check_block(name, along, gradient[start:stop], scale, rng))
+    return blocks
 
 
 def _objective(

@@ -509,21 +509,22 @@ def test_check_agrees_and_prints_a_table(monkeypatch):
     for name in set(check_module.NETWORKS) - {"MLP tanh", "MLP relu"}:
         monkeypatch.delitem(check_module.NETWORKS, name)
     output = succeed("check", "--device", "numpy")
-    assert output.count("  agrees\n") == 12
+    assert output.count("  agrees\n") == 12 + len(check_module.POLICIES) * 5  # four losses and the Fisher product
     assert output.endswith("All agree.\n")
-    assert re.search(r"^12 comparisons, about [\d.]+ (s|min)$", output, re.MULTILINE)
-    assert re.search(r"^12 comparisons in [\d.]+ (s|min)$", output, re.MULTILINE)
+    assert re.search(r"^22 comparisons, about [\d.]+ (s|min)$", output, re.MULTILINE)
+    assert re.search(r"^22 comparisons in [\d.]+ (s|min)$", output, re.MULTILINE)
 
 
 def test_check_has_a_quick_form_and_says_how_much_is_left(monkeypatch):
-    assert set(check_module.QUICK) <= set(check_module.NETWORKS)
+    losses = {f"{policy} {surrogate}" for policy in check_module.POLICIES for surrogate in check_module.SURROGATES}
+    assert set(check_module.QUICK) <= set(check_module.NETWORKS) | losses
     monkeypatch.delitem(check_module.NETWORKS, "Conv4 pool")
     monkeypatch.setattr(check_module, "SECONDS_BETWEEN_LINES", 0.0)
     output = succeed("check", "--quick", "--device", "numpy")
     rows = re.findall(r"^(\w+ \w+) +2  (\w[\w ]*?) +\d+ +\d+ .*  agrees$", output, re.MULTILINE)
     assert dict(rows) == {name: rates for name, rates in check_module.QUICK.items() if name != "Conv4 pool"}
-    assert re.search(r"^3 comparisons, about [\d.]+ (s|min)$", output, re.MULTILINE)
-    assert re.search(r"^2 of 3 compared, about [\d.]+ (s|min) left$", output, re.MULTILINE)
+    assert re.search(r"^7 comparisons, about [\d.]+ (s|min)$", output, re.MULTILINE)
+    assert re.search(r"^6 of 7 compared, about [\d.]+ (s|min) left$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["MLP softplus", "MLP relu", "Conv4 stride"])
@@ -552,6 +553,17 @@ def test_durations_are_said_as_people_say_them(seconds, said):
     assert duration(7500) == "2 h 5 min"
 
 
+def test_check_fails_where_a_fisher_product_is_wrong(monkeypatch):
+    from fastmeta_kernels import reference
+
+    monkeypatch.setattr(check_module, "NETWORKS", {})
+    right = reference.fisher
+    monkeypatch.setattr(reference, "fisher", lambda *arguments: right(*arguments) * (1 + 1e-5))
+    result = invoke("check", "--device", "numpy")
+    assert result.exit_code == 1
+    assert f"{len(check_module.POLICIES)} disagree." in result.output
+
+
 def test_check_fails_where_a_gradient_is_wrong(monkeypatch):
     from fastmeta_kernels import reference
 
@@ -567,4 +579,4 @@ def test_check_fails_where_a_gradient_is_wrong(monkeypatch):
     result = invoke("check", "--device", "numpy")
     assert result.exit_code == 1
     assert "DISAGREES in linear" in result.output
-    assert "6 disagree." in result.output
+    assert f"{6 + len(check_module.POLICIES) * 4} disagree." in result.output

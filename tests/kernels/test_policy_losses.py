@@ -111,6 +111,18 @@ def test_append_gives_its_values_to_every_sample():
 
 
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize("surrogate", ["log", "kl"])
+def test_meta_gradients_of_batches_take_policy_losses(device, surrogate):
+    net, rng = fm.rl.gaussian_policy(4, 2, (5,), "tanh"), np.random.default_rng(0)
+    x, wide = rng.normal(size=(2, T, N, 4)), 4 if surrogate == "kl" else 2
+    y = rng.normal(size=(2, T, N, wide))
+    options = {"inner_steps": 2, "device": device, "loss": fm.PolicyLoss("gaussian", surrogate)}
+    theta = net.init(0, "float64")
+    report = fm.check_meta_gradient(net, theta, fm.Batch(x[0], y[0], x[1], y[1]), **options)
+    assert report.worst.error < 1e-7
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_pullback_is_the_gradient_of_a_loss_of_one_s_own(device):
     net = fm.MLP((2, 4, 1), activation="tanh")
     theta, x = net.init(0, "float64"), np.random.default_rng(0).normal(size=(T, N, 2))

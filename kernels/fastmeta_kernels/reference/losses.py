@@ -45,12 +45,17 @@ def backward_tangent(z: Array, z_dot: Array, data: TaskSet) -> Array:
 
 def has_sides(data: TaskSet) -> bool:
     """Whether a set's loss has pieces, between which it has no second derivative."""
-    return LOSSES[loss_of(data).kind].sides is not None
+    loss = loss_of(data)
+    if loss.kind == lt.POLICY:
+        return policy_losses.has_sides(loss)
+    return LOSSES[loss.kind].sides is not None
 
 
 def sides(z: Array, data: TaskSet) -> Array:
-    """On which piece of such a loss each value is. (T, N, O)."""
+    """On which piece of such a loss each value is. (T, N, O), or (T, N) of a policy's."""
     loss = loss_of(data)
+    if loss.kind == lt.POLICY:
+        return policy_losses.sides(z, data)
     found = LOSSES[loss.kind].sides
     assert found is not None
     return found(z, data.y, loss.constants)

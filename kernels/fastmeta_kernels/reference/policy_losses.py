@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fastmeta_kernels.contract import Array, TaskSet, loss_of
+from fastmeta_kernels.contract import Array, Loss, TaskSet, loss_of
 from fastmeta_kernels.layer_table import POLICIES, SURROGATES
 
 CATEGORICAL, GAUSSIAN = range(len(POLICIES))
@@ -63,6 +63,16 @@ def metric(z: Array, z_dot: Array, data: TaskSet) -> Array:
     _, s = np.split(z, 2, axis=2)
     mu_dot, s_dot = np.split(z_dot, 2, axis=2)
     return np.asarray(scale * np.concatenate([np.exp(-2 * s) * mu_dot, 2 * s_dot], axis=2))
+
+
+def has_sides(loss: Loss) -> bool:
+    """Whether ratios stop to count somewhere, where the loss has no second derivative."""
+    return loss.constants[1] == CLIP
+
+
+def sides(z: Array, data: TaskSet) -> Array:
+    """Which ratios count. (T, N)."""
+    return np.asarray(_psi(z, data)[0] != 0)
 
 
 def _psi(z: Array, data: TaskSet) -> tuple[Array, Array]:
