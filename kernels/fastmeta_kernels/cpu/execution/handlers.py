@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layers import activations, affine, append, layer_norm, narrow, pooling, products
 from fastmeta_kernels.cpu.layers.batch_norm import pooled, pooled_tangents, tangents, values
-from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
+from fastmeta_kernels.cpu.layers.winograd import images, tiles
+from fastmeta_kernels.cpu.layers.winograd import products as winograd
 from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout.instruction import any_one, share, step_of
 from fastmeta_kernels.cpu.layout.job import code_of, job_of, schedule_of
@@ -214,13 +215,27 @@ def handle_winograd(ws, job, code, l, now, t, part, parts):
     """Convolutions by tiles."""
     kind = any_one(code, l).op
     if kind == op.WINOGRAD:
-        winograd.run_convolve(ws, job, code, l, now, part, parts)
+        winograd.run_convolve(ws, job, code, l, now, part, parts, tiles.values, tiles.outputs)
     elif kind == op.WINOGRAD_SUMS:
-        winograd.run_sums(ws, job, code, l, now, part, parts)
+        winograd.run_sums(ws, job, code, l, now, part, parts, tiles.values)
     elif kind == op.WINOGRAD_WEIGHT:
-        winograd.run_weight(ws, job, code, l, now, part, parts)
+        winograd.run_weight(ws, job, code, l, now, part, parts, tiles.weights)
     else:
-        winograd.run_gradient(ws, job, code, l, now, part, parts)
+        winograd.run_gradient(ws, job, code, l, now, part, parts, tiles.taps)
+
+
+@_handles(op.PHASES, op.PHASES_WEIGHT, op.PHASES_SUMS, op.PHASES_GRADIENT)
+def handle_phases(ws, job, code, l, now, t, part, parts):
+    """Convolutions by phases."""
+    kind = any_one(code, l).op
+    if kind == op.PHASES:
+        winograd.run_convolve(ws, job, code, l, now, part, parts, images.values, images.outputs)
+    elif kind == op.PHASES_SUMS:
+        winograd.run_sums(ws, job, code, l, now, part, parts, images.values)
+    elif kind == op.PHASES_WEIGHT:
+        winograd.run_weight(ws, job, code, l, now, part, parts, images.weights)
+    else:
+        winograd.run_gradient(ws, job, code, l, now, part, parts, images.taps)
 
 
 @_handles(op.INPUT, op.MOVE, op.OUTPUT)

@@ -34,8 +34,8 @@ SERIAL, SAMPLES, CHANNELS, OWN = range(4)
     AFFINE, AFFINE_GRADIENT, WINOGRAD, WINOGRAD_WEIGHT, WINOGRAD_SUMS, WINOGRAD_GRADIENT,
     LAYER_NORM, LAYER_NORM_BACKWARD, LAYER_NORM_TANGENT, LAYER_NORM_BACKWARD_TANGENT, LAYER_NORM_GRADIENT,
     SAMPLE_SLOPES, PULL, PULL_BACK, APPEND, APPEND_BACKWARD, APPEND_GRADIENT,
-    POLICY_LOSS, POLICY_TANGENT, POLICY_METRIC,
-) = range(58)  # fmt: skip
+    POLICY_LOSS, POLICY_TANGENT, POLICY_METRIC, PHASES, PHASES_WEIGHT, PHASES_SUMS, PHASES_GRADIENT,
+) = range(62)  # fmt: skip
 
 _NORM = "x x_dot dy dy_dot scale shift scale_dot shift_dot out stats tangents flags"
 _LOSS = "targets weights z dz probabilities losses loss outputs weighted by_step last_dz constant:f8"
@@ -84,10 +84,10 @@ _FIELDS = {  # "targets", "weights", "log_probs", "losses" and "stream" are stre
     LAYER_NORM_TANGENT: "x x_dot y_dot scale scale_dot shift_dot stats tangents inner",
     LAYER_NORM_BACKWARD_TANGENT: "x x_dot dy dy_dot dx_dot scale scale_dot stats tangents",
     LAYER_NORM_GRADIENT: "x x_dot d dy stats tangents scale shift second add",
-    WINOGRAD: "x x2 u u2 bias y relu back shift panel",
-    WINOGRAD_WEIGHT: "a out panel",
-    WINOGRAD_SUMS: "x x2 dy dy2 sums parts padding panel",
-    WINOGRAD_GRADIENT: "out sums parts add panel",
+    **dict.fromkeys((WINOGRAD, PHASES), "x x2 u u2 bias y relu back shift scheme_y scheme_x panel"),
+    **dict.fromkeys((WINOGRAD_WEIGHT, PHASES_WEIGHT), "a out scheme_y scheme_x panel"),
+    **dict.fromkeys((WINOGRAD_SUMS, PHASES_SUMS), "x x2 dy dy2 sums parts padding scheme_y scheme_x panel"),
+    **dict.fromkeys((WINOGRAD_GRADIENT, PHASES_GRADIENT), "out sums parts add scheme_y scheme_x panel"),
 }
 _GEOMETRY = "n kind h w c cp oh ow oc ocp kernel x_n x_r y_n y_r"
 # C (m, n) = D + A B as in `product`, then the grid's counts and distances, the mask, and where sums over K go.

@@ -66,7 +66,7 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
     if kept[last][lt.KIND] == lt.LINEAR and not relu[last] and last > 0 and 2 * kept[last][lt.OUT_C] <= width:
         kept[last][lt.KIND] = NARROW
     for i, row in enumerate(kept):
-        if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_tiles(row, samples, itemsize, winograd):
+        if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_winograd(row, samples, itemsize, winograd):
             row[lt.KIND] = WINOGRAD
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
     geometry = _geometry(kept, width)
@@ -87,8 +87,8 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
 
     zeros = up(max(max(layer.ocp, layer.w * layer.cp) for layer in layers), line)
     by_tiles = [layer for layer in layers if layer.kind == WINOGRAD]
-    panel = up(max((winograd_layout.panel(layer.cp, layer.ocp, line) for layer in by_tiles), default=0), line)
-    sums = max((layer.parts * layer.cp * layer.ocp * winograd_layout.FREQUENCIES for layer in by_tiles), default=0)
+    panel = up(max((winograd_layout.panel(layer, line) for layer in by_tiles), default=0), line)
+    sums = max((layer.parts * _transform(layer) for layer in by_tiles), default=0)
     layers = [replace(layer, panel=panel, sums=zeros) for layer in layers]
 
     o = lt.output_count(logical)
@@ -150,10 +150,14 @@ def _with_room(layer: Layer, room: Room, inner: bool) -> Layer:
     if layer.kind in (lt.LINEAR, lt.CONVOLUTION) and inner:
         return replace(layer, transposed=room.take(weight(layer)[2]))
     if layer.kind == WINOGRAD:
-        transforms = 2 * winograd_layout.FREQUENCIES * layer.cp * layer.ocp
-        parts = winograd_layout.parts(layer.n * winograd_layout.tiles(layer.oh, layer.ow))
-        return replace(layer, parts=parts, transposed=room.take(weight(layer)[2] + transforms))
+        transposed = room.take(weight(layer)[2] + 2 * _transform(layer))
+        return replace(layer, parts=winograd_layout.parts(layer), transposed=transposed)
     return layer
+
+
+def _transform(layer: Layer) -> int:
+    """Scalars of a weight's transform."""
+    return winograd_layout.weights(layer.stride) ** 2 * layer.cp * layer.ocp
 
 
 def _fuse(logical: lt.Table) -> tuple[list[Any], list[bool]]:
@@ -190,12 +194,13 @@ def _patches(row: Any) -> tuple[int, ...]:
     return image
 
 
-def _by_tiles(row: Any, samples: int, itemsize: int, winograd: str) -> bool:
-    """Whether a convolution behind the first row goes by Winograd's tiles."""
-    kernel, stride, padding, h, w, c, o = (
-        int(row[k]) for k in (lt.KERNEL, lt.STRIDE, lt.PADDING, lt.OUT_H, lt.OUT_W, lt.IN_C, lt.OUT_C)
-    )
-    return winograd_layout.takes_tiles(winograd, (kernel, stride, padding), (h, w), samples, (c, o), itemsize)
+def _by_winograd(row: Any, samples: int, itemsize: int, winograd: str) -> bool:
+    """Whether a convolution behind the first row goes by Winograd's tiles or phases."""
+    taps = int(row[lt.KERNEL]), int(row[lt.STRIDE]), int(row[lt.PADDING])
+    h, w, c, oh, ow, o = (int(n) for n in row[lt.IN_H : lt.OUT_C + 1])
+    rest = samples, (c, o), itemsize
+    by_tiles = winograd_layout.takes_tiles(winograd, taps, (oh, ow), *rest)
+    return by_tiles or winograd_layout.takes_phases(winograd, taps, (h, w), *rest)
 
 
 def _geometry(kept: list[Any], width: int) -> list[tuple[int, int, int, int, int]]:

@@ -1,19 +1,32 @@
-"""Which convolutions go by Winograd's tiles, and how much room they take.
+"""Which convolutions go by Winograd's small products, and how much room they take.
 
-FASTMETA_WINOGRAD, read as the package is imported: `auto` takes tiles where they are faster, in float32; 1 takes them
-wherever they can be taken, in float64 too; 0 never does.
+Of stride 1 by tiles of 4 x 4 outputs; of stride 2 by the phases of a whole image. Either way a side has values, each of
+which meets one of a few weights (`SCHEMES`), and there is a product for each pair of weights of the two sides.
+
+FASTMETA_WINOGRAD, read as the package is imported: `auto` takes tiles and phases where they are faster, in float32; 1
+takes them wherever they can be taken, in float64 too; 0 never does.
 """
 
 from __future__ import annotations
 
 import os
 
+import numpy as np
+
+from fastmeta_kernels.cpu.layout.layer import Layer
+
 TILE, PATCH, TAPS = 4, 6, 3  # outputs, inputs and taps of a tile along a side
-FREQUENCIES = PATCH * PATCH
+PHASE_WEIGHTS, WHOLE_SIDES = 5, (7, 14)  # weights of a side of stride 2; inputs of a side that has a scheme
+# Values of a side for each weight: of a tile, and of the sides that go by phases.
+SCHEMES = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 4, 0], [2, 2, 2, 3, 7, 0]])
+VALUES, SIDES = SCHEMES.sum(axis=1), (SCHEMES > 0).sum(axis=1)  # values and weights of a side of each scheme
 BLOCK = 48  # tiles that are transformed and multiplied at a time: of 64 channels they stay in the second cache
 PART = 512  # tiles of one partial sum of a weight's gradient, at least
 MOST_PARTS = 4
-FEWEST_CHANNELS, LEAST_SAVED = 16, 56  # of the rule below
+PHASE_VALUES = 1280  # values of a channel, of the images whose phases are transformed and multiplied at a time
+PHASE_PART = 16  # images of one partial sum, at least
+FEWEST_CHANNELS, LEAST_SAVED = 16, 56  # of the rules below
+PHASE_CHANNELS, PHASES_SAVED = 32, 500
 
 
 def _chosen() -> str:
@@ -45,16 +58,55 @@ def takes_tiles(
     return saves and size == 4 and min(channels) >= FEWEST_CHANNELS
 
 
+def takes_phases(
+    chosen: str, taps: tuple[int, int, int], image: tuple[int, int], samples: int, channels: tuple[int, int], size: int
+) -> bool:
+    """Whether a convolution of (kernel, stride, padding) goes by phases, with `samples` images of inputs.
+
+    Its products for a pair of channels are those of the values of two sides, directly those of the taps inside; so many
+    must be saved in all that they pay for the transforms. Measured with 16 .. 128 channels, 1 .. 75 images.
+    """
+    if chosen == "0" or taps != (TAPS, 2, 1) or any(side not in WHOLE_SIDES for side in image):
+        return False
+    if chosen == "1":
+        return True
+    directly = [TAPS * ((side + 1) // 2) - 1 - side % 2 for side in image]
+    saved = directly[0] * directly[1] - scheme_values(image[0]) * scheme_values(image[1])
+    return samples * saved >= PHASES_SAVED and size == 4 and min(channels) >= PHASE_CHANNELS
+
+
+def scheme(stride: int, side: int) -> int:
+    """The row of SCHEMES of a side of so many inputs."""
+    return 0 if stride == 1 else 1 + WHOLE_SIDES.index(side)
+
+
+def weights(stride: int) -> int:
+    """Weights of a side."""
+    return PATCH if stride == 1 else PHASE_WEIGHTS
+
+
+def scheme_values(side: int) -> int:
+    """Values of a side of so many inputs that goes by phases."""
+    return int(VALUES[scheme(2, side)])
+
+
 def tiles(height: int, width: int) -> int:
     """Tiles of an image of outputs."""
     return -(-height // TILE) * -(-width // TILE)
 
 
-def parts(count: int) -> int:
-    """Partial sums of a weight's gradient over `count` tiles: the same for any number of threads."""
-    return max(1, min(MOST_PARTS, count // PART))
+def parts(layer: Layer) -> int:
+    """Partial sums of a weight's gradient: the same for any number of threads."""
+    count = layer.n // PHASE_PART if layer.stride == 2 else layer.n * tiles(layer.oh, layer.ow) // PART
+    return max(1, min(MOST_PARTS, count))
 
 
-def panel(c: int, o: int, line: int) -> int:
-    """Scalars that a thread needs: values on their way, and a block's tiles of two pairs, `line` more a plane."""
-    return FREQUENCIES * (max(c, o) + 2 * (BLOCK * (c + o) + 2 * line))
+def panel(layer: Layer, line: int) -> int:
+    """Scalars that a thread needs: values on their way, and a block's of two pairs, `line` more for each line."""
+    c, o = layer.cp, layer.ocp
+    high, wide = PATCH, PATCH
+    block = BLOCK
+    if layer.stride == 2:
+        high, wide = scheme_values(layer.h), scheme_values(layer.w)
+        block = max(1, min(layer.n, PHASE_VALUES // (high * wide)))
+    return high * (wide * max(c, o) + 2 * (wide * block * (c + o) + 2 * line))

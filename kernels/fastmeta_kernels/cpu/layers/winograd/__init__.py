@@ -1,1 +1,1 @@
-"""Convolutions of stride 1 by Winograd's small products."""
+"""Convolutions of 3 x 3 taps by Winograd's small products."""

@@ -109,22 +109,25 @@ def gradient_rule(e: Emitter, u: list[Any]) -> list[Any]:
     ]
 
 
+ZERO = ir.Constant(INT64, 0)
 Rule = Callable[[Emitter, list[Any]], list[Any]]
 
 
-def _inputs(context: Any, builder: Any, array: Any, args: Any, count: int) -> list[Any]:
-    """Vectors that lie args[2] apart from ws[args[1]] on; zeros, from ws[0], for those outside args[3] .. args[4]."""
-    found, zero = [], ir.Constant(INT64, 0)
+def _inputs(builder: Any, lane: Any, start: Any, step: Any, count: int, within: Any = None) -> list[Any]:
+    """Vectors that lie `step` apart from `start` on; of those outside within[0] .. within[1] zeros, from within[2]."""
+    found = []
     for i in range(count):
         index = ir.Constant(INT64, i)
-        offset = builder.add(args[1], builder.mul(args[2], index))
-        inside = builder.and_(builder.icmp_signed("<=", args[3], index), builder.icmp_signed("<", index, args[4]))
-        offset = builder.select(inside, offset, zero)
-        found.append(load_ir(builder, array.dtype, data_pointer(context, builder, array, args[0], offset)))
+        pointer = builder.gep(start, [builder.mul(step, index)])
+        if within:
+            first, last, zeros = within
+            below, above = builder.icmp_signed("<", index, first), builder.icmp_signed(">=", index, last)
+            pointer = builder.select(builder.or_(below, above), zeros, pointer)
+        found.append(load_ir(builder, lane, pointer))
     return found
 
 
-def _linear(rule: Rule, inputs: int) -> Any:
+def linear_map(rule: Rule, inputs: int) -> Any:
     """f(ws, source, step, first, last, target, target_step): a map of inputs first .. last, and zeros beside them."""
 
     @intrinsic
@@ -132,11 +135,10 @@ def _linear(rule: Rule, inputs: int) -> Any:
         context: Any, ws: Any, source: Any, step: Any, first: Any, last: Any, target: Any, target_step: Any
     ) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            array = signature.args[0]
-            results = rule(Emitter(builder, array.dtype), _inputs(context, builder, array, args, inputs))
-            for i, value in enumerate(results):
-                offset = builder.add(args[5], builder.mul(args[6], ir.Constant(INT64, i)))
-                store_ir(builder, array.dtype, value, data_pointer(context, builder, array, args[0], offset))
+            lane, zeros = signature.args[0].dtype, data_pointer(context, builder, signature.args[0], args[0], ZERO)
+            within = args[3], args[4], zeros
+            values = _inputs(builder, lane, builder.gep(zeros, [args[1]]), args[2], inputs, within)
+            _store(builder, lane, rule(Emitter(builder, lane), values), builder.gep(zeros, [args[5]]), args[6])
             return context.get_dummy_value()
 
         return types.void(ws, *[types.int64] * 6), emit
@@ -144,31 +146,53 @@ def _linear(rule: Rule, inputs: int) -> Any:
     return apply
 
 
-from_patch, from_delta = _linear(patch_rule, PATCH), _linear(delta_rule, TILE)
-to_tile, from_taps, to_taps = _linear(tile_rule, PATCH), _linear(taps_rule, TAPS), _linear(gradient_rule, PATCH)
+def whole_map(rule: Rule, inputs: int) -> Any:
+    """f(ws, source, step, target, target_step): a map of inputs that are all there."""
+
+    @intrinsic
+    def apply(context: Any, ws: Any, source: Any, step: Any, target: Any, target_step: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lane, start = signature.args[0].dtype, data_pointer(context, builder, signature.args[0], args[0], ZERO)
+            values = _inputs(builder, lane, builder.gep(start, [args[1]]), args[2], inputs)
+            _store(builder, lane, rule(Emitter(builder, lane), values), builder.gep(start, [args[3]]), args[4])
+            return context.get_dummy_value()
+
+        return types.void(ws, *[types.int64] * 4), emit
+
+    return apply
 
 
-@intrinsic
-def to_pixels(
-    context: Any, ws: Any, source: Any, step: Any, bias: Any, relu: Any, count: Any, target: Any, target_step: Any
-) -> Any:
-    """The first `count` of the pixels A^T m, each plus the vector at ws[bias], and its positive part if relu."""
+def _store(builder: Any, lane: Any, values: list[Any], start: Any, step: Any) -> None:
+    for i, value in enumerate(values):
+        store_ir(builder, lane, value, builder.gep(start, [builder.mul(step, ir.Constant(INT64, i))]))
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = signature.args[0]
-        lane = array.dtype
-        at = lambda offset: data_pointer(context, builder, array, args[0], offset)  # noqa: E731
-        everything = [*args[:3], ir.Constant(INT64, 0), ir.Constant(INT64, PATCH)]
-        e = Emitter(builder, lane)
-        results = tile_rule(e, _inputs(context, builder, array, everything, PATCH))
-        low = builder.select(args[4], ir.Constant(SCALAR[lane], 0.0), ir.Constant(SCALAR[lane], float("-inf")))
-        lows, more = splat_ir(builder, lane, low), load_ir(builder, lane, at(args[3]))
-        for i, value in enumerate(results):
-            index = ir.Constant(INT64, i)
-            with builder.if_then(builder.icmp_signed("<", index, args[5])):
-                value = e.plus(value, more)
-                value = builder.select(builder.fcmp_ordered(">", lows, value), lows, value)  # NaN stays
-                store_ir(builder, lane, value, at(builder.add(args[6], builder.mul(args[7], index))))
-        return context.get_dummy_value()
 
-    return types.void(ws, *[types.int64] * 3, types.boolean, *[types.int64] * 3), emit
+def finishing_map(rule: Rule, inputs: int) -> Any:
+    """f(ws, source, step, bias, relu, count, target, target_step): `count` results plus ws[bias ..], and their ReLU."""
+
+    @intrinsic
+    def apply(
+        context: Any, ws: Any, source: Any, step: Any, bias: Any, relu: Any, count: Any, target: Any, target_step: Any
+    ) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lane, start = signature.args[0].dtype, data_pointer(context, builder, signature.args[0], args[0], ZERO)
+            e, to = Emitter(builder, lane), builder.gep(start, [args[6]])
+            results = rule(e, _inputs(builder, lane, builder.gep(start, [args[1]]), args[2], inputs))
+            low = builder.select(args[4], ir.Constant(SCALAR[lane], 0.0), ir.Constant(SCALAR[lane], float("-inf")))
+            lows, more = splat_ir(builder, lane, low), load_ir(builder, lane, builder.gep(start, [args[3]]))
+            for i, value in enumerate(results):
+                index = ir.Constant(INT64, i)
+                with builder.if_then(builder.icmp_signed("<", index, args[5])):
+                    value = e.plus(value, more)
+                    value = builder.select(builder.fcmp_ordered(">", lows, value), lows, value)  # NaN stays
+                    store_ir(builder, lane, value, builder.gep(to, [builder.mul(args[7], index)]))
+            return context.get_dummy_value()
+
+        return types.void(ws, *[types.int64] * 3, types.boolean, *[types.int64] * 3), emit
+
+    return apply
+
+
+from_patch, from_delta = linear_map(patch_rule, PATCH), linear_map(delta_rule, TILE)
+to_tile, to_pixels = whole_map(tile_rule, PATCH), finishing_map(tile_rule, PATCH)
+from_taps, to_taps = whole_map(taps_rule, TAPS), whole_map(gradient_rule, PATCH)
