@@ -141,9 +141,6 @@ def use_threads(threads: int | None, device: str) -> None:
     """Let the kernels of device "cpu" use this many threads; None leaves all of them."""
     if threads is None or device != "cpu":
         return
-    import numba
+    from fastmeta_kernels import cpu
 
-    try:
-        numba.set_num_threads(threads)
-    except ValueError as error:
-        raise ValueError(f"threads={threads} must be at most what this machine has. {error}.") from error
+    cpu.use_threads(threads)

@@ -22,9 +22,11 @@ from click.testing import CliRunner, Result
 import fastmeta as fm
 from fastmeta.cli import main
 from fastmeta.cli import run as run_module
+from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems import PROBLEMS
 from fastmeta.cli.progress import duration
 from fastmeta.cli.run_folder import RunFolder
+from fastmeta_kernels import cpu
 from tests.learning.test_checkpoint import disk_events
 
 check_module = importlib.import_module("fastmeta.cli.check")  # fastmeta.cli.check itself is the command
@@ -170,20 +172,19 @@ def test_the_seed_of_an_evaluation_decides_its_tasks(run, tmp_path):
 
 @pytest.mark.parametrize("command", [["train", "sinusoid", "--out"], ["evaluate"]])
 def test_threads_are_those_asked_for(command, run, tmp_path, monkeypatch):
-    import numba
-
-    asked = []
-
-    def refuse(threads):
-        asked.append(threads)
-        raise ValueError("The number of threads must be between 1 and 2")
-
-    monkeypatch.setattr(numba, "set_num_threads", refuse)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    for name in ("FASTMETA_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     result = invoke(*command, run if command == ["evaluate"] else tmp_path / "run", "--threads", 3, "--device", "cpu")
-    assert asked == [3]
     assert result.exit_code == 1
-    assert "threads=3 must be at most what this machine has. The number of threads" in result.output
+    assert "threads=3 must be between 1 and 2, the processors that this process may use." in result.output
     assert not (tmp_path / "run").exists()
+    try:
+        use_threads(1, "cpu")
+        assert cpu.thread_count() == 1
+    finally:
+        cpu.use_threads(None)
+    assert cpu.thread_count() <= 2
 
 
 def test_training_is_that_of_the_library(run):

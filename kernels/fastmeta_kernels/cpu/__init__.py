@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastmeta_kernels.calls import Calls
 from fastmeta_kernels.cpu.execution.call import fits, run
-from fastmeta_kernels.cpu.execution.threads import thread_count
+from fastmeta_kernels.cpu.execution.threads import thread_count, use_threads
 from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "prototype_loss",
     "pullback",
     "thread_count",
+    "use_threads",
 ]
 
 CALLS = Calls(run, most_steps=1000, fits=fits)

@@ -1,4 +1,4 @@
-"""What a process may use of a shared machine, and how its threads wait there."""
+"""What a process may use of a shared machine, and when it uses one thread of it."""
 
 import math
 import os
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta_kernels.cpu.execution import threads
+from fastmeta_kernels.cpu.execution import threads, workers
 from fastmeta_kernels.cpu.machine import processors
 
 
@@ -58,29 +58,16 @@ def test_a_process_on_one_processor_uses_one_thread():
     assert python(early + "print(cpu.thread_count())", FASTMETA_NUM_THREADS="2", NUMBA_NUM_THREADS="3") == "2\n"
 
 
-@pytest.mark.parametrize("variable", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", None])
-def test_waiting_threads_sleep_unless_the_user_decides_and_nobody_else_is_told(variable):
-    program = (
-        "import os; import numba, importlib; real, seen = importlib.import_module, [];"
-        "importlib.import_module = lambda name: seen.append(os.environ.get('OMP_WAIT_POLICY')) or real(name);"
-        "from fastmeta_kernels.cpu.machine.processors import let_waiting_threads_sleep as load; load();"
-        "print(*set(seen), os.environ.get('OMP_WAIT_POLICY'))"
-    )
-    given = {} if variable is None else {variable: "active" if variable.startswith("OMP") else "1000"}
-    said = python(program, **given)
-    assert said == {None: "passive None\n", "OMP_WAIT_POLICY": "active\n", "GOMP_SPINCOUNT": "None\n"}[variable]
-
-
-@pytest.mark.parametrize(("tasks", "used"), [(1, []), (2, []), (25, []), (60, [2])])
+@pytest.mark.parametrize(("tasks", "used"), [(1, 1), (2, 1), (25, 1), (60, 2)])
 def test_little_work_stays_in_the_calling_thread(monkeypatch, tasks, used):
     """To the same bits."""
     net, batch = fm.MLP((1, 40, 40, 1)), fm.tasks.Sinusoid().sample(tasks, seed=0)
-    calls, in_threads = [], threads.in_threads
-    monkeypatch.setattr(threads, "usable", lambda: 2)
-    monkeypatch.setattr(threads, "in_threads", lambda count, *rest: (calls.append(count), in_threads(count, *rest)))
+    parts, run = [], workers.Crew.run
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+    monkeypatch.setattr(workers.Crew, "run", lambda crew, *work: (parts.append(work[-1]), run(crew, *work)))
     found = fm.meta_gradient(net, net.init(), batch, inner_lr=0.01).gradient
-    assert calls == used
-    monkeypatch.setattr(threads, "usable", lambda: 1)
+    assert parts == [used]
+    monkeypatch.setattr(threads, "thread_count", lambda: 1)
     assert np.array_equal(found, fm.meta_gradient(net, net.init(), batch, inner_lr=0.01).gradient)
 
 

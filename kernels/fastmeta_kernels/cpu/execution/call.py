@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cpu.execution import heads
+from fastmeta_kernels.cpu.execution.batch import functions
 from fastmeta_kernels.cpu.execution.handlers import handlers
-from fastmeta_kernels.cpu.execution.threads import launch
+from fastmeta_kernels.cpu.execution.threads import Work, launch
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.layout.winograd import CHOSEN
@@ -102,7 +103,8 @@ class _Call:
         self.streams = one["streams"]
         sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
         sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
-        sizes["handlers"] = job.address(handlers(dtype, np.unique(of.code[:, 0]).tolist()))
+        self.handlers = handlers(dtype, np.unique(of.code[:, 0]).tolist())
+        sizes["handlers"] = job.address(self.handlers)
         sizes |= {"schedule": job.address(of.schedule), "schedule_rows": len(of.schedule)}
         sizes["first_rows"] = 1 if request.thetas > 1 else of.first_rows  # it clears a sum, the others load theta
         for name, value in (sizes | {"last_rows": of.last_rows}).items():
@@ -110,6 +112,8 @@ class _Call:
         self._place_inputs(arrays)
         self._place_sums()
         self._place_results()
+        sizes_of_one = of.work, of.workspace, of.panel
+        self.work = Work(self.one_task, job.address(self.jobs), functions(dtype), tasks, chunks, *sizes_of_one, dtype)
 
     def _place_inputs(self, arrays: dict[str, Array]) -> None:
         """Room for small inputs; a set is the support set where an inner loop is all there is."""
@@ -176,7 +180,7 @@ class _Call:
             results[: self.ends[1]] = 0  # of a step without a query loss
         self.smaller_sums[...] = 0
         self.slopes[...] = 0
-        launch(self.one_task, self.program, self.jobs, (self.tasks, self.chunks), self.dtype)
+        launch(self.work)
         del held
         return self._found(results.copy() if results is self.room else results)
 

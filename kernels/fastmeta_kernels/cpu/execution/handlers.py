@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmeta_kernels.cpu.execution.batch import compile_shares
 from fastmeta_kernels.cpu.layers import activations, affine, append, layer_norm, narrow, pooling, products
 from fastmeta_kernels.cpu.layers.batch_norm import pooled, pooled_tangents, tangents, values
 from fastmeta_kernels.cpu.layers.winograd import images, tiles
@@ -40,7 +41,7 @@ def handlers(dtype: Any, kinds: Iterable[int]) -> NDArray[np.int64]:
     lane = numba.from_dtype(dtype)
     with _lock:
         compile_product(lane)
-        compile_linked(lane, "instruct", "run_chunk", "run_part")
+        compile_shares(lane)
         table = _tables.setdefault(dtype, np.zeros(MOST_KINDS, np.int64))
         for kind in kinds:
             if table[kind] == 0:

@@ -7,7 +7,7 @@ of inputs.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, types
@@ -124,23 +124,30 @@ def address(array: NDArray[Any]) -> int:
     return array.ctypes.data
 
 
-def workspace(key: Any, threads: int, size: int, dtype: Any, use: str = "network") -> NDArray[Any]:
+class Workspace(NamedTuple):
+    """Scalars, and where they lie."""
+
+    values: NDArray[Any]
+    at: int
+
+
+def workspace(key: Any, threads: int, size: int, dtype: Any, use: str) -> Workspace:
     """(threads * size,) zeros aligned to cache lines; the last one of this Python thread is reused for the same key.
 
     Borders and padding stay zero from time to time, so a workspace serves one key only; one is kept for each `use`.
     """
-    kept: tuple[Any, Any] = getattr(_local, use, (None, None))
-    if kept[0] != key:
-        setattr(_local, use, (None, None))  # let go before asking for more
-        del kept
+    kept: tuple[Any, Workspace] | None = getattr(_local, use, None)
+    if kept is None or kept[0] != key:
+        setattr(_local, use, None)
+        kept = None  # let go before asking for more
         line = CACHE_LINE // np.dtype(dtype).itemsize
         require((threads * size + line) * np.dtype(dtype).itemsize)
         raw = np.zeros(threads * size + line, dtype)
         start = (-raw.ctypes.data % CACHE_LINE) // raw.itemsize
-        kept = key, raw[start : start + threads * size]
+        values = raw[start : start + threads * size]
+        kept = key, Workspace(values, address(values))
         setattr(_local, use, kept)
-    array: NDArray[Any] = kept[1]
-    return array
+    return kept[1]
 
 
 def lanes(values: NDArray[Any], dtype: Any) -> Any:

@@ -17,8 +17,8 @@ from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 # workspace (labels and the scale are always addresses; no logits are written where `logits` is 0); offsets of what the
 # head keeps.
 HEAD = record_of(
-    "tasks n m k d kp dp blocks by_blocks cosine external size support query d_support d_query y_support y_query scale "
-    "losses logits zeros mean c ct f b weight share x a norms dc sums loss qp dqp"
+    "n m k d kp dp blocks cosine external support query d_support d_query y_support y_query scale logits "
+    "zeros mean c ct f b weight share x a norms dc sums loss qp dqp"
 )
 FIELDS = HEAD.itemsize // 8
 ROWS_OF_A_BLOCK = 84
@@ -54,7 +54,6 @@ def layout(head: PrototypeHead, support: int, query: int, width: int, dtype: Any
         ("sums", blocks * kp), ("loss", blocks + 1), ("qp", padded), ("dqp", padded),
     ):  # fmt: skip
         one[name] = room.take(count)
-    one["size"] = room.size
     return Layout(one, room.size, np.array([head.scale], dtype))
 
 

@@ -8,7 +8,6 @@ multiple of q and c. Queries are split into blocks by size alone: threads can sh
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from fastmeta_kernels.cpu.layout.instruction import HEAD, HEAD_BLOCKS, OWN, SERIAL, Code, one, share
@@ -16,10 +15,10 @@ from fastmeta_kernels.cpu.layout.job import HEAD as HEAD_STREAM
 from fastmeta_kernels.cpu.layout.job import QUERY_LOSSES, array_at, integers, integers_at, stream
 from fastmeta_kernels.cpu.layout.prototypes import FIELDS, head_of
 from fastmeta_kernels.cpu.losses.prototype_queries import embeddings, inverse_root, queries
-from fastmeta_kernels.cpu.machine.jit import entry, kernel, linked
+from fastmeta_kernels.cpu.machine.jit import kernel, linked
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, transpose
 
-PREPARE, BLOCK, FINISH, ALL = range(4)
+PREPARE, BLOCK, FINISH = range(3)
 
 
 @kernel
@@ -101,8 +100,6 @@ def _finish(ws, head, t):
     for block in range(head.blocks):
         loss += ws[head.loss + 1 + block]
     ws[head.loss] = loss / head.m
-    if head.external:
-        array_at(ws, head.losses, t, 1)[0] = ws[head.loss]
     for i in range(k):
         weight = ws.dtype.type(0.0)
         for block in range(head.blocks):
@@ -125,42 +122,14 @@ def _finish(ws, head, t):
 
 @linked
 def phase(ws, heads, t, which, block):
-    """One phase of the head of task t: before, within or behind the blocks of queries; or ALL of it."""
+    """One phase of the head of task t: before, within or behind the blocks of queries."""
     head = head_of(heads, 0)
-    if which == PREPARE or which == ALL:
+    if which == PREPARE:
         _prepare(ws, head, t)
-    if which == BLOCK:
+    elif which == BLOCK:
         queries(ws, head, t, block)
-    elif which == ALL:
-        for i in range(head.blocks):
-            queries(ws, head, t, i)
-    if which == FINISH or which == ALL:
+    else:
         _finish(ws, head, t)
-
-
-@entry(parallel=True)
-def run_heads(workspaces, heads):
-    """Every task, one a thread; or, by_blocks, one after the other with their blocks over the threads."""
-    head = head_of(heads, 0)
-    tasks, blocks = head.tasks, head.blocks
-    size = head.size
-    if head.by_blocks:
-        for t in range(tasks):
-            phase(workspaces, heads, t, PREPARE, 0)
-            for block in numba.prange(blocks):
-                phase(workspaces, heads, t, BLOCK, block)
-            phase(workspaces, heads, t, FINISH, 0)
-        return
-    for t in numba.prange(tasks):
-        start = numba.get_thread_id() * size
-        phase(workspaces[start : start + size], heads, t, ALL, 0)
-
-
-@entry(parallel=False)
-def run_heads_alone(workspaces, heads):
-    """`run_heads` in the calling thread, to the same bits."""
-    for t in range(head_of(heads, 0).tasks):
-        phase(workspaces, heads, t, ALL, 0)
 
 
 def emit(code: Code) -> None:

@@ -1,4 +1,7 @@
-"""Atomic integers at an address, for threads that wait for each other without the operating system."""
+"""Atomic integers at an address, for threads that wait for each other without the operating system.
+
+All orders are sequential: what costs nothing on x86 leaves nothing to prove elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def fetch_add(context: Any, address: Any, value: Any) -> Any:
     """Add to the word at an address; what it was before."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.atomic_rmw("add", _word(builder, args[0]), args[1], "acq_rel")
+        return builder.atomic_rmw("add", _word(builder, args[0]), args[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), emit
 
@@ -35,7 +38,7 @@ def read(context: Any, address: Any) -> Any:
     """The word at an address, and whatever its writer wrote before it."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(_word(builder, args[0]), "acquire", 8)
+        return builder.load_atomic(_word(builder, args[0]), "seq_cst", 8)
 
     return types.int64(types.int64), emit
 
@@ -45,7 +48,7 @@ def replace(context: Any, address: Any, old: Any, new: Any) -> Any:
     """Put `new` where `old` is; whether it was there."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        result = builder.cmpxchg(_word(builder, args[0]), args[1], args[2], "acq_rel", "acquire")
+        result = builder.cmpxchg(_word(builder, args[0]), args[1], args[2], "seq_cst", "seq_cst")
         return builder.extract_value(result, 1)
 
     return types.boolean(types.int64, types.int64, types.int64), emit

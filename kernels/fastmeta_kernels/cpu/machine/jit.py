@@ -49,20 +49,10 @@ def inlined(function: F) -> F:
     return cast(F, numba.njit(forceinline=True, **HELPER, **OPTIONS)(function))
 
 
-def entry(parallel: bool) -> Callable[[F], F]:
-    """Compile an entry point and keep its machine code on disk."""
+def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any) -> int:
+    """Compile a function over pointers and scalars under an external name that other kernels call; its address.
 
-    def compile_entry(function: F) -> F:
-        compiled: Any = numba.njit(parallel=parallel, **OPTIONS)(function)
-        compiled._cache = KernelCache(function, SOURCE_STAMP)
-        return cast(F, compiled)
-
-    return compile_entry
-
-
-def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any) -> None:
-    """Compile a function over pointers and scalars under an external name that other kernels call.
-
+    Its machine code is kept on disk.
     `bound` are globals of the template: Numba's cache never finds a function again that has a closure.
     """
     function = FunctionType(template.__code__, template.__globals__ | bound, name)
@@ -72,8 +62,10 @@ def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any
     compiled = CFunc(function, signature, locals={}, options=options, pipeline_class=SymbolCompiler)  # type: ignore[arg-type]
     compiled._cache = KernelCache(function, SOURCE_STAMP)
     compiled.compile()
-    llvmlite.binding.add_symbol(name, compiled.address)
+    address: Any = compiled.address
+    llvmlite.binding.add_symbol(name, address)
     _kept.append(compiled)
+    return int(address)
 
 
 UNTOLD = 1 << 59  # scalars of a workspace that is handed over without its size
@@ -141,6 +133,18 @@ def call_linked(context: Any, address: Any, ws: Any, plan: Any, i: Any, j: Any, 
         return context.get_dummy_value()
 
     return types.void(types.int64, ws, plan, *[types.int64] * 5), emit
+
+
+@intrinsic
+def call_address(context: Any, address: Any, ws: Any, plan: Any, i: Any, j: Any, k: Any) -> Any:
+    """Call the linked kernel of three integers that lies at an address, its arrays by their addresses too."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        form = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 5)  # a pointer is handed over as an integer is
+        builder.call(builder.inttoptr(args[0], form.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), emit
 
 
 def compile_linked(lane: Any, *names: str) -> None:

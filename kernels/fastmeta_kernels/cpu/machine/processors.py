@@ -1,19 +1,21 @@
-"""How many processors this process may use, and threads that leave them to others while they wait."""
+"""How many processors this process may use."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
-from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 
 def available() -> int:
     """Processors this process may run on at once: by its affinity, and by its container's share of their time."""
-    known = hasattr(os, "sched_getaffinity")
-    return min(len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1, _granted())
+    return min(allowed(), _granted())
+
+
+def allowed() -> int:
+    """Processors this process may run on at once by its affinity."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float:
@@ -28,22 +30,6 @@ def quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float
                 folder = f"{root}/{controllers}/{group}/cpu.cfs_"
                 shares.append(_share(*_text(folder + "quota_us").split(), *_text(folder + "period_us").split()))
     return min(shares)
-
-
-def let_waiting_threads_sleep() -> None:
-    """Load Numba's OpenMP so that its threads sleep while they wait, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT decides.
-
-    On a shared machine a thread that spins takes the processor from the one it waits for: 20 ms instead of 0.2.
-    OpenMP reads the variable as it is loaded; other libraries, and programs that are started later, do not see it.
-    """
-    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-        return
-    os.environ["OMP_WAIT_POLICY"] = "passive"
-    try:
-        with suppress(ImportError):  # another threading layer then
-            importlib.import_module("numba.np.ufunc.omppool")
-    finally:
-        del os.environ["OMP_WAIT_POLICY"]
 
 
 @cache

@@ -45,9 +45,8 @@ def program(request: Request) -> Program:
         head = _query(schedule, choices, vectors, found, total)
     work = query.packed * request.query.samples
     panel = max(support.panel, query.panel)
-    steps = np.array([np.frombuffer(step.tobytes(), np.int64) for step in schedule.rows])
     rows = schedule.first_rows, schedule.last_rows
-    return Program(schedule.code.array(), steps, *rows, schedule.size + panel, panel, query, work, head)
+    return Program(schedule.code.array(), schedule.array(), *rows, schedule.size + panel, panel, query, work, head)
 
 
 def _load(schedule: Schedule, choices: Choices, vectors: Vectors, total: int) -> None:

@@ -62,3 +62,7 @@ class Schedule:
             for field, value in ({"sign": 1, "begin": begin, "end": end} | fields).items():
                 step[field] = value
             self.rows.append(step)
+
+    def array(self) -> NDArray[np.int64]:
+        """(steps, STEP_FIELDS)."""
+        return np.array([np.frombuffer(step.tobytes(), np.int64) for step in self.rows])
