@@ -34,7 +34,7 @@ ROOMS = {  # the folder or file of fastmeta in which a name lives, and its page
     "rl": "Reinforcement learning",
     "checks": "Errors",
 }
-LEARNER_METHODS = "fit, adapt, evaluate, save"
+LEARNER_MEMBERS = "fit, adapt, evaluate, save, rates, history"
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -87,9 +87,20 @@ def _room(room: str, names: list[str]) -> str:
             kind, options = ("function" if callable(thing) else "data"), ""
         else:
             learner = issubclass(thing, Learner) and room == "algorithms"
-            kind, options = "class", f"   :members: {LEARNER_METHODS if learner else ''}\n"
+            shown = [member for member in LEARNER_MEMBERS.split(", ") if learner and hasattr(thing, member)]
+            kind, options = "class", f"   :members: {', '.join(shown)}\n"
         text += f"## {last}\n\n```{{eval-rst}}\n.. auto{kind}:: {name}\n{options}```\n\n"
+        text += _fields(thing) if isinstance(thing, type) else ""
     return text
+
+
+def _fields(thing: type) -> str:
+    """A line for each field of a class that a comment beside it explains, which autodoc does not show."""
+    import inspect
+
+    found = re.findall(r"^    ([a-z]\w*): (?!ClassVar)[^#\n]+  # (.+)$", inspect.getsource(thing), re.MULTILINE)
+    lines = [f"- `{field}`: {said.replace('*', chr(92) + '*')}\n" for field, said in found]
+    return f"Fields:\n\n{''.join(lines)}\n" if lines else ""
 
 
 def command_line() -> str:

@@ -20,6 +20,7 @@ from fastmeta.gradients.functions import MetaGradient, adapt, gradient, hvp, los
 from fastmeta.gradients.outputs import fisher, pullback
 from fastmeta.gradients.prototypes import prototype_loss
 from fastmeta.lab.central_differences import check_meta_gradient
+from fastmeta.learning.adapted_model import AdaptedModel
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.learner import Learner
 from fastmeta.learning.loading import load
@@ -57,6 +58,7 @@ __all__ = [
     "MLP",
     "SGD",
     "Adam",
+    "AdaptedModel",
     "Affine",
     "Append",
     "ArchitectureMAML",

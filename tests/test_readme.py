@@ -21,7 +21,7 @@ from fastmeta.learning.learner import Learner
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = ("start/first.md", "howto/compare.md", "tutorials/omniglot.md")
+PAGES = ("start/first.md", "howto/compare.md", "tutorials/images.md", "tutorials/omniglot.md", "tutorials/sinusoid.md")
 SITE = README + "".join((ROOT / "docs" / page).read_text("utf-8") for page in PAGES)
 CI = (ROOT / ".ci" / "run").read_text("utf-8")
 PUBLIC = [getattr(fm, name) for name in fm.__all__]

@@ -92,7 +92,7 @@ class ProtoNet(Learner):
         """A model of the task of which x (N, ...) and labels (N,), 0 .. ways-1, are samples; or of (T, N, ...).
 
         Labels may be names; x may be pictures, paths or arrays of any size, where the learner was trained on such.
-        batch_norm as in `evaluate`.
+        The model's `distance(x)` is how far a sample is from the nearest class. batch_norm as in `evaluate`.
         """
         mode = self.batch_norm_mode(batch_norm)
         given = support(x_support, y_support, self.preparation)

@@ -20,9 +20,9 @@ def load(path: str | os.PathLike[str], device: str | None = None) -> Any:
     """The learner that `save` or a checkpoint wrote, ready to adapt and evaluate; or the model that a model's `save`
     wrote, ready to predict. Either is of its own class.
 
-    device: by default "cpu"; but a gradient learner adapts a small network with NumPy, and a small
-    model predicts with it, as long as the process has not loaded Numba, which takes longer than such work; the results
-    differ by rounding.
+    device: by default "cpu"; but a gradient learner adapts a small network without convolutions with NumPy, and a
+    small model predicts with it, as long as the process has not loaded Numba, which takes longer than such work; the
+    results differ by rounding. A program that is to start at once and has convolutions asks for device="numpy".
     Raises FileNotFoundError; ValueError where the file is damaged, edited, foreign, of a later format, or
     names an algorithm that this fastmeta does not have.
     """

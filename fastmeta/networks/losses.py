@@ -140,7 +140,10 @@ def checked(loss: Any) -> Loss | None:
     """`loss`, or TypeError where it is no loss."""
     if loss is None or isinstance(loss, Loss):
         return loss
-    raise TypeError(f"loss={loss!r} must be a loss, such as fm.SquaredError(), or None.")
+    raise TypeError(
+        f"loss={loss!r} must be fm.SquaredError(), fm.CrossEntropy(), fm.Huber(delta) or None. A function is no "
+        "loss, because both of its derivatives are needed: docs/howto/extend.md says how to add a loss."
+    )
 
 
 def of(loss: Loss | None, y: Array, name: str = "y") -> Loss:

@@ -69,10 +69,13 @@ def compare(score: Score, baseline: Score) -> Difference:
     if score.measure != baseline.measure:
         raise ValueError(f"score is {score.measure} but baseline is {baseline.measure}. Compare scores of one problem.")
     if not score.stream or score.stream != baseline.stream or len(score.values) != len(baseline.values):
+        own = ""
+        if len(score.values) == len(baseline.values):
+            own = " If they were, a source of your own draws others at each call: make its generator there."
         described = (f'stream "{s.stream}", {len(s.values)} episodes' for s in (score, baseline))
         raise ValueError(
             f"score and baseline must be of the same episodes, not {' and '.join(described)}. Evaluate both on the "
-            "same tasks with the same seed and number of episodes."
+            f"same tasks with the same seed and number of episodes.{own}"
         )
     both = np.isfinite(score.values) & np.isfinite(baseline.values)
     if not both.any():

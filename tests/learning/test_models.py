@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -299,6 +300,9 @@ def test_a_damaged_picture_and_grey_from_colour(pictures, tmp_path):
         pictures[2].preparation.samples(tmp_path / "x.png")
     with pytest.raises(ValueError, match="x is in colour, but the pictures that were learned from are grey"):
         fm.tasks.Pictures((8, 8, 1)).samples(np.zeros((4, 4, 3)))
+    for file, opened in ((b"PNG", r"io\.BytesIO\(x\)"), (io.BytesIO(b"PNG"), "x")):
+        with pytest.raises(TypeError, match=rf"must be a picture and not its file\. Give PIL\.Image\.open\({opened}\)"):
+            pictures[2].preparation.samples(file)
     for shape in ((8, 8), (8, 8, 2), (0, 8, 3)):
         with pytest.raises(ValueError, match="shape"):
             fm.tasks.Pictures(shape)

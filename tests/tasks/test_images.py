@@ -128,6 +128,10 @@ def test_class_folders_with_a_split_by_name(tmp_path):
     assert source.classes == CLASSES
     np.testing.assert_array_equal(source.test.x, stacked("test")[0])
     assert "classes: 3 train, 2 validation, 2 test" in repr(source)
+    with pytest.raises(FileNotFoundError, match=r'or class folders, of which split=\{"train": \[names\]'):
+        fm.tasks.Images(tmp_path / "root", **SIZES)
+    with pytest.raises(TypeError, match=r"split=0\.2 must be class names by part\. Give"):
+        fm.tasks.Images(tmp_path / "root", split=0.2, **SIZES)
 
 
 def test_one_file_with_a_split_by_name(tmp_path):

@@ -22,7 +22,7 @@ class Pictures(Classification):
     name = "images"
     noun = "images"
     options: ClassVar = {
-        "data": Setting(str, "Folder or file with the images; see the README.", required=True),
+        "data": Setting(str, "Folder or file with the images; layouts: docs/start/data.md.", required=True),
         **CLASSES,
         "image_size": Setting(int, "Pixels of a side, after resizing.", 16),
         "small_classes": Setting(SMALL, "Classes of too few images: refused, skipped or used with what they have."),

@@ -43,9 +43,9 @@ def _found(root: Path, names: Mapping[str, Sequence[str]] | None) -> dict[str, F
     parts = found_by_part(root, ("",), os.path.isdir)
     if not parts:
         raise FileNotFoundError(
-            f'root="{root}" must hold folders train, val and test of class folders; or class folders and a split '
-            "by class name; or images and train.csv, val.csv, test.csv; or files train, val and test as .npz, "
-            ".h5 or .parquet. Give such a folder."
+            f'root="{root}" must hold folders train, val and test of class folders; or class folders, of which '
+            'split={"train": [names], "validation": [names], "test": [names]} says which are for what; or images and '
+            "train.csv, val.csv, test.csv; or files train, val and test as .npz, .h5 or .parquet. Give such a folder."
         )
     return {part: _part_classes(folder) for part, folder in parts.items()}
 

@@ -55,10 +55,13 @@ class Pictures:
 
         x: a path, a Pillow image, or an array (h, w) or (h, w, 1 or 3) of any size, uint8, uint16 or floats in 0 .. 1;
         several of these in a list, or an array (N, h, w, 1 or 3). Samples (N, H, W, C) or (T, N, H, W, C) that are
-        uint8 or floats are taken as they are. Raises ValueError where one is no picture, or is damaged.
+        uint8 or floats are taken as they are. Raises ValueError or TypeError where one is no picture, or is damaged.
         """
         if is_picture(x):
             return self._several([x]), True
+        if isinstance(x, bytes) or hasattr(x, "read"):
+            file = "io.BytesIO(x)" if isinstance(x, bytes) else "x"
+            raise TypeError(f"x of {type(x)} must be a picture and not its file. Give PIL.Image.open({file}).")
         if is_elsewhere(x):
             return x, False
         several = isinstance(x, list | tuple) and x and all(is_picture(p) or isinstance(p, np.ndarray) for p in x)

@@ -35,6 +35,8 @@ def named_split(split: Split) -> dict[str, tuple[str, ...]] | None:
         return None
     if isinstance(split, str):
         return published_split(split)
+    if not isinstance(split, Mapping):
+        raise TypeError(f'split={split!r} must be class names by part. Give {{"train": [names], "test": [names]}}.')
     for part in split:
         checks.choice("split", part, PARTS)
         if isinstance(split[part], str):
