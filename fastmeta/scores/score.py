@@ -88,11 +88,17 @@ class Score:
         return 1.96 * self.std / math.sqrt(len(self.finite))
 
     def confusion(self) -> Confusion:
-        """Which classes were taken for which, by name; ValueError where the classes are not known."""
+        """Which classes were taken for which: `names`, `counts` (C, C) of class i called j, `rates` and a `table()`.
+
+        Raises ValueError where the classes are not known.
+        """
         return confusions.confusion(self._known_answers())
 
     def per_class(self) -> ClassAccuracies:
-        """The accuracy of each class, by name; ValueError where the classes are not known."""
+        """The accuracy of each class: `names`, `means` (C,) with their `ci95` (C,), and `table()`, the worst first.
+
+        Raises ValueError where the classes are not known.
+        """
         return confusions.class_accuracies(self._known_answers())
 
     def _known_answers(self) -> Answers:
