@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -274,3 +275,17 @@ def test_pytorch_agrees_both_ways(name):
     for found in differences(NETWORKS[name], device="numpy").values():
         assert found.exact < 1e-6
         assert found.float32 < 1e-6 + 4 * max(found.ours, found.torch)
+
+
+def test_the_page_on_pytorch_is_right():
+    torch = pytest.importorskip("torch", reason="PyTorch is in the environment of the benchmarks")
+    from benchmarks.state_dicts import sequential
+
+    page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "pytorch.md"
+    program = re.findall(r"^```py\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)[0]
+    model = sequential(fm.Conv4((28, 28, 1), 64, 5, "pool"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    names = {"fm": fm, "torch": torch, "model": model}
+    exec(program, names)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert np.array_equal(names["maml"].theta, names["theta"])
