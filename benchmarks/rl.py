@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import numpy as np
 import fastmeta as fm
 from fastmeta import rl
 
+PEER = re.compile(r"cpu +([\d.]+) total +([\d.]+) s")
 RATES = [0.5, 0.25]  # of the paper's test: the first step, and those behind it
 
 
@@ -112,30 +115,43 @@ def told(learner: Any, begin: float) -> dict[str, Any]:
     return {"seconds": round(time.perf_counter() - begin, 1), "last ten": last}
 
 
-def speed(device: str, peer: str | None, rounds: int = 3) -> Iterator[dict[str, Any]]:
-    """Seconds of a meta-iteration of 20 x 20 x 100 on 100-100, all samples and a quarter in products, and sampling.
+def speed(device: str, peer: str | None, threads: int | None, rounds: int) -> Iterator[dict[str, Any]]:
+    """A meta-iteration of 20 x 20 x 100 on 100-100, all samples and a quarter in products, and sampling.
 
-    `peer`: a program that prints a line with "total 1.23 s" an iteration when it is called with the number of
-    iterations, "loop" and 100; it runs in turn with ours.
+    `peer`: a program that prints a line with "cpu 4.5 total 1.23 s" an iteration, CPU seconds of its process so far and
+    wall-clock seconds, when it is called with the number of iterations, "loop" and 100, and with `threads`, if they
+    are given; it runs in turn with ours. CPU seconds are of all threads: what other programs do changes them least.
     """
     world, net = rl.Navigation2D(), rl.gaussian_policy(2, 2)
-    times: dict[str, list[float]] = {}
+    if threads:
+        os.environ["FASTMETA_NUM_THREADS"] = str(threads)
+    found: dict[str, dict[str, list[float]]] = {}
+
+    def add(row: str, **values: float) -> None:
+        for name, value in values.items():
+            found.setdefault(row, {}).setdefault(name, []).append(value)
+
     for _ in range(rounds):
         for share in (1.0, 0.25):
-            learner = rl.MAML(net, device=device)
-            learner.fit(world, 3, 20, optimizer=rl.TrustRegion(curvature_share=share))
+            learner, clock = rl.MAML(net, device=device), [time.process_time()]
+            region = rl.TrustRegion(curvature_share=share)
+            learner.fit(world, 3, 20, optimizer=region, callback=lambda *_, c=clock: c.append(time.process_time()))
             history = learner.history
-            times.setdefault(f"curvature share {share}", []).append(float(history["seconds"][1:].min()))
-            rate = history["env_steps"][1:] / history["seconds_sampling"][1:]
-            times.setdefault("env steps per second", []).append(float(rate.max()))
+            add(
+                f"curvature share {share}",
+                seconds=float(history["seconds"][1:].min()),
+                cpu_seconds=float(np.diff(clock)[1:].min()),
+                env_steps_per_second=float((history["env_steps"] / history["seconds_sampling"])[1:].max()),
+            )
         if peer:
-            said = subprocess.run(
-                [sys.executable, peer, "3", "loop", "100"], capture_output=True, text=True, check=True
-            ).stdout
-            lines = [line.split("total")[1].split("s")[0] for line in said.splitlines() if "total" in line]
-            times.setdefault(Path(peer).name, []).append(min(map(float, lines[1:])))
-    for name, found in times.items():
-        yield {"row": name, "median": statistics.median(found), "all": found}
+            command = [sys.executable, peer, "3", "loop", "100", *([str(threads)] if threads else [])]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            pairs = [(float(cpu), float(wall)) for cpu, wall in PEER.findall(said)]
+            add(Path(peer).name, seconds=min(wall for _, wall in pairs[1:]))
+            add(Path(peer).name, cpu_seconds=float(np.diff([cpu for cpu, _ in pairs]).min()))
+    for row, values in found.items():
+        middle = {name: round(statistics.median(each), 3) for name, each in values.items()}
+        yield {"row": row, "median": middle, "all": {name: np.round(each, 3).tolist() for name, each in values.items()}}
 
 
 def main() -> None:
@@ -151,10 +167,12 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100, help="of a bandit's iteration")
     parser.add_argument("--pooled", action="store_true", help="of bandits: advantages centred over all tasks")
     parser.add_argument("--peer", help="of speed: a program to time in turn")
+    parser.add_argument("--rounds", type=int, default=3, help="of speed")
+    parser.add_argument("--threads", type=int, help="of speed: ours, and the peer's")
     given = parser.parse_args()
     say(fastmeta=fm.__version__, numpy=np.__version__, what=given.what, device=given.device)
     if given.what == "speed":
-        for row in speed(given.device, given.peer):
+        for row in speed(given.device, given.peer, given.threads, given.rounds):
             say(**row)
         return
     usual = {"navigation": 100, "bandit": 100, "mdp": 300, "halfcheetah": 300}[given.what]

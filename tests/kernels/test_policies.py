@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
+from fastmeta.rl.trust_region import curvature
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.contract import InnerLoop, Loss, TaskSet
 from tests.gradcheck import flat, relative
+from tests.rl import policies
 
 T, N = 3, 7
 LOSSES = [(policy, surrogate) for policy in lt.POLICIES for surrogate in lt.SURROGATES]
@@ -116,6 +118,19 @@ def test_meta_gradients_through_policy_losses(fast, policy, surrogate, adapt, or
             ours, expected = (b.meta_gradient(*given) for b in (fast, reference))
             assert relative(ours, expected) <= 1e-12
             assert relative(ours.rates_gradient, expected.rates_gradient) <= 1e-11
+
+
+@pytest.mark.parametrize("policy", lt.POLICIES)
+@pytest.mark.usefixtures("cuda_on_cpu")
+def test_products_through_adaptation_on_cuda(policy):
+    net, found = policies.network(policy), {}
+    at = policies.theta(net)
+    for device in ("numpy", "cuda"):
+        run, query = policies.adaptation(net, policy, 1, "ratio", device), policies.samples(net, policy, 1, device)
+        run = run.run(at)
+        slopes, _ = run.pull(query.gradient(run.phis[-1], "clip"))
+        found[device] = slopes, curvature(run, query, 1 + at)
+    assert relative(found["cuda"], found["numpy"]) <= 1e-12
 
 
 def test_a_nan_of_the_actions_reaches_the_loss(backend):
