@@ -42,7 +42,7 @@ class ExportReport:
             (f"{self.name}: parameters and tables", f"{self.flash:,} bytes of flash, and 1 to 5 KB of code"),
             ("state", f"{self.state:,} bytes of RAM, what a task taught"),
             ("work", f"{self.work:,} bytes of RAM, free between calls"),
-            ("stack", f"below {STACK} bytes"),
+            ("stack", f"at most {STACK} bytes"),
         ]
         rows = [
             *(memory if self.to != "onnx" else [(f"{self.name}: parameters", f"{self.flash:,} bytes")]),

@@ -16,13 +16,14 @@ static int model_first_best(const model_layer *l, const float *x, int i, int r, 
 /* y, where it is wanted, from x; otherwise dx from dy. */
 static void model_max_pool(const model_layer *l, const float *x, float *y, const float *dy, float *dx, int n)
 {
+    int to = 0;
     if (!y)
         for (int i = 0; i < n * l->ih * l->iw * l->ic; i++) dx[i] = 0.0f;
     for (int i = 0; i < n; i++)
         for (int r = 0; r < l->oh; r++)
             for (int q = 0; q < l->ow; q++)
-                for (int c = 0; c < l->oc; c++) {
-                    const int at = model_first_best(l, x, i, r, q, c), to = ((i * l->oh + r) * l->ow + q) * l->oc + c;
+                for (int c = 0; c < l->oc; c++, to++) {
+                    const int at = model_first_best(l, x, i, r, q, c);
                     if (y)
                         y[to] = x[at];
                     else

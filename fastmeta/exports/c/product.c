@@ -6,11 +6,6 @@ static void model_product(const model_layer *l, const model_state *state, model_
 {
     const int oc = l->oc, ic = l->ic;
     const float *b = l->bias < 0 ? 0 : model_row(state, l->bias, l->array + 1, oc, work->row);
-#ifdef MODEL_WITH_BYTES
-    float *room = work->unpacked;
-#else
-    float *room = 0;
-#endif
     for (int i = 0; i < n; i++)
         for (int r = 0; r < l->oh; r++)
             for (int q = 0; q < l->ow; q++, y += oc) {
@@ -20,11 +15,20 @@ static void model_product(const model_layer *l, const model_state *state, model_
                     const int v = q * l->stride + t % l->kernel - l->padding;
                     if (h < 0 || h >= l->ih || v < 0 || v >= l->iw) continue;
                     const float *from = x + ((i * l->ih + h) * l->iw + v) * ic;
+#ifdef MODEL_WITH_BYTES
                     for (int c = 0; c < ic; c++) {
-                        const float *w = model_row(state, l->weight + (t * ic + c) * oc, l->array, oc, room);
-                        const float s = from[c];
-                        for (int o = 0; o < oc; o++) y[o] += s * w[o];
+                        const float *w = model_row(state, l->weight + (t * ic + c) * oc, l->array, oc, work->unpacked);
+                        for (int o = 0; o < oc; o++) y[o] += from[c] * w[o];
                     }
+#else
+                    const float *w = model_row(state, l->weight + t * ic * oc, l->array, ic * oc, 0);
+                    int left = ic;
+                    for (; left >= 4; left -= 4, from += 4, w += 4 * oc) /* y is read and written once for four */
+                        for (int o = 0; o < oc; o++)
+                            y[o] = y[o] + from[0] * w[o] + from[1] * w[oc + o] + from[2] * w[2 * oc + o] + from[3] * w[3 * oc + o];
+                    for (; left > 0; left--, from++, w += oc)
+                        for (int o = 0; o < oc; o++) y[o] += from[0] * w[o];
+#endif
                 }
             }
 }
