@@ -146,7 +146,7 @@ def cold(programs: dict[str, tuple[list[str], Path]]) -> dict[str, str]:
     for _ in range(ROUNDS):
         for name, (command, folder) in programs.items():
             begin, before = time.perf_counter(), processor_time()
-            output(command, folder, OPENBLAS_NUM_THREADS="1")
+            output(command, folder, OPENBLAS_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="")
             found[name].append((1e3 * (time.perf_counter() - begin), 1e3 * (processor_time() - before)))
     return {
         name: f"{min(wall for wall, _ in times):.0f} ms, {min(used for _, used in times):.0f} of the processor"
