@@ -16,7 +16,6 @@ import numpy as np
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradientArrays, TaskSet
 from fastmeta_kernels.layer_table import Table, blocks, places
 from fastmeta_kernels.reference.derivatives import Pass, gradient_pass, product_and_slopes, quiet
-from fastmeta_kernels.request import step_bytes
 
 STASH_BYTES = 256 * 1024**2  # "auto" keeps every step's activations up to here
 
@@ -56,6 +55,8 @@ def meta_gradient(
     d Q / d alpha_k = - m g_k v_{k+1}, summed over whatever shares a rate. d Q / d weight_n = - sum_k of the derivative
     along u_k of sample n's share of L; d Q / d d = - sum_k u_k phi_k, d Q / d p = - sum_k u_k (phi_k - phi_0).
     """
+    from fastmeta_kernels.request import step_bytes  # late: who adapts needs none of it
+
     first = phi = _put(table, _each_task(theta, support), inner, 0)
     bytes_kept = len(phi) * inner.steps * step_bytes(table.tobytes(), support.x.shape[1], phi.dtype)
     stash = memory == "stash" or (memory == "auto" and bytes_kept <= STASH_BYTES)
