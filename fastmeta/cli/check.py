@@ -70,7 +70,7 @@ class Comparison(NamedTuple):
 
 @click.command(short_help="Check meta-gradients against central differences.")
 @click.option(
-    "--quick", is_flag=True, help="Four comparisons of second order: less than a minute, once kernels are compiled."
+    "--quick", is_flag=True, help="A few comparisons, of second order: less than a minute, once kernels are compiled."
 )
 @click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Whose derivatives.")
 @click.option("--seed", type=Whole(0), default=0, show_default=True, help="Decides parameters, tasks and directions.")

@@ -24,7 +24,7 @@ from fastmeta.cli import main
 from fastmeta.cli import run as run_module
 from fastmeta.cli.options import use_threads
 from fastmeta.cli.problems import PROBLEMS
-from fastmeta.cli.progress import duration
+from fastmeta.cli.progress import Progress, duration
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta_kernels import cpu
 from tests.learning.test_checkpoint import disk_events
@@ -272,6 +272,18 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, monkeypatc
     said = r"iteration 12 of 12: loss \d\.\d+, [\d,]+ tasks/s, 0\.0 s left, a checkpoint every [\d.]+ (s|min)"
     assert re.search(said, output)
     assert "\r" not in output
+
+
+@pytest.mark.parametrize(("checkpoint_every", "said"), [(25, "50 s"), (3, "6.0 s"), (1000, "5 min")])
+def test_progress_says_what_is_left_and_how_often_a_checkpoint_is_written(checkpoint_every, said, monkeypatch, capsys):
+    """Two seconds an iteration of four tasks; the first iteration, which compiles, does not count."""
+    clock = itertools.chain([0.0, 60.0], itertools.count(62.0, 2.0))
+    monkeypatch.setattr("fastmeta.cli.progress.time.perf_counter", lambda: next(clock))
+    with Progress(100, 4, checkpoint_every) as progress:
+        for iteration in range(1, 12):
+            progress.step(iteration, 0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"iteration 7 of 100: loss 0.500, 2 tasks/s, 3 min left, a checkpoint every {said}"
 
 
 def test_without_matplotlib_training_ends_well_and_says_so(tmp_path, monkeypatch):
