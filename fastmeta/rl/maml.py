@@ -94,7 +94,8 @@ class MAML(PolicyLearner):
             raise checks.DivergenceError("the meta-gradient of theta is not finite. Lower inner_lr.")
         old = sampled.query.outputs(sampled.adaptation.phis[-1])
         trial = partial(self._trial, sampled, old)
-        done = step(optimizer, sampled.adaptation, sampled.query, self.theta, gradient, trial)
+        before = float(sampled.query.ratio_loss(old).mean())
+        done = step(optimizer, sampled.adaptation, sampled.query, self.theta, gradient, before, trial)
         after = Training(self.training.step + 1, {"theta": done.theta}, self.training.moments)
         return after, {"kl": done.kl, "accepted": done.accepted}
 

@@ -16,6 +16,7 @@ from fastmeta.rl.adaptation import Adaptation
 from fastmeta.rl.samples import Samples
 from fastmeta_kernels.contract import Array
 
+TINY = float(np.finfo(np.float64).tiny)
 Trial = Callable[[Array], tuple[float, float]]  # theta (P,) -> loss, mean KL(old || new)
 
 
@@ -94,23 +95,32 @@ def curvature(adaptation: Adaptation, query: Samples, v: Array) -> Array:
 
 
 def step(
-    region: TrustRegion, adaptation: Adaptation, query: Samples, theta: Array, gradient: Array, trial: Trial
+    region: TrustRegion,
+    adaptation: Adaptation,
+    query: Samples,
+    theta: Array,
+    gradient: Array,
+    before: float,
+    trial: Trial,
 ) -> Step:
-    """theta (P,) after one trust-region update down `gradient` (P,), judged by `trial`."""
+    """theta (P,) after one trust-region update down `gradient` (P,); `before` is the loss there, which trials lower."""
     thin, few = adaptation.every(region.stride), query.every(region.stride)
+    along, product_along = gradient, gradient  # the latest direction p and K p
 
     def product(v: Array) -> Array:
-        return np.asarray(curvature(thin, few, v[0]) + region.damping * v[0])[None]
+        nonlocal along, product_along
+        along, product_along = v[0], curvature(thin, few, v[0]) + region.damping * v[0]
+        return np.asarray(product_along)[None]
 
     g = gradient.astype(np.float64)
-    x = np.zeros_like(g)
+    x, product_x = np.zeros_like(g), np.zeros_like(g)
     for solution in conjugate_gradients(product, g[None], region.cg_steps):
+        product_x += (solution[0] - x) @ along / max(along @ along, TINY) * product_along  # x moved along p
         x = solution[0]
-    span = float(x @ product(x[None])[0]) if x.any() else 0.0
+    span = float(x @ product_x)
     if not np.isfinite(span) or span <= 0:
         return Step(theta, 0.0, 0.0)
     full = x * np.sqrt(2 * region.max_kl / span)
-    before, _ = trial(theta)
     share = region.learning_rate
     for _ in range(region.backtracks):
         moved = (theta - share * full).astype(theta.dtype)

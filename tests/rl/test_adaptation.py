@@ -124,3 +124,18 @@ def test_the_hessian_of_the_ratio_is_unbiased_and_that_of_the_log_is_not():
         far[surrogate] = np.abs(products.mean(axis=0) - exact) / np.maximum(errors, 1e-12)
     assert far["ratio"].max() < 4
     assert far["log"].max() > 4
+
+
+def test_a_step_is_as_long_as_the_curvature_of_its_direction_says():
+    from fastmeta.rl.trust_region import TrustRegion, step
+
+    net = network("gaussian")
+    at, query = theta(net), samples(net, "gaussian", 1)
+    ran, region = adaptation(net, "gaussian", 1, "ratio").run(at), TrustRegion(cg_steps=4)
+    slope = ran.pull(query.gradient(ran.phis[-1], "ratio"))[0].mean(axis=0)
+    done = step(region, ran, query, at, slope, np.inf, lambda moved: (0.0, 0.0))
+    moved = at - done.theta
+    assert done.accepted == 1
+    length = moved @ (curvature(ran, query, moved) + region.damping * moved)
+    assert abs(length - 2 * region.max_kl) < 1e-9 * region.max_kl
+    assert step(region, ran, query, at, slope, -1.0, lambda moved: (0.0, 0.0)).accepted == 0
