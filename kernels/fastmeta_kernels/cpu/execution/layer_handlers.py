@@ -3,8 +3,7 @@
 from fastmeta_kernels.cpu.execution.handling import handles
 from fastmeta_kernels.cpu.layers import activations, affine, append, layer_norm, narrow, pooling, products
 from fastmeta_kernels.cpu.layers.batch_norm import pooled, pooled_tangents, tangents, values
-from fastmeta_kernels.cpu.layers.winograd import images, tiles
-from fastmeta_kernels.cpu.layers.winograd import products as winograd
+from fastmeta_kernels.cpu.layers.winograd import phase_products, tile_products
 from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout.instruction import any_one, share
 
@@ -160,13 +159,13 @@ def handle_winograd(ws, job, code, l, now, t, part, parts):
     """Convolutions by tiles."""
     kind = any_one(code, l).op
     if kind == op.WINOGRAD:
-        winograd.run_convolve(ws, job, code, l, now, part, parts, tiles.values, tiles.outputs)
+        tile_products.run_convolve(ws, job, code, l, now, part, parts)
     elif kind == op.WINOGRAD_SUMS:
-        winograd.run_sums(ws, job, code, l, now, part, parts, tiles.values)
+        tile_products.run_sums(ws, job, code, l, now, part, parts)
     elif kind == op.WINOGRAD_WEIGHT:
-        winograd.run_weight(ws, job, code, l, now, part, parts, tiles.weights)
+        tile_products.run_weight(ws, job, code, l, now, part, parts)
     else:
-        winograd.run_gradient(ws, job, code, l, now, part, parts, tiles.taps)
+        tile_products.run_gradient(ws, job, code, l, now, part, parts)
 
 
 @handles(op.PHASES, op.PHASES_WEIGHT, op.PHASES_SUMS, op.PHASES_GRADIENT)
@@ -174,10 +173,10 @@ def handle_phases(ws, job, code, l, now, t, part, parts):
     """Convolutions by phases."""
     kind = any_one(code, l).op
     if kind == op.PHASES:
-        winograd.run_convolve(ws, job, code, l, now, part, parts, images.values, images.outputs)
+        phase_products.run_convolve(ws, job, code, l, now, part, parts)
     elif kind == op.PHASES_SUMS:
-        winograd.run_sums(ws, job, code, l, now, part, parts, images.values)
+        phase_products.run_sums(ws, job, code, l, now, part, parts)
     elif kind == op.PHASES_WEIGHT:
-        winograd.run_weight(ws, job, code, l, now, part, parts, images.weights)
+        phase_products.run_weight(ws, job, code, l, now, part, parts)
     else:
-        winograd.run_gradient(ws, job, code, l, now, part, parts, images.taps)
+        phase_products.run_gradient(ws, job, code, l, now, part, parts)

@@ -84,10 +84,14 @@ _FIELDS = {  # "targets", "weights", "log_probs", "losses" and "stream" are stre
     LAYER_NORM_TANGENT: "x x_dot y_dot scale scale_dot shift_dot stats tangents inner",
     LAYER_NORM_BACKWARD_TANGENT: "x x_dot dy dy_dot dx_dot scale scale_dot stats tangents",
     LAYER_NORM_GRADIENT: "x x_dot d dy stats tangents scale shift second add",
-    **dict.fromkeys((WINOGRAD, PHASES), "x x2 u u2 bias y relu back shift scheme_y scheme_x panel"),
-    **dict.fromkeys((WINOGRAD_WEIGHT, PHASES_WEIGHT), "a out scheme_y scheme_x panel"),
-    **dict.fromkeys((WINOGRAD_SUMS, PHASES_SUMS), "x x2 dy dy2 sums parts padding scheme_y scheme_x panel"),
-    **dict.fromkeys((WINOGRAD_GRADIENT, PHASES_GRADIENT), "out sums parts add scheme_y scheme_x panel"),
+    WINOGRAD: "x x2 u u2 bias y relu back shift panel",
+    WINOGRAD_WEIGHT: "a out panel",
+    WINOGRAD_SUMS: "x x2 dy dy2 sums parts padding panel",
+    WINOGRAD_GRADIENT: "out sums parts add panel",
+    PHASES: "x x2 u u2 bias y relu back scheme_y scheme_x panel",
+    PHASES_WEIGHT: "a out panel",
+    PHASES_SUMS: "x x2 dy dy2 sums parts scheme_y scheme_x panel",
+    PHASES_GRADIENT: "out sums parts add panel",
 }
 _GEOMETRY = "n kind h w c cp oh ow oc ocp kernel x_n x_r y_n y_r"
 # C (m, n) = D + A B as in `product`, then the grid's counts and distances, the mask, and where sums over K go.

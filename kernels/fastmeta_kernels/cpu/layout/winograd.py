@@ -1,7 +1,7 @@
 """Which convolutions go by Winograd's small products, and how much room they take.
 
-Of stride 1 by tiles of 4 x 4 outputs; of stride 2 by the phases of a whole image. Either way a side has values, each of
-which meets one of a few weights (`SCHEMES`), and there is a product for each pair of weights of the two sides.
+Of stride 1 by tiles of 4 x 4 outputs; of stride 2 by the phases of a whole image, of which a side has values that each
+meet one of a few weights (`SCHEMES`). Either way there is a product for each pair of weights of the two sides.
 
 FASTMETA_WINOGRAD, read as the package is imported: `auto` takes tiles and phases where they are faster, in float32; 1
 takes them wherever they can be taken, in float64 too; 0 never does.
@@ -16,10 +16,10 @@ import numpy as np
 from fastmeta_kernels.cpu.layout.layer import Layer
 
 TILE, PATCH, TAPS = 4, 6, 3  # outputs, inputs and taps of a tile along a side
+FREQUENCIES = PATCH * PATCH
 PHASE_WEIGHTS, WHOLE_SIDES = 5, (7, 14)  # weights of a side of stride 2; inputs of a side that has a scheme
-# Values of a side for each weight: of a tile, and of the sides that go by phases.
-SCHEMES = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 4, 0], [2, 2, 2, 3, 7, 0]])
-VALUES, SIDES = SCHEMES.sum(axis=1), (SCHEMES > 0).sum(axis=1)  # values and weights of a side of each scheme
+SCHEMES = np.array([[1, 1, 1, 1, 4], [2, 2, 2, 3, 7]])  # values of such a side for each weight
+VALUES = SCHEMES.sum(axis=1)
 BLOCK = 48  # tiles that are transformed and multiplied at a time: of 64 channels they stay in the second cache
 PART = 512  # tiles of one partial sum of a weight's gradient, at least
 MOST_PARTS = 4
@@ -75,9 +75,9 @@ def takes_phases(
     return samples * saved >= PHASES_SAVED and size == 4 and min(channels) >= PHASE_CHANNELS
 
 
-def scheme(stride: int, side: int) -> int:
-    """The row of SCHEMES of a side of so many inputs."""
-    return 0 if stride == 1 else 1 + WHOLE_SIDES.index(side)
+def scheme(side: int) -> int:
+    """The row of SCHEMES of a side of so many inputs that goes by phases."""
+    return WHOLE_SIDES.index(side)
 
 
 def weights(stride: int) -> int:
@@ -87,7 +87,7 @@ def weights(stride: int) -> int:
 
 def scheme_values(side: int) -> int:
     """Values of a side of so many inputs that goes by phases."""
-    return int(VALUES[scheme(2, side)])
+    return int(VALUES[scheme(side)])
 
 
 def tiles(height: int, width: int) -> int:
@@ -102,11 +102,10 @@ def parts(layer: Layer) -> int:
 
 
 def panel(layer: Layer, line: int) -> int:
-    """Scalars that a thread needs: values on their way, and a block's of two pairs, `line` more for each line."""
+    """Scalars that a thread needs: values on their way, and a block's of two pairs, `line` more a plane and a line."""
     c, o = layer.cp, layer.ocp
-    high, wide = PATCH, PATCH
-    block = BLOCK
-    if layer.stride == 2:
-        high, wide = scheme_values(layer.h), scheme_values(layer.w)
-        block = max(1, min(layer.n, PHASE_VALUES // (high * wide)))
-    return high * (wide * max(c, o) + 2 * (wide * block * (c + o) + 2 * line))
+    if layer.stride == 1:
+        return FREQUENCIES * (max(c, o) + 2 * (BLOCK * (c + o) + 2 * line))
+    high, wide = scheme_values(layer.h), scheme_values(layer.w)
+    images = max(1, min(layer.n, PHASE_VALUES // (high * wide)))
+    return high * (wide * max(c, o) + 2 * (wide * images * (c + o) + 2 * line))

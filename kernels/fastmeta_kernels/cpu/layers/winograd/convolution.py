@@ -99,20 +99,35 @@ def _convolve(
     code: Code, layer: Layer, x: Pair, u: Pair, bias: Operand, y: Operand, relu: bool = False, back: bool = False
 ) -> None:
     """y = x[0] * u[0] + x[1] * u[1] + bias. back: from outputs to inputs."""
-    shift = TAPS - 1 - layer.padding if back else layer.padding
-    factors = {"x": x[0], "x2": x[1], "u": u[0], "u2": u[1]}
-    _add(code, WINOGRAD, layer, **factors, bias=bias, y=y, relu=relu, back=back, shift=shift)
+    factors: dict[str, int] = {
+        "x": x[0],
+        "x2": x[1],
+        "u": u[0],
+        "u2": u[1],
+        "bias": bias,
+        "y": y,
+        "relu": relu,
+        "back": back,
+    }
+    if layer.stride == 1:
+        factors["shift"] = TAPS - 1 - layer.padding if back else layer.padding
+    _add(code, WINOGRAD, layer, **factors, **_schemes(layer))
 
 
 def _weight_gradient(code: Code, layer: Layer, x: Pair, dy: Pair, into: Into) -> None:
     sums = {"sums": layer.sums, "parts": layer.parts}
-    factors = {"x": x[0], "x2": x[1], "dy": dy[0], "dy2": dy[1]}
-    _add(code, WINOGRAD_SUMS, layer, **factors, padding=layer.padding, **sums)
+    factors: dict[str, int] = {"x": x[0], "x2": x[1], "dy": dy[0], "dy2": dy[1]}
+    if layer.stride == 1:
+        factors["padding"] = layer.padding
+    _add(code, WINOGRAD_SUMS, layer, **factors, **sums, **_schemes(layer))
     _add(code, WINOGRAD_GRADIENT, layer, out=into.weight, add=into.adds, **sums)
 
 
 def _add(code: Code, kind: int, layer: Layer, **fields: int) -> None:
     """An instruction by tiles, or the same by phases."""
     kind = kind if layer.stride == 1 else BY_PHASES[kind]
-    schemes = {"scheme_y": scheme(layer.stride, layer.h), "scheme_x": scheme(layer.stride, layer.w)}
-    code.add(kind, OWN, layer, **fields, **schemes, panel=layer.panel)
+    code.add(kind, OWN, layer, **fields, panel=layer.panel)
+
+
+def _schemes(layer: Layer) -> dict[str, int]:
+    return {"scheme_y": scheme(layer.h), "scheme_x": scheme(layer.w)} if layer.stride == 2 else {}

@@ -1,19 +1,19 @@
-"""Winograd's F(4 x 4, 3 x 3): images to and from tiles."""
+"""Winograd's F(4 x 4, 3 x 3): images to and from tiles, weights to and from frequencies."""
 
 from __future__ import annotations
 
 from fastmeta_kernels.cpu.layers.winograd.points import from_delta, from_patch, from_taps, to_pixels, to_taps, to_tile
-from fastmeta_kernels.cpu.layout.winograd import PATCH, TILE
+from fastmeta_kernels.cpu.layout.winograd import FREQUENCIES, PATCH, TAPS, TILE
 from fastmeta_kernels.cpu.machine.jit import kernel
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 
 @kernel
-def from_image(ws, tile, count, x, xn, xr, cp, h, w, shift, tall, wide, size, temporary, v, depth, plane, line):
-    """V[i, j, t, c] of `count` tiles from `tile` on: patches of 6 (size = 6), or outputs' deltas of 4 (size = 4).
+def from_image(ws, tile, count, x, xn, xr, cp, h, w, shift, tall, wide, size, temporary, v, depth, plane):
+    """V[f, t, c] of `count` tiles from `tile` on: patches of 6 (size = 6), or outputs' deltas of 4 (size = 4).
 
     x is the first pixel (of the first of `depth` channels) of images of (h, w) pixels at strides xn, xr, cp; a tile's
-    first pixel lies `shift` before its place; outside the image all is 0. V[i, j] lies i `line` and j `plane` behind V.
+    first pixel lies `shift` before its place; outside the image all is 0. V has planes of `plane` scalars.
     """
     width, step = VECTOR_BYTES // ws.itemsize, PATCH * depth
     for t in range(count):
@@ -23,24 +23,24 @@ def from_image(ws, tile, count, x, xn, xr, cp, h, w, shift, tall, wide, size, te
         corner = x + n * xn + top * xr + left * cp
         low, high = max(0, -top), min(size, h - top)
         for i in range(low, high):
-            row, to = corner + i * xr, temporary + i * step
+            line, to = corner + i * xr, temporary + i * step
             for c in range(0, depth, width):
                 if size == PATCH:
-                    from_patch(ws, row + c, cp, first, last, to + c, depth)
+                    from_patch(ws, line + c, cp, first, last, to + c, depth)
                 else:
-                    from_delta(ws, row + c, cp, first, last, to + c, depth)
+                    from_delta(ws, line + c, cp, first, last, to + c, depth)
         for k in range(PATCH):
-            column, to = temporary + k * depth, v + k * plane + t * depth
+            line, to = temporary + k * depth, v + k * plane + t * depth
             for c in range(0, depth, width):
                 if size == PATCH:
-                    from_patch(ws, column + c, step, low, high, to + c, line)
+                    from_patch(ws, line + c, step, low, high, to + c, PATCH * plane)
                 else:
-                    from_delta(ws, column + c, step, low, high, to + c, line)
+                    from_delta(ws, line + c, step, low, high, to + c, PATCH * plane)
 
 
 @kernel
-def to_image(ws, tile, count, m, plane, line, o, temporary, y, yn, yr, h, w, tall, wide, bias, relu):
-    """Outputs of `count` tiles from `tile` on, of M[i, j, t, o], plus a bias and then the positive part if relu."""
+def to_image(ws, tile, count, m, plane, o, temporary, y, yn, yr, h, w, tall, wide, bias, relu):
+    """Outputs of `count` tiles from `tile` on, of M[f, t, o], plus a bias and then the positive part if relu."""
     width, step = VECTOR_BYTES // ws.itemsize, PATCH * o
     for t in range(count):
         n, at = (tile + t) // (tall * wide), (tile + t) % (tall * wide)
@@ -48,37 +48,40 @@ def to_image(ws, tile, count, m, plane, line, o, temporary, y, yn, yr, h, w, tal
         for k in range(PATCH):
             source, to = m + k * plane + t * o, temporary + k * o
             for c in range(0, o, width):
-                to_tile(ws, source + c, line, to + c, step)
+                to_tile(ws, source + c, PATCH * plane, to + c, step)
         for i in range(min(TILE, h - top)):
-            source, to = temporary + i * step, y + n * yn + (top + i) * yr + left * o
+            source, line = temporary + i * step, y + n * yn + (top + i) * yr + left * o
             for c in range(0, o, width):
-                to_pixels(ws, source + c, o, bias + c, relu, w - left, to + c, o)
+                to_pixels(ws, source + c, o, bias + c, relu, w - left, line + c, o)
 
 
 @kernel
-def values(ws, it, outputs, size, shift, tall, wide, first, count, x, depth, temporary, v, plane, line):
-    """Values of `count` tiles from `first` on, of images of inputs or of outputs."""
-    xn, xr = (it.y_n, it.y_r) if outputs else (it.x_n, it.x_r)
-    c, h = (it.ocp, it.oh) if outputs else (it.cp, it.h)
-    w = it.ow if outputs else it.w
-    from_image(ws, first, count, x, xn, xr, c, h, w, shift, tall, wide, size, temporary, v, depth, plane, line)
+def from_weight(ws, w, u, size, first, last, temporary):
+    """U[f, (c o)] of W[ky, kx, (c o)], for scalars first .. last of `size`, in whole vectors."""
+    width = VECTOR_BYTES // ws.itemsize
+    for q in range(first, last, width):
+        for i in range(TAPS):
+            from_taps(ws, w + TAPS * i * size + q, size, temporary + i * width, TAPS * width)
+        for k in range(PATCH):
+            from_taps(ws, temporary + TAPS * k * width, width, u + k * size + q, PATCH * size)
 
 
 @kernel
-def outputs(ws, it, back, tall, wide, first, count, m, plane, line, o, temporary, y, bias, relu):
-    """Images of outputs, or back, of inputs, of the products of `count` tiles."""
-    yn, yr = (it.x_n, it.x_r) if back else (it.y_n, it.y_r)
-    h, w = (it.h, it.w) if back else (it.oh, it.ow)
-    to_image(ws, first, count, m, plane, line, o, temporary, y, yn, yr, h, w, tall, wide, bias, relu)
-
-
-@kernel
-def weights(ws, source, step, target, target_step):
-    """Weights of a side of its taps."""
-    from_taps(ws, source, step, target, target_step)
-
-
-@kernel
-def taps(ws, source, step):
-    """The adjoint of `weights`, in place."""
-    to_taps(ws, source, step, source, step)
+def to_weight(ws, u, count, w, size, first, last, temporary, add, sign):
+    """W[ky, kx, (c o)] = G^T U G, or += sign * (...), for U[f, (c o)] the sum of `count` one after another."""
+    width, signs = VECTOR_BYTES // ws.itemsize, splat(sign)
+    for q in range(first, last, width):
+        for f in range(FREQUENCIES):
+            whole = load(ws, u + f * size + q)
+            for i in range(1, count):
+                whole = whole + load(ws, u + (i * FREQUENCIES + f) * size + q)
+            store(ws, temporary + f * width, whole)
+        for k in range(PATCH):
+            to_taps(ws, temporary + k * width, PATCH * width, temporary + k * width, PATCH * width)
+        for i in range(TAPS):
+            line = temporary + i * PATCH * width
+            to_taps(ws, line, width, line, width)
+            for j in range(TAPS):
+                at = w + (TAPS * i + j) * size + q
+                value = load(ws, line + j * width)
+                store(ws, at, load(ws, at) + signs * value if add else value)
