@@ -98,21 +98,9 @@ def array(name: str, value: Any) -> NDArray[Any]:
     """
     if type(value) is np.ndarray and value.dtype != object:
         return value
-    unmasked(name, value)
-    try:
-        found = np.from_dlpack(value) if protocols(value) == ["__dlpack__"] else np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        if protocols(value):
-            raise TypeError(
-                f"{name} must be an array that NumPy can read; {type(value).__name__} says: {error} "
-                f"Detach a tensor that needs a gradient, bring one on a GPU to the CPU, take float32 for bfloat16: "
-                f"{name}.detach().cpu().float()."
-            ) from error
-        if not isinstance(error, ValueError):
-            raise
-        raise ValueError(f"{name} must be an array; {_uneven(name, value)}") from error
+    found = read(name, value)
     if found.dtype == object:
-        if isinstance(value, list | tuple) and value and all(map(protocols, value)):
+        if _is_of_arrays(value):
             return array(name, [array(name, part) for part in value])
         odd = [part for part in found.flat if not isinstance(part, numbers.Number)]
         kind = type(odd[0] if odd else found.flat[0]).__name__ if found.size else "nothing"
@@ -121,6 +109,29 @@ def array(name: str, value: Any) -> NDArray[Any]:
             "values are missing, fill them or leave their samples out."
         )
     return found
+
+
+def read(name: str, value: Any) -> NDArray[Any]:
+    """As `array`, and where values are objects the objects."""
+    unmasked(name, value)
+    try:
+        return np.from_dlpack(value) if protocols(value) == ["__dlpack__"] else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        if protocols(value):
+            raise TypeError(
+                f"{name} must be an array that NumPy can read; {type(value).__name__} says: {error} "
+                f"Detach a tensor that needs a gradient, bring one on a GPU to the CPU, take float32 for bfloat16: "
+                f"{name}.detach().cpu().float()."
+            ) from error
+        if _is_of_arrays(value) and isinstance(error, TypeError):
+            return np.asarray([array(name, part) for part in value])
+        if not isinstance(error, ValueError):
+            raise
+        raise ValueError(f"{name} must be an array; {_uneven(name, value)}") from error
+
+
+def _is_of_arrays(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(map(protocols, value))
 
 
 def protocols(value: Any) -> list[str]:

@@ -21,9 +21,8 @@ def numbered(name: str, values: Any) -> tuple[NDArray[Any], Names]:
     given back as they are: they are no labels. Raises TypeError where a label cannot be hashed, ValueError where one
     is missing (None, NaN) or `values` are not (n,).
     """
-    checks.unmasked(name, values)
     if not isinstance(values, list | tuple):
-        values = np.asarray(values)
+        values = checks.read(name, values)
         if values.dtype.kind in "iufc":
             return values, ()
         if values.ndim != 1:
@@ -32,7 +31,8 @@ def numbered(name: str, values: Any) -> tuple[NDArray[Any], Names]:
             distinct, places = np.unique(values, return_inverse=True)
             return places, tuple(distinct.tolist())
         values = list(values)
-    if _are_numbers(values):
+    checks.unmasked(name, values)
+    if _are_numbers(values) or any(map(_is_array, values)):
         return numbered(name, checks.array(name, values))
     return _places(name, values)
 
@@ -44,6 +44,11 @@ def _are_numbers(values: Sequence[Any]) -> bool:
         parts = {type(part) for value in values for part in value}
         kinds = parts if tuple not in kinds or any(issubclass(kind, float | np.floating) for kind in parts) else kinds
     return all(issubclass(kind, NUMBERS) for kind in kinds)
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a label is an array of some library, such as a tensor: what counts is its number."""
+    return not isinstance(value, np.generic) and bool(checks.protocols(value))
 
 
 def _places(name: str, values: Iterable[Any]) -> tuple[NDArray[np.int64], Names]:

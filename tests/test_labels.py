@@ -166,3 +166,26 @@ def test_labels_of_pandas():
     y[3] = pandas.NA
     with pytest.raises(ValueError, match="must be a label, not a missing value"):
         from_arrays(x, pandas.Series(y), ways=2, queries=2)
+
+
+class Tensor:
+    """An array of one number, equal to itself alone, as tensors of other libraries are."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.array(self.value, dtype)
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_tensors_are_labels_by_their_numbers(as_array):
+    x, y = samples([0, 1, 2])
+    tensors: Any = [Tensor(label) for label in y]
+    if as_array:
+        tensors, places = np.empty(len(y), object), tensors
+        tensors[:] = places
+    found = from_arrays(x, tensors, ways=2, shots=1, queries=2).sample(3, seed=0)
+    expected = from_arrays(x, y, ways=2, shots=1, queries=2).sample(3, seed=0)
+    np.testing.assert_array_equal(found.x_query, expected.x_query)
+    np.testing.assert_array_equal(found.y_query, expected.y_query)
