@@ -101,7 +101,7 @@ def test_attributes_are_in_the_order_of_class_names():
         ({"ant"}, TypeError, r"y\[2\]=\{'ant'\} of type set must be hashable"),
         (None, ValueError, r"y\[2\]=None must be a label, not a missing value"),
         (float("nan"), ValueError, r"y\[2\]=nan must be a label, not a missing value"),
-        (np.datetime64("NaT"), ValueError, "must be a label, not a missing value"),
+        (np.datetime64("NaT", "D"), ValueError, "must be a label, not a missing value"),
     ],
 )
 def test_what_is_no_label_is_named(bad, error, message):

@@ -30,8 +30,9 @@ def test_the_program_prints_what_is_shown_on_two_ranks(tmp_path):
     run = started(2, sys.executable, "program.py", cwd=tmp_path)
     said, _ = run.communicate(timeout=120)
     assert run.returncode == 0, said
-    assert said.split()[-1] == shown.split()[-1]  # the episodes
-    assert float(said.split()[0]) == pytest.approx(float(shown.split()[0]), abs=0.05)
+    words = said.splitlines()[-1].split()  # the transport may warn before
+    assert words[-1] == shown.split()[-1]  # the episodes
+    assert float(words[0]) == pytest.approx(float(shown.split()[0]), abs=0.05)
 
 
 @needs_mpi
