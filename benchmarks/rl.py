@@ -75,7 +75,28 @@ def bandit(
         row = {"row": f"MAML, {surrogate}", "seed": seed, "arms": arms, "pulls": pulls, "tasks": tasks}
         row |= {"pooled": pooled, "iterations": learner.training.step}
         row |= {"return": {n: str(s) for n, s in found.items()}, "oracle": round(world.oracle(pulls), 3)}
-        yield row | told(learner, begin)
+        yield row | told(learner, begin) | {"history": learner.history}
+
+
+def draw_bandits(curves: dict[str, list[dict[str, Any]]], oracle: float, path: Path) -> None:
+    """Exploration lost and kept: entropy of theta's policy and the reward after a step, a line a seed, by iteration."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for color, (name, seeds) in enumerate(curves.items()):
+        for i, history in enumerate(seeds):
+            shown = name if i == 0 else None
+            for panel, measure in zip(axes, ("entropy", "return_after"), strict=True):
+                panel.plot(history[measure], color=f"C{color}", lw=1, label=shown)
+    axes[0].set(xlabel="iteration", ylabel="entropy, nats", ylim=(0, None))
+    axes[1].axhline(oracle, color="grey", lw=0.8, ls="--", label="oracle")
+    axes[1].set(xlabel="iteration", ylabel="reward of a pull after one step")
+    axes[1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 def mdp(seed: int, iterations: int, device: str) -> Iterator[dict[str, Any]]:
@@ -166,6 +187,7 @@ def main() -> None:
     parser.add_argument("--pulls", type=int, default=10)
     parser.add_argument("--tasks", type=int, default=100, help="of a bandit's iteration")
     parser.add_argument("--pooled", action="store_true", help="of bandits: advantages centred over all tasks")
+    parser.add_argument("--picture", type=Path, help="of bandits: entropy and reward through training")
     parser.add_argument("--peer", help="of speed: a program to time in turn")
     parser.add_argument("--rounds", type=int, default=3, help="of speed")
     parser.add_argument("--threads", type=int, help="of speed: ours, and the peer's")
@@ -177,6 +199,8 @@ def main() -> None:
         return
     usual = {"navigation": 100, "bandit": 100, "mdp": 300, "halfcheetah": 300}[given.what]
     iterations = usual if given.iterations is None else given.iterations
+    curves: dict[str, list[dict[str, Any]]] = {}
+    oracle = 0.0
     for seed in given.seeds:
         if given.what == "navigation":
             rows = navigation(seed, iterations, given.device, given.rows)
@@ -185,7 +209,12 @@ def main() -> None:
         else:
             rows = {"mdp": mdp, "halfcheetah": halfcheetah}[given.what](seed, iterations, given.device)
         for row in rows:
+            if history := row.pop("history", None):
+                curves.setdefault(row["row"], []).append(history)
+                oracle = row["oracle"]
             say(**row)
+    if given.picture and curves:
+        draw_bandits(curves, oracle, given.picture)
 
 
 if __name__ == "__main__":
