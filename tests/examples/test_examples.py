@@ -235,8 +235,9 @@ def test_a_picture_is_classified_saved_loaded_and_served(tmp_path, monkeypatch):
         assert served == pytest.approx(alone)
         with pytest.raises(urllib.error.HTTPError) as told:
             opener.open(url, data=b"no picture", timeout=60)
-        assert told.value.code == 400
-        assert "error" in json.loads(told.value.read())
+        with told.value as answer:
+            assert answer.code == 400
+            assert "error" in json.loads(answer.read())
         server.shutdown()
 
 

@@ -58,7 +58,7 @@ def test_a_process_on_one_processor_uses_one_thread():
     assert python(early + "print(cpu.thread_count())", FASTMETA_NUM_THREADS="2", NUMBA_NUM_THREADS="3") == "2\n"
 
 
-@pytest.mark.parametrize(("tasks", "used"), [(1, 1), (2, 1), (25, 1), (60, 2)])
+@pytest.mark.parametrize(("tasks", "used"), [(1, 1), (2, 1), (10, 1), (25, 2), (60, 2)])
 def test_little_work_stays_in_the_calling_thread(monkeypatch, tasks, used):
     """To the same bits."""
     net, batch = fm.MLP((1, 40, 40, 1)), fm.tasks.Sinusoid().sample(tasks, seed=0)

@@ -9,7 +9,7 @@ from fastmeta_kernels.cpu.execution.workers import MOST, crew
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.machine.processors import allowed, available
 
-ALONE_WORK = 1_000_000  # multiply-adds of all tasks, 0.2 ms: others would hardly be awake
+ALONE_WORK = 300_000  # multiply-adds of all tasks, 0.1 ms: another would hardly be awake
 SHARED_WORK = 100_000  # multiply-adds of a task from which threads share its instructions
 _told: int | None = None  # by a program, before the environment
 
