@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -19,9 +14,8 @@ from fastmeta_kernels.cpu.execution import call
 from fastmeta_kernels.cpu.layout.layer import WINOGRAD
 from fastmeta_kernels.cpu.layout.network import plan
 from fastmeta_kernels.cpu.layout.winograd import PHASE_PART, SCHEMES, VALUES, takes_phases
-from tests.kernels.cpu.test_winograd import relative, results
+from tests.kernels.cpu.test_winograd import over_threads, relative, results
 
-ROOT = Path(__file__).resolve().parents[3]
 NETWORKS = {
     "both_sides": Network(
         [Conv2d(5, 1, padding=0), Tanh(), Conv2d(7, stride=2), Tanh(), Conv2d(3, stride=2), Flatten(), Linear(3)],
@@ -99,30 +93,11 @@ def test_the_same_bits_for_any_number_of_threads(images, tmp_path):
     In two calls, each the reference's values: through batch norm direct products are 5e-6 off.
     """
     layers = [Conv2d(32, 1, padding=0), Softplus(), Conv2d(48, stride=2), BatchNorm(), Tanh(), Conv2d(32, stride=2)]
-    net, rng = Network([*layers, Flatten(), Linear(3)], (14, 14, 1)), np.random.default_rng(0)
-    x, y = rng.random((1, images, 14, 14, 1), np.float32), rng.integers(0, 3, (1, images))
-    np.savez(tmp_path / "sets.npz", theta=net.init(), x=x, y=y)
-    program = (
-        "import sys, numpy as np; from fastmeta_kernels import cpu; from fastmeta_kernels.contract import *;"
-        "given = np.load('sets.npz'); theta, x, y = (given[name] for name in ('theta', 'x', 'y'));"
-        f"table = np.array({net.table.tolist()}); inner = InnerLoop(1, np.full((1, 1), 0.1, 'f4'), (0, theta.size));"
-        "sets = TaskSet(x, y), TaskSet(np.ascontiguousarray(x[:, ::-1]), y);"
-        "calls = [cpu.meta_gradient(table, theta, *sets, inner).gradient for _ in range(2)];"
-        "np.save(f'{sys.argv[1]}.npy', calls)"
-    )
-    found = []
-    for threads in "123":
-        environment = {"FASTMETA_NUM_THREADS": threads, "NUMBA_NUM_THREADS": "3", "FASTMETA_WINOGRAD": "1"}
-        together = os.environ | {"PYTHONPATH": str(ROOT / "kernels")} | environment
-        subprocess.run([sys.executable, "-c", program, threads], env=together, cwd=tmp_path, check=True)
-        found += list(np.load(tmp_path / f"{threads}.npy"))
+    net = Network([*layers, Flatten(), Linear(3)], (14, 14, 1))
+    found, exact = over_threads(net, images, tmp_path)
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
-    wide = x.astype(np.float64)
-    inner = InnerLoop(1, np.full((1, 1), 0.1), (0, net.parameter_count))
-    sets = TaskSet(wide, y), TaskSet(wide[:, ::-1], y)
-    exact = reference.meta_gradient(net.table, net.init().astype(np.float64), *sets, inner)
-    assert relative(found[0], exact.gradient) <= 1e-5
+    assert relative(found[0], exact) <= 1e-5
 
 
 @pytest.mark.parametrize("function", ["gradient", "hvp"])

@@ -100,16 +100,11 @@ def test_error_of_one_layer_of_64_channels(monkeypatch):
     assert relative(cpu.pullback(net.table, theta, x, d), reference.pullback(net.table, *wide)) <= 1e-6
 
 
-@pytest.mark.parametrize("images", [7, 70])
-def test_the_same_bits_for_any_number_of_threads(images, tmp_path):
-    """One task whose instructions threads share: few tiles are dealt by channels, many by partial sums too.
-
-    In two calls, each the reference's values.
-    """
-    layers = [Conv2d(48), BatchNorm(), Softplus(), Conv2d(48), BatchNorm(), Tanh(), Flatten(), Linear(3)]
-    net, rng = Network(layers, (18, 17, 1)), np.random.default_rng(0)
-    x, y = rng.random((1, images, 18, 17, 1), np.float32), rng.integers(0, 3, (1, images))
-    np.savez(tmp_path / "sets.npz", theta=net.init(), x=x, y=y)
+def over_threads(net: Network, images: int, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Meta-gradients of one task, two calls each with 1, 2 and 3 threads; and the reference's in float64."""
+    rng, shape = np.random.default_rng(0), (1, images, *net.input_shape)
+    x, y = rng.random(shape, np.float32), rng.integers(0, net.outputs, (1, images))
+    np.savez(folder / "sets.npz", theta=net.init(), x=x, y=y)
     program = (
         "import sys, numpy as np; from fastmeta_kernels import cpu; from fastmeta_kernels.contract import *;"
         "given = np.load('sets.npz'); theta, x, y = (given[name] for name in ('theta', 'x', 'y'));"
@@ -122,15 +117,27 @@ def test_the_same_bits_for_any_number_of_threads(images, tmp_path):
     for threads in "123":
         environment = {"FASTMETA_NUM_THREADS": threads, "NUMBA_NUM_THREADS": "3", "FASTMETA_WINOGRAD": "1"}
         together = os.environ | {"PYTHONPATH": str(ROOT / "kernels")} | environment
-        subprocess.run([sys.executable, "-c", program, threads], env=together, cwd=tmp_path, check=True)
-        found += list(np.load(tmp_path / f"{threads}.npy"))
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
+        subprocess.run([sys.executable, "-c", program, threads], env=together, cwd=folder, check=True)
+        found += list(np.load(folder / f"{threads}.npy"))
     wide = x.astype(np.float64)
     inner = InnerLoop(1, np.full((1, 1), 0.1), (0, net.parameter_count))
     sets = TaskSet(wide, y), TaskSet(wide[:, ::-1], y)
     exact = reference.meta_gradient(net.table, net.init().astype(np.float64), *sets, inner)
-    assert relative(found[0], exact.gradient) <= 5e-6
+    return found, exact.gradient
+
+
+@pytest.mark.parametrize("images", [7, 70])
+def test_the_same_bits_for_any_number_of_threads(images, tmp_path):
+    """One task whose instructions threads share: few tiles are dealt by channels, many by partial sums too.
+
+    In two calls, each the reference's values.
+    """
+    layers = [Conv2d(48), BatchNorm(), Softplus(), Conv2d(48), BatchNorm(), Tanh(), Flatten(), Linear(3)]
+    net = Network(layers, (18, 17, 1))
+    found, exact = over_threads(net, images, tmp_path)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    assert relative(found[0], exact) <= 5e-6
 
 
 def test_nan_and_what_a_workspace_held_before(monkeypatch):

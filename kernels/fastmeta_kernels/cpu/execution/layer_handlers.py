@@ -5,7 +5,7 @@ from fastmeta_kernels.cpu.layers import activations, affine, append, layer_norm,
 from fastmeta_kernels.cpu.layers.batch_norm import pooled, pooled_tangents, tangents, values
 from fastmeta_kernels.cpu.layers.winograd import phase_products, tile_products
 from fastmeta_kernels.cpu.layout import instruction as op
-from fastmeta_kernels.cpu.layout.instruction import any_one, share
+from fastmeta_kernels.cpu.layout.instruction import any_one, share, vectors
 
 
 @handles(op.PRODUCT, op.TRANSPOSE)
@@ -27,7 +27,7 @@ def handle_dots(ws, job, code, l, now, t, part, parts):
 @handles(op.BIAS)
 def handle_bias(ws, job, code, l, now, t, part, parts):
     """Sums of a delta over a set."""
-    first, last = values.vectors(ws, any_one(code, l).ocp, part, parts)
+    first, last = vectors(ws, any_one(code, l).ocp, part, parts)
     values.run_bias_gradient(ws, code, l, now, first, last)
 
 
@@ -112,7 +112,7 @@ def handle_pooled_norm_tangent(ws, job, code, l, now, t, part, parts):
 def handle_affine(ws, job, code, l, now, t, part, parts):
     """Scale and shift of channels."""
     it = any_one(code, l)
-    first, last = values.vectors(ws, it.cp, part, parts)
+    first, last = vectors(ws, it.cp, part, parts)
     if it.op == op.AFFINE:
         affine.run_map(ws, code, l, now, first, last)
     else:
@@ -127,7 +127,7 @@ def handle_layer_norm(ws, job, code, l, now, t, part, parts):
     """Layer norm."""
     it = any_one(code, l)
     if it.op == op.LAYER_NORM_GRADIENT:
-        first, last = values.vectors(ws, it.cp, part, parts)
+        first, last = vectors(ws, it.cp, part, parts)
         layer_norm.run_gradient(ws, code, l, now, first, last)
         return
     first, last = share(it.n, part, parts)

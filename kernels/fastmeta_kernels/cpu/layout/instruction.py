@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout.layer import Layer
 from fastmeta_kernels.cpu.layout.record import record_of, record_type, row_as, seen_as
-from fastmeta_kernels.cpu.machine.jit import kernel
+from fastmeta_kernels.cpu.machine.jit import inlined, kernel
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 
 # Registers: nothing, parameters, set, direction, tangent set, where a gradient goes, next parameters, inputs of a head.
 ZERO, P, S, U, R, G, NEXT, X = range(8)
@@ -187,3 +188,11 @@ def share(count, part, parts):
     if parts == 1:
         return 0, count
     return count * part // parts, count * (part + 1) // parts
+
+
+@inlined
+def vectors(ws, channels, part, parts):
+    """First and last of `channels` scalars, in whole vectors, that are for one of `parts`."""
+    width = VECTOR_BYTES // ws.itemsize
+    first, last = share(channels // width, part, parts)
+    return first * width, last * width

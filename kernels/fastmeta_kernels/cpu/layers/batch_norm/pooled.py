@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu.layers.batch_norm.values import RECTIFIED, vectors
-from fastmeta_kernels.cpu.layout.instruction import POOL_FORWARD, POOL_SUMS, one, place, share
+from fastmeta_kernels.cpu.layers.batch_norm.values import RECTIFIED
+from fastmeta_kernels.cpu.layout.instruction import POOL_FORWARD, POOL_SUMS, one, place, share, vectors
 from fastmeta_kernels.cpu.layout.layer import POOLED_SIZE as SIZE
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_above, where_equal

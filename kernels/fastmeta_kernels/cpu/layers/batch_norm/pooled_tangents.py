@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastmeta_kernels.cpu.layers.batch_norm.pooled import at_chosen, chosen_place, constants, lower_bound, sum_up
-from fastmeta_kernels.cpu.layers.batch_norm.values import INNER, vectors
-from fastmeta_kernels.cpu.layout.instruction import POOL_FORWARD_TANGENT, POOL_SUMS_TANGENT, one, place, share
+from fastmeta_kernels.cpu.layers.batch_norm.values import INNER
+from fastmeta_kernels.cpu.layout.instruction import POOL_FORWARD_TANGENT, POOL_SUMS_TANGENT, one, place, share, vectors
 from fastmeta_kernels.cpu.layout.layer import POOLED_SIZE as SIZE
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_equal

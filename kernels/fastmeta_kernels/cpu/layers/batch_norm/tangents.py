@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastmeta_kernels.cpu.layers.batch_norm.values import INNER, POOLED, passes, vectors
-from fastmeta_kernels.cpu.layout.instruction import NORM_BACKWARD_TANGENT, one, place
+from fastmeta_kernels.cpu.layers.batch_norm.values import INNER, POOLED, passes
+from fastmeta_kernels.cpu.layout.instruction import NORM_BACKWARD_TANGENT, one, place, vectors
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_positive
 from fastmeta_kernels.cpu.machine.vector import all_of, doubled, lanes, load_like, splat, store

@@ -12,7 +12,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmeta_kernels.cpu.layout.instruction import BIAS, NORM_BACKWARD, NORM_FORWARD, NORM_GRADIENT, one, place, share
+from fastmeta_kernels.cpu.layout.instruction import (
+    BIAS,
+    NORM_BACKWARD,
+    NORM_FORWARD,
+    NORM_GRADIENT,
+    one,
+    place,
+    vectors,
+)
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_positive
 from fastmeta_kernels.cpu.machine.vector import (
@@ -29,14 +37,6 @@ from fastmeta_kernels.cpu.machine.vector import (
 from fastmeta_kernels.layer_table import BATCH_NORM_EPSILON
 
 RECTIFIED, INNER, POOLED = 1, 2, 4  # flags: a ReLU behind it; dx or x_dot asked for; pooled by an instruction more
-
-
-@inlined
-def vectors(ws, channels, part, parts):
-    """First and last of the channels, in whole vectors, that are for one of `parts`."""
-    width = VECTOR_BYTES // ws.itemsize
-    first, last = share(channels // width, part, parts)
-    return first * width, last * width
 
 
 @inlined

@@ -15,6 +15,7 @@ from fastmeta_kernels.cpu.layout.instruction import (
     one,
     place,
     share,
+    vectors,
 )
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.layout.winograd import PHASE_VALUES, PHASE_WEIGHTS, SCHEMES, VALUES
@@ -126,18 +127,10 @@ def run_sums(ws, job, code, l, now, part, parts):
 
 
 @kernel
-def _own_vectors(ws, it, part, parts):
-    """First and last of the (c o) that are for one part, in whole vectors."""
-    width = VECTOR_BYTES // ws.itemsize
-    first, last = share(it.cp * it.ocp // width, part, parts)
-    return first * width, last * width
-
-
-@kernel
 def run_weight(ws, job, code, l, now, part, parts):
     """One part of PHASES_WEIGHT: some vectors of (c o)."""
     it = one(PHASES_WEIGHT, code, l)
-    first, last = _own_vectors(ws, it, part, parts)
+    first, last = vectors(ws, it.cp * it.ocp, part, parts)
     a, out = place(now, it.a), place(now, it.out)
     from_weight(ws, a, out, it.cp * it.ocp, first, last, _panel(job, it, part))
 
@@ -146,7 +139,7 @@ def run_weight(ws, job, code, l, now, part, parts):
 def run_gradient(ws, job, code, l, now, part, parts):
     """One part of PHASES_GRADIENT."""
     it = one(PHASES_GRADIENT, code, l)
-    first, last = _own_vectors(ws, it, part, parts)
+    first, last = vectors(ws, it.cp * it.ocp, part, parts)
     out, size = place(now, it.out), it.cp * it.ocp
     sign, temporary = ws.dtype.type(now.sign), _panel(job, it, part)
     to_weight(ws, it.sums, it.parts, out, size, first, last, temporary, it.add != 0, sign)

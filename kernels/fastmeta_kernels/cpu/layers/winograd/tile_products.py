@@ -15,6 +15,7 @@ from fastmeta_kernels.cpu.layout.instruction import (
     one,
     place,
     share,
+    vectors,
 )
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.layout.winograd import BLOCK, FREQUENCIES, PATCH, TILE
@@ -116,18 +117,10 @@ def run_sums(ws, job, code, l, now, part, parts):
 
 
 @kernel
-def _own_vectors(ws, it, part, parts):
-    """First and last of the (c o) that are for one part, in whole vectors."""
-    width = VECTOR_BYTES // ws.itemsize
-    first, last = share(it.cp * it.ocp // width, part, parts)
-    return first * width, last * width
-
-
-@kernel
 def run_weight(ws, job, code, l, now, part, parts):
     """One part of WINOGRAD_WEIGHT."""
     it = one(WINOGRAD_WEIGHT, code, l)
-    first, last = _own_vectors(ws, it, part, parts)
+    first, last = vectors(ws, it.cp * it.ocp, part, parts)
     temporary, _ = _panel(job, it, part)
     from_weight(ws, place(now, it.a), place(now, it.out), it.cp * it.ocp, first, last, temporary)
 
@@ -136,7 +129,7 @@ def run_weight(ws, job, code, l, now, part, parts):
 def run_gradient(ws, job, code, l, now, part, parts):
     """One part of WINOGRAD_GRADIENT."""
     it = one(WINOGRAD_GRADIENT, code, l)
-    first, last = _own_vectors(ws, it, part, parts)
+    first, last = vectors(ws, it.cp * it.ocp, part, parts)
     temporary, _ = _panel(job, it, part)
     out, size = place(now, it.out), it.cp * it.ocp
     sign = ws.dtype.type(now.sign)
