@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from fastmeta_kernels.cpu.execution import layer_handlers, loop_handlers  # noqa
 from fastmeta_kernels.cpu.execution.batch import compile_shares
 from fastmeta_kernels.cpu.execution.handling import HANDLERS
 from fastmeta_kernels.cpu.layout import instruction as op
-from fastmeta_kernels.cpu.machine.jit import compile_linked, linked_address
+from fastmeta_kernels.cpu.machine.jit import compile_linked, lane_of, linked_address
 from fastmeta_kernels.cpu.machine.product import compile_product
 
 MOST_KINDS = 128  # of instructions
@@ -29,7 +28,7 @@ _lock = threading.Lock()
 
 def handlers(dtype: Any, kinds: Iterable[int]) -> NDArray[np.int64]:
     """The table of handlers, ready for instructions of these kinds: compiled, or loaded, with what calls them."""
-    lane = numba.from_dtype(dtype)
+    lane = lane_of(dtype)
     with _lock:
         compile_product(lane)
         compile_shares(lane)
