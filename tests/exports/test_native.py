@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,10 +15,24 @@ from fastmeta_kernels import library
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = library.loaded()
+ARM = next(level for level in library.LEVELS if level.name == "aarch64")
+OF_ARM = Path(os.environ.get("FASTMETA_LIBRARY") or library.FOLDER) / library.file_name(ARM)
 built = pytest.mark.skipif(
     HERE is None, reason="no library of these sources: python -m fastmeta_kernels.cpu.native.build"
 )
 compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+
+
+SOURCE = ROOT / "docs" / "deployment" / "native.c"
+
+
+def run_in(folder: Path, name: str, compiler: str = "cc", *runner: str) -> np.ndarray:
+    """The targets and outputs that the program prints, by a library that lies beside it."""
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-I", str(folder), "-Wl,-rpath,$ORIGIN"]
+    command = [compiler, *flags, "-o", "curve", str(SOURCE), name, "-lm", "-lpthread"]
+    subprocess.run(command, cwd=folder, check=True)
+    done = subprocess.run([*runner, "./curve"], cwd=folder, capture_output=True, text=True, check=True)
+    return np.array([line.split() for line in done.stdout.splitlines()], np.float32).T
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +44,12 @@ def curve():
 @built
 @compiler
 def test_thirty_lines_of_c_give_the_bits_of_python(curve, tmp_path):
-    source = ROOT / "docs" / "deployment" / "native.c"
-    assert source.read_text("utf-8").count("\n") <= 30
+    assert SOURCE.read_text("utf-8").count("\n") <= 30
     report = fm.export(curve, tmp_path, to="native", name="curve", samples=10)
     assert report.error < 1e-5
     names = {path.name for path in report.files}
     assert {"curve.fastmeta", "curve.h", "curve.json", Path(HERE.path).name} <= names
-    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-I", str(tmp_path)]
-    command = ["cc", *flags, "-o", "curve", str(source), Path(HERE.path).name, "-Wl,-rpath,$ORIGIN", "-lm", "-lpthread"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run(["./curve"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    y, outputs = np.array([line.split() for line in done.stdout.splitlines()], np.float32).T
+    y, outputs = run_in(tmp_path, Path(HERE.path).name)
     x = np.arange(10, dtype=np.float32)[:, None] - np.float32(4.5)
     phi = fm.adapt(curve.net, curve.theta, x, y[:, None], inner_lr=0.01, inner_steps=5, device="cpu")
     np.testing.assert_array_equal(fm.predict(curve.net, phi, x, device="cpu")[:, 0], outputs)
@@ -49,6 +59,18 @@ def test_thirty_lines_of_c_give_the_bits_of_python(curve, tmp_path):
         content[place] ^= bit
         (tmp_path / "curve.fastmeta").write_bytes(content)
         assert subprocess.run(["./curve"], cwd=tmp_path, stdout=subprocess.DEVNULL, check=False).returncode == why
+
+
+@pytest.mark.skipif(not OF_ARM.is_file(), reason="no library for aarch64: python -m ...cpu.native.build aarch64")
+@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-gcc"), reason="no compiler for aarch64")
+@pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="no qemu-aarch64")
+def test_aarch64_agrees(curve, tmp_path):
+    fm.export(curve, tmp_path, to="native", name="curve", samples=10)
+    y, outputs = run_in(tmp_path, OF_ARM.name, "aarch64-linux-gnu-gcc", "qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
+    x = np.arange(10, dtype=np.float32)[:, None] - np.float32(4.5)
+    phi = fm.adapt(curve.net, curve.theta, x, y[:, None], inner_lr=0.01, inner_steps=5, device="numpy")
+    expected = fm.predict(curve.net, phi, x, device="numpy")[:, 0]
+    assert np.abs(expected - outputs).max() <= 1e-5 * np.abs(expected).max()
 
 
 @built
