@@ -99,6 +99,8 @@ class Probe:
         lines = ["  ".join(f"{name:>17}" for name in names)]
         return "\n".join([*lines, *("  ".join(f"{r[n]:17.4g}" for n in names) for r in self.records)])
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG with a panel a measure. Raises ValueError before the first probe."""
         from fastmeta import plots
