@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from fastmeta_kernels.cpu.execution import lane_handlers, layer_handlers, loop_h
 from fastmeta_kernels.cpu.execution.batch import compile_shares
 from fastmeta_kernels.cpu.execution.handling import HANDLERS, LANE_HANDLERS
 from fastmeta_kernels.cpu.layout import instruction as op
-from fastmeta_kernels.cpu.machine.jit import compile_linked, linked_address
+from fastmeta_kernels.cpu.machine.jit import compile_linked, lane_of, linked_address
 from fastmeta_kernels.cpu.machine.lane_product import compile_lane_product
 from fastmeta_kernels.cpu.machine.product import compile_product
 
@@ -30,7 +29,7 @@ _lock = threading.Lock()
 
 def handlers(dtype: Any, kinds: Iterable[int], in_lanes: bool = False) -> NDArray[np.int64]:
     """The table of handlers, ready for instructions of these kinds: compiled, or loaded, with what calls them."""
-    lane, names = numba.from_dtype(dtype), LANE_HANDLERS if in_lanes else HANDLERS
+    lane, names = lane_of(dtype), LANE_HANDLERS if in_lanes else HANDLERS
     with _lock:
         (compile_lane_product if in_lanes else compile_product)(lane)
         compile_shares(lane)

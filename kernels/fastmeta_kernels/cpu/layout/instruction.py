@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout.layer import Layer
 from fastmeta_kernels.cpu.layout.record import record_of, record_type, row_as, seen_as
+from fastmeta_kernels.cpu.machine.compiler import intrinsic, types
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 

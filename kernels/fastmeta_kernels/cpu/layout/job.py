@@ -11,13 +11,12 @@ import threading
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout import instruction
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.layout.record import row_as
+from fastmeta_kernels.cpu.machine.compiler import carray, intrinsic, types
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.memory import require
 
@@ -125,7 +124,7 @@ def lane_address(job, which, block, lane, lanes):
 
 @kernel
 def integers(job, which, t, size):
-    """The first `size` int64 that a stream has for task t."""
+    """The first `size` int64, a number or a shape, that a stream has for task t."""
     return carray(_integers(_start(job, which, t)), size)
 
 

@@ -141,7 +141,7 @@ def emit(code: Code) -> None:
 
 @kernel
 def _heads(job, t):
-    return integers(job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
+    return integers(job, HEAD_STREAM, t, (1, FIELDS))
 
 
 @kernel

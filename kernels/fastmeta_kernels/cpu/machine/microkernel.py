@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
+from fastmeta_kernels.cpu.machine.compiler import ir
 from fastmeta_kernels.cpu.machine.vector import (
     BYTES,
     INT64,

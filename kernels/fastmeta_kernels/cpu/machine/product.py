@@ -5,11 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from fastmeta_kernels.cpu.machine.compiler import LIBRARY, cgutils, intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.jit import symbol
 from fastmeta_kernels.cpu.machine.microkernel import ARGUMENTS, POINTERS, TALLEST, heights, tile
 from fastmeta_kernels.cpu.machine.vector import BYTES, INT64, SCALAR, SUFFIX, VECTOR_BYTES, data_pointer
@@ -125,7 +121,8 @@ def _product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, mask,
 @lru_cache
 def compile_product(lane: Any) -> None:
     """Compile (or load) the product for float32 or float64 lanes; must run before a kernel that calls it."""
-    symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 16, lane, lane), _product)
+    if LIBRARY is None:
+        symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 16, lane, lane), _product)
 
 
 def _name(lane: Any) -> str:

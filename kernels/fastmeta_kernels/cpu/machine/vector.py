@@ -12,11 +12,17 @@ import operator
 import os
 from typing import Any
 
-import llvmlite.binding
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from fastmeta_kernels.cpu.machine.compiler import (
+    LIBRARY,
+    binding,
+    cgutils,
+    intrinsic,
+    ir,
+    models,
+    overload,
+    register_model,
+    types,
+)
 
 FLAGS = ("contract", "nsz")
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
@@ -26,13 +32,15 @@ BYTES = {types.float32: 4, types.float64: 8}
 
 
 def _host_vector_bytes() -> int:
-    """64 with AVX-512, 32 with AVX, else 16; FASTMETA_VECTOR_BYTES overrides (for tests)."""
+    """The library's; else 64 with AVX-512, 32 with AVX, else 16; FASTMETA_VECTOR_BYTES overrides (for tests)."""
     chosen = os.environ.get("FASTMETA_VECTOR_BYTES")
     if chosen:
         if chosen not in ("16", "32", "64"):
             raise ValueError(f'FASTMETA_VECTOR_BYTES="{chosen}" must be 16, 32 or 64.')
         return int(chosen)
-    features = llvmlite.binding.get_host_cpu_features()
+    if LIBRARY is not None:
+        return LIBRARY.level.vector_bytes
+    features = binding.get_host_cpu_features()
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
 
