@@ -15,7 +15,8 @@ from fastmeta_kernels.layer_table import Table
 
 _MODULES = {"cpu": "cpu", "numpy": "reference", "cuda": "cuda"}
 DEVICES = tuple(_MODULES)
-SMALL_WORK = 50_000_000  # multiply-adds of linear layers that NumPy does before Numba and its kernels are loaded
+NUMBA_WORK = 50_000_000  # multiply-adds of linear layers that NumPy does before Numba and its kernels are loaded
+LIBRARY_WORK = 4_000_000  # likewise, before those of a library are
 
 
 @cache
@@ -49,6 +50,11 @@ def backend(device: str) -> Backend:
     return cast(Backend, module)
 
 
+def compiles(device: str) -> bool:
+    """Whether kernels of a device are compiled by Numba where no process of this machine has run them."""
+    return device == "cpu" and _library().loaded() is None and _has_numba()
+
+
 def kernels_in_use() -> str:
     """Where the kernels of device="cpu" come from in this process, in words."""
     library = _library()
@@ -67,6 +73,10 @@ def _has_numba() -> bool:
 
 
 def starts_faster_with_numpy(table: Table, passes: int) -> bool:
-    """Whether so many forward and backward passes of one sample are done before Numba would be ready."""
-    plain = not {lt.CONVOLUTION, lt.MAX_POOL} & set(table[:, lt.KIND].tolist())
-    return plain and "numba" not in sys.modules and passes * lt.parameter_count(table) < SMALL_WORK
+    """Whether so many forward and backward passes of one sample are done before the kernels would be ready."""
+    if {lt.CONVOLUTION, lt.MAX_POOL} & set(table[:, lt.KIND].tolist()):
+        return False
+    if "numba" in sys.modules or "fastmeta_kernels.cpu" in sys.modules:
+        return False
+    work = passes * lt.parameter_count(table)
+    return work < LIBRARY_WORK or (work < NUMBA_WORK and _library().loaded() is None)

@@ -19,6 +19,7 @@ PACKAGE = os.path.dirname(os.path.realpath(__file__))
 FOLDER = os.path.join(PACKAGE, "cpu", "native")
 SUM_BYTES = 32  # at the end of a library
 OFF = "FASTMETA_LIBRARY=0"
+_planned: list[Level] = []
 
 
 class Level(NamedTuple):
@@ -79,10 +80,17 @@ def loaded() -> Library | None:
 
     FASTMETA_LIBRARY names another folder of libraries, or is 0: none then.
     """
+    if _planned:
+        return Library(_planned[0], "", None)
     found, why = _found()
     if why and why != OFF:
         warn(f"{why} Numba compiles the kernels instead, where it is installed.")
     return found
+
+
+def plan_only(level: Level) -> None:
+    """From now on this process writes programs for such processors and runs none; before the backend is imported."""
+    _planned.append(level)
 
 
 def in_use() -> str:

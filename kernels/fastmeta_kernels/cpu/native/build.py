@@ -28,7 +28,7 @@ def build(level: Level, folder: Path = Path(FOLDER)) -> Path:
     with tempfile.TemporaryDirectory() as work:
         place = Path(work)
         command = [sys.executable, "-m", "fastmeta_kernels.cpu.native.emit", level.name, work]
-        subprocess.run(command, env=environment(level, place), check=True)
+        subprocess.run(command, env=environment(level, place), cwd=os.path.dirname(PACKAGE), check=True)
         whole = place / "whole.so"
         objects = sorted(str(path) for path in place.glob("*.o"))
         subprocess.run([linker(level), *LINK, "-soname", file_name(level), "-o", str(whole), *objects], check=True)
@@ -45,9 +45,7 @@ def environment(level: Level, place: Path) -> dict[str, str]:
     machine = os.uname().machine
     processor = level.name if level.machine == machine == "x86_64" else "generic"
     given = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "FASTMETA_VECTOR_BYTES": str(level.vector_bytes)}
-    given |= {"FASTMETA_LIBRARY": "0", "NUMBA_CACHE_DIR": str(place / "cache")}
-    paths = os.pathsep.join([os.path.dirname(PACKAGE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    return {**os.environ, **given, "PYTHONPATH": paths.rstrip(os.pathsep)}
+    return os.environ | given | {"FASTMETA_LIBRARY": "0", "NUMBA_CACHE_DIR": str(place / "cache")}
 
 
 def linker(level: Level) -> str:

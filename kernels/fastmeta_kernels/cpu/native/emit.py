@@ -6,6 +6,7 @@ a library derives from the tables that calls use: every handler, every linked ke
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fastmeta_kernels.cpu.execution import workers
 from fastmeta_kernels.cpu.execution.handlers import MOST_KINDS, handlers
 from fastmeta_kernels.cpu.execution.handling import HANDLERS
 from fastmeta_kernels.cpu.machine import atomic, jit
+from fastmeta_kernels.cpu.native import runner
 from fastmeta_kernels.library import LEVELS, Level, mark
 
 DTYPES = ("float32", "float64")
@@ -38,6 +40,8 @@ def emit(level: Level, folder: Path) -> list[str]:
         handlers(np.dtype(dtype), HANDLERS)
         jit.compile_linked(jit.lane_of(np.dtype(dtype)), *jit._linked)
     workers._functions()
+    llvm.add_symbol(runner.TABLE, handlers(np.dtype("float32"), HANDLERS).ctypes.data)
+    runner.compile_runner()
     names = []
     for compiled in jit._kept:
         name = compiled._pyfunc.__name__
@@ -76,7 +80,7 @@ def index(said: str) -> str:
 
 def write(text: str, machine: Any, level: Level, path: Path) -> None:
     """Machine code of a module; what it does not use is left out, and nothing is optimised that Numba did not."""
-    module = llvm.parse_assembly(text)
+    module = llvm.parse_assembly(re.sub(r'"target-(cpu|features)"="[^"]*"', "", text))
     module.triple = TRIPLES[level.machine]
     module.data_layout = str(machine.target_data)
     module.verify()
