@@ -17,6 +17,7 @@ from fastmeta_kernels.files import warn
 
 PACKAGE = os.path.dirname(os.path.realpath(__file__))
 FOLDER = os.path.join(PACKAGE, "cpu", "native")
+DTYPES = ("float32", "float64")
 SUM_BYTES = 32  # at the end of a library
 OFF = "FASTMETA_LIBRARY=0"
 _planned: list[Level] = []
@@ -38,7 +39,7 @@ LEVELS = (  # the best first
     Level("x86-64-v4", "x86_64", 64, _V4),
     Level("x86-64-v3", "x86_64", 32, _V3),
     Level("x86-64-v2", "x86_64", 16, _V2),
-    Level("aarch64", "aarch64", 16, frozenset({"asimd", "fp"})),
+    Level("aarch64", "aarch64", 16, frozenset()),  # what its Linux asks for is enough
 )
 
 

@@ -41,7 +41,7 @@ def test_thirty_lines_of_c_give_the_bits_of_python(curve, tmp_path):
     done = subprocess.run(["./curve"], cwd=tmp_path, capture_output=True, text=True, check=True)
     y, outputs = np.array([line.split() for line in done.stdout.splitlines()], np.float32).T
     x = np.arange(10, dtype=np.float32)[:, None] - np.float32(4.5)
-    phi = fm.adapt(curve.net, curve.theta, x, y[:, None], inner_lr=0.01, inner_steps=5, device="cpu").phi
+    phi = fm.adapt(curve.net, curve.theta, x, y[:, None], inner_lr=0.01, inner_steps=5, device="cpu")
     np.testing.assert_array_equal(fm.predict(curve.net, phi, x, device="cpu")[:, 0], outputs)
     damaged = bytearray((tmp_path / "curve.fastmeta").read_bytes())
     for place, bit, why in ((0, 1, 1), (900, 4, 2), (16, 0, 0)):

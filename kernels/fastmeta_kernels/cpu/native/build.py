@@ -1,7 +1,7 @@
 """Build the libraries of kernels: `python -m fastmeta_kernels.cpu.native.build [LEVEL ...] [--out FOLDER]`.
 
 By default those of this machine's kind of processor, beside this file, where calls and wheels find them. It takes
-Numba, a linker (ld.lld, or GNU ld for this machine) and for each level half a minute a dtype. Users never run it.
+Numba, a linker (ld.lld, or GNU ld for this machine) and for each level a minute on two cores. Users never run it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from fastmeta_kernels.files import written_beside
-from fastmeta_kernels.library import FOLDER, LEVELS, PACKAGE, Level, file_name
+from fastmeta_kernels.library import DTYPES, FOLDER, LEVELS, PACKAGE, Level, file_name
 
 # As C compilers on Linux link, but for their start-up files: nothing is run when a library is loaded. No library is
 # named, so that no version of a symbol is: the process has the C library that Python or a program came with.
@@ -27,8 +27,11 @@ def build(level: Level, folder: Path = Path(FOLDER)) -> Path:
     """The library for a kind of processor."""
     with tempfile.TemporaryDirectory() as work:
         place = Path(work)
-        command = [sys.executable, "-m", "fastmeta_kernels.cpu.native.emit", level.name, work]
-        subprocess.run(command, env=environment(level, place), cwd=os.path.dirname(PACKAGE), check=True)
+        command = [sys.executable, "-m", "fastmeta_kernels.cpu.native.emit", level.name]
+        env, cwd = environment(level, place), os.path.dirname(PACKAGE)
+        at_once = [subprocess.Popen([*command, dtype, work], env=env, cwd=cwd) for dtype in DTYPES]
+        if sum(one.wait() for one in at_once):
+            raise RuntimeError(f"The kernels for {level.name} were not compiled: see above.")
         whole = place / "whole.so"
         objects = sorted(str(path) for path in place.glob("*.o"))
         subprocess.run([linker(level), *LINK, "-soname", file_name(level), "-o", str(whole), *objects], check=True)

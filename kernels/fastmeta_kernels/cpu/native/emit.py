@@ -1,7 +1,7 @@
 """Every kernel of this backend as object files for one kind of processor, by the compiler that makes them for a call.
 
-`python -m fastmeta_kernels.cpu.native.emit LEVEL FOLDER`, in the environment that `build.environment` gives. What is in
-a library derives from the tables that calls use: every handler, every linked kernel and what the workers run.
+`python -m fastmeta_kernels.cpu.native.emit LEVEL DTYPE FOLDER`, in the environment that `build.environment` gives. What
+is in a library derives from the tables that calls use: every handler, every linked kernel and what the workers run.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 from fastmeta_kernels.cpu.execution import workers
 from fastmeta_kernels.cpu.execution.handlers import MOST_KINDS, handlers
 from fastmeta_kernels.cpu.execution.handling import HANDLERS
+from fastmeta_kernels.cpu.layout.stored import version
 from fastmeta_kernels.cpu.machine import atomic, jit
 from fastmeta_kernels.cpu.native import runner
-from fastmeta_kernels.library import LEVELS, Level, mark
+from fastmeta_kernels.library import DTYPES, LEVELS, Level, mark
 
-DTYPES = ("float32", "float64")
 TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
 PROCESSORS = {"aarch64": "generic"}  # of LLVM, where a level is called otherwise
 
 
-def emit(level: Level, folder: Path) -> list[str]:
-    """Write the object files; the names of the functions in them."""
+def emit(level: Level, dtype: str, folder: Path) -> None:
+    """Write the object files of a dtype, and with those of the first what there is once."""
     said = mark(level)  # of the sources as they are now: what is edited meanwhile belongs to another library
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -36,20 +36,18 @@ def emit(level: Level, folder: Path) -> list[str]:
     machine = of.create_target_machine(cpu=processor, opt=3, reloc="pic", codemodel="default")
     if level.machine == "aarch64":
         atomic.PAUSE = None
-    for dtype in DTYPES:
-        handlers(np.dtype(dtype), HANDLERS)
-        jit.compile_linked(jit.lane_of(np.dtype(dtype)), *jit._linked)
-    workers._functions()
-    llvm.add_symbol(runner.TABLE, handlers(np.dtype("float32"), HANDLERS).ctypes.data)
-    runner.compile_runner()
-    names = []
+    table = handlers(np.dtype(dtype), HANDLERS)
+    jit.compile_linked(jit.lane_of(np.dtype(dtype)), *jit._linked)
+    if dtype == DTYPES[0]:
+        workers._functions()
+        for name in (runner.TABLE, runner.VERSION):  # the library's own; here nothing runs
+            llvm.add_symbol(name, table.ctypes.data)
+        runner.compile_runner()
+        write(index(said), machine, level, folder / "index.o")
     for compiled in jit._kept:
         name = compiled._pyfunc.__name__
         module = shown_as(compiled._library.get_llvm_str(), compiled._wrapper_name, name)
         write(module, machine, level, folder / f"{name}.o")
-        names.append(name)
-    write(index(said), machine, level, folder / "index.o")
-    return names
 
 
 def shown_as(text: str, wrapper: str, name: str) -> str:
@@ -68,8 +66,9 @@ def shown_as(text: str, wrapper: str, name: str) -> str:
 
 
 def index(said: str) -> str:
-    """A module of what is no function: the library's mark, and for each dtype the handlers by kind of instruction."""
+    """A module of what is no function: what a library says of itself, each dtype's handlers by kind of instruction."""
     lines = [f'@fastmeta_mark = constant [{len(said) + 1} x i8] c"{said}\\00"']
+    lines.append(f"@{runner.VERSION} = constant i64 {version(said)}")
     for dtype in DTYPES:
         kinds = [f"fastmeta_{HANDLERS[kind]}_{dtype}" if kind in HANDLERS else "" for kind in range(MOST_KINDS)]
         entries = ", ".join(f"ptr @{name}" if name else "ptr null" for name in kinds)
@@ -83,6 +82,9 @@ def write(text: str, machine: Any, level: Level, path: Path) -> None:
     module = llvm.parse_assembly(re.sub(r'"target-(cpu|features)"="[^"]*"', "", text))
     module.triple = TRIPLES[level.machine]
     module.data_layout = str(machine.target_data)
+    for function in module.functions:
+        if not function.is_declaration:
+            function.add_function_attribute("nounwind")  # no tables for exceptions, which there are none of
     module.verify()
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
@@ -91,4 +93,4 @@ def write(text: str, machine: Any, level: Level, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    emit({level.name: level for level in LEVELS}[sys.argv[1]], Path(sys.argv[2]))
+    emit({level.name: level for level in LEVELS}[sys.argv[1]], sys.argv[2], Path(sys.argv[3]))

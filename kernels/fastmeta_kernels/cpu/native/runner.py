@@ -18,26 +18,28 @@ from fastmeta_kernels.cpu.layout.stored import HEADER_WORDS, STORED_WORDS, heade
 from fastmeta_kernels.cpu.machine.compiler import carray, cgutils, intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.jit import kernel, symbol
 from fastmeta_kernels.cpu.machine.vector import INT64, VECTOR_BYTES
-from fastmeta_kernels.library import stamp
 
 RIGHT, NO_PROGRAM, DAMAGED, OTHER_LIBRARY = range(4)
-TABLE = "fastmeta_handlers_float32"
+TABLE, VERSION = "fastmeta_handlers_float32", "fastmeta_version"
 MAGIC, SUMMED = stored.MAGIC, stored.SUMMED
-OWN_STAMP = stored.version(stamp())
 OWN_WIDTH = stored.WIDTHS.index(VECTOR_BYTES)
 PROGRAMS = 2 * len(stored.WIDTHS)
 OFFSET, PRIME = stored.OFFSET, stored.PRIME
 STREAMS = job.JOB.fields["streams"][1] // 8  # type: ignore[index]
 
 
-@intrinsic
-def _handlers(context: Any) -> Any:
-    """Where the library's table of handlers lies."""
+def _of_the_library(name: str) -> Any:
+    @intrinsic
+    def address(context: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.ptrtoint(cgutils.add_global_variable(builder.module, ir.IntType(64), name), INT64)
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ptrtoint(cgutils.add_global_variable(builder.module, ir.IntType(64), TABLE), INT64)
+        return types.int64(), emit
 
-    return types.int64(), emit
+    return address
+
+
+_handlers, _version = _of_the_library(TABLE), _of_the_library(VERSION)  # where they lie
 
 
 @intrinsic
@@ -71,7 +73,7 @@ def _verdict(program, size):
         return NO_PROGRAM
     if _header(program).bytes != size or _header(program).sum != _sum(program, size // 8):
         return DAMAGED
-    return RIGHT if _header(program).stamp == OWN_STAMP else OTHER_LIBRARY
+    return RIGHT if _header(program).stamp == integers_at(_version(), 0, 1)[0] else OTHER_LIBRARY
 
 
 @kernel
