@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from fastmeta_kernels.cpu.machine.compiler import LIBRARY, cgutils, intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.jit import symbol
 from fastmeta_kernels.cpu.machine.lane_tile import (
     FIELDS,
@@ -147,7 +143,8 @@ def _product(ws, m, n, K1, K, a, ars, acs, a1, b, bcs, ldb, b1, c, ldc, d, ldd, 
 @lru_cache
 def compile_lane_product(lane: Any) -> None:
     """Compile (or load) the product for float32 or float64 lanes; must run before a kernel that calls it."""
-    symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 18, lane), _product)
+    if LIBRARY is None:
+        symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 18, lane), _product)
 
 
 def _name(lane: Any) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
+from fastmeta_kernels.cpu.machine.compiler import ir
 from fastmeta_kernels.cpu.machine.microkernel import GROUP, opaque
 from fastmeta_kernels.cpu.machine.vector import (
     INT64,
