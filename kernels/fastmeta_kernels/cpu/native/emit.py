@@ -14,9 +14,9 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastmeta_kernels.cpu.execution import workers
+from fastmeta_kernels.cpu.execution import adam, workers
 from fastmeta_kernels.cpu.execution.handlers import MOST_KINDS, handlers
-from fastmeta_kernels.cpu.execution.handling import HANDLERS
+from fastmeta_kernels.cpu.execution.handling import HANDLERS, LANE_HANDLERS
 from fastmeta_kernels.cpu.layout.stored import version
 from fastmeta_kernels.cpu.machine import atomic, jit
 from fastmeta_kernels.cpu.native import runner
@@ -36,8 +36,11 @@ def emit(level: Level, dtype: str, folder: Path) -> None:
     machine = of.create_target_machine(cpu=processor, opt=3, reloc="pic", codemodel="default")
     if level.machine == "aarch64":
         atomic.PAUSE = None
-    table = handlers(np.dtype(dtype), HANDLERS)
-    jit.compile_linked(jit.lane_of(np.dtype(dtype)), *jit._linked)
+    kind = np.dtype(dtype)
+    table = handlers(kind, HANDLERS)
+    handlers(kind, LANE_HANDLERS, in_lanes=True)
+    jit.compile_linked(jit.lane_of(kind), *jit._linked)
+    adam.compiled(kind)
     if dtype == DTYPES[0]:
         workers._functions()
         for name in (runner.TABLE, runner.VERSION):  # the library's own; here nothing runs
@@ -54,14 +57,16 @@ def shown_as(text: str, wrapper: str, name: str) -> str:
     """A module that shows one function, `name`: Numba's without its wrapper, which reports errors that cannot be."""
     module = llvm.parse_assembly(text)
     inner = module.get_function(wrapper.removeprefix("cfunc."))
+    result = str(module.get_function(wrapper).global_value_type).split(" (")[0]
     for one in [*module.functions, *module.global_variables]:
         if not one.is_declaration:
             one.linkage = "internal"
     kinds = [str(argument.type) for argument in inner.arguments][2:]  # behind the result and the error
     given = [f"{kind} %a{i}" for i, kind in enumerate(kinds)]
+    ends = "ret void" if result == "void" else f"%value = load {result}, ptr %result\n  ret {result} %value"
     return (
-        f"{module}\ndefine void @{name}({', '.join(given)}) {{\n  %none = alloca ptr\n  %error = alloca ptr\n"
-        f"  %status = call i32 @{inner.name}({', '.join(['ptr %none', 'ptr %error', *given])})\n  ret void\n}}\n"
+        f"{module}\ndefine {result} @{name}({', '.join(given)}) {{\n  %result = alloca i64\n  %error = alloca ptr\n"
+        f"  %status = call i32 @{inner.name}({', '.join(['ptr %result', 'ptr %error', *given])})\n  {ends}\n}}\n"
     )
 
 
