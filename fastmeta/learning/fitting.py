@@ -19,6 +19,7 @@ from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.ranked import Ranked
 from fastmeta.ranks.folder import check_shared
 from fastmeta.ranks.joining import joined, on_ranks, writes
+from fastmeta.tasks.ahead import ahead
 from fastmeta.tasks.episode import TaskSource, check_source
 from fastmeta_kernels.contract import Array
 
@@ -138,6 +139,7 @@ def _iterate(
     if learner.gpu_parameters and learner.training.step < iterations:
         learner._training = training.on_device(learner.training, learner.gpu_parameters, backend(learner.device))
         source = tasks.on_device(learner.device) if hasattr(tasks, "on_device") else tasks
+    source = ahead(source, iterations) if ranks is None else source
     learner._fitting = True
     watched.score_if_due(learner, ranks)  # which an interruption may have prevented
     while learner.training.step < iterations and not watched.is_over(learner):

@@ -221,5 +221,6 @@ class Learner(Learned):
             batch = tasks.sample(count, seed=seed, step=self.training.step)
             with quietly():
                 loss, slopes = self.meta_gradients(batch)
+                return loss, training.advance(self.training, slopes, self.optimizers(optimizer))
         with quietly():
             return loss, training.advance(self.training, slopes, self.optimizers(optimizer))

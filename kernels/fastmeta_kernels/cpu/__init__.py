@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fastmeta_kernels.calls import Calls
+from fastmeta_kernels.cpu.execution.adam import adam
 from fastmeta_kernels.cpu.execution.call import fits, run
 from fastmeta_kernels.cpu.execution.threads import thread_count, use_threads
 from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
 
 __all__ = [
+    "adam",
     "adapt",
     "fisher",
     "free_bytes",

@@ -49,15 +49,15 @@ def inlined(function: F) -> F:
     return cast(F, numba.njit(forceinline=True, **HELPER, **OPTIONS)(function))
 
 
-def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any) -> int:
+def symbol(name: str, signature: Any, template: Callable[..., Any], exact: bool = False, **bound: Any) -> int:
     """Compile a function over pointers and scalars under an external name that other kernels call; its address.
 
-    Its machine code is kept on disk.
+    Its machine code is kept on disk. exact: every operation is rounded by itself, in the order it is written in.
     `bound` are globals of the template: Numba's cache never finds a function again that has a closure.
     """
     function = FunctionType(template.__code__, template.__globals__ | bound, name)
     function.__qualname__ = name  # what the cache files are called
-    options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
+    options = {key: value for key, value in OPTIONS.items() if key != "nogil"} | ({"fastmath": False} if exact else {})
     signature = sigutils.normalize_signature(signature)
     compiled = CFunc(function, signature, locals={}, options=options, pipeline_class=SymbolCompiler)  # type: ignore[arg-type]
     compiled._cache = KernelCache(function, SOURCE_STAMP)
