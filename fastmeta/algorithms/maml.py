@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from fastmeta.gradients.functions import MetaGradient, meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner, InnerRate, InnerSteps
 from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
+from fastmeta.learning.states import State, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
+    from fastmeta.learning.optimizers import Optimizer
     from fastmeta.tasks.episode import Batch
 
 LearnInnerRates = Annotated[bool, Setting(bool, "Learn the inner rates too.")]
@@ -72,6 +74,28 @@ class MAML(GradientLearner):
         result = self._query()(self.net, self.theta, batch, *inner, loss=self.loss)
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
         return float(result.loss), {"theta": result.gradient} | rates
+
+    def meta_updates(self, batches: list[Batch], optimizer: Optimizer) -> list[tuple[float, Training]]:
+        """Several updates in one call, where nothing but theta is learned, by Adam, and no class has another way."""
+        from fastmeta.gradients.updates import meta_updates
+        from fastmeta.learning.optimizers import Adam
+
+        training, by = self.training, self.optimizers(optimizer)["theta"]
+        plain = type(self).meta_gradients is MAML.meta_gradients and training.parameters.keys() == {"theta"}
+        if not plain or self.query_batch_norm == "frozen" or type(by) is not Adam or by.clips:
+            return []
+        state = training.moments["theta"]
+        numbers = [by.numbers(state.step + i) for i in range(len(batches))]
+        inner = (self.rates, self.inner_steps, self.order, self.adapts, self.device)
+        found = meta_updates(self.net, self.theta, state.moments, batches, *inner, numbers, loss=self.loss)
+        return [
+            (loss, Training(training.step + i, {"theta": theta}, {"theta": State(state.step + i, moments)}))
+            for i, (loss, theta, moments) in enumerate(found, 1)
+        ]
+
+    def update_settings(self) -> tuple[Any, ...]:
+        """The arguments of the constructor that an update depends on."""
+        return self.net, self.inner_lr, self.inner_steps, self.device, self.loss, self.query_batch_norm
 
     def _query(self) -> Callable[..., MetaGradient]:
         if self.query_batch_norm != "frozen":
