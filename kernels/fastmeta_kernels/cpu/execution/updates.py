@@ -98,8 +98,8 @@ def run_updates(
     smaller than their number where something is not finite in the next.
     """
     given = {"theta": theta} | sets[0]
-    call, count, size = call_of(request, given), len(sets), theta.size
-    dtype = call.dtype
+    call, count = call_of(request, given), len(sets)
+    dtype, size = call.dtype, theta.size
     states = np.empty((count + 1, 3, size), dtype)
     states[0] = theta, *moments
     losses = np.zeros((count, call.ends[3]), dtype)
