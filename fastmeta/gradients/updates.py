@@ -25,12 +25,12 @@ def meta_updates(
     theta: Array,
     moments: Sequence[Array],
     batches: Sequence[Batch],
+    numbers: Sequence[tuple[float, float, float, float]],
     inner_lr: Any,
     inner_steps: int,
     order: int,
     adapt: str,
     device: str,
-    numbers: Sequence[tuple[float, float, float, float]],
     *,
     loss: Loss | None = None,
 ) -> list[tuple[float, Array, tuple[Array, Array]]]:

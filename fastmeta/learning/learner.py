@@ -9,7 +9,7 @@ import os
 import time
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastmeta import checks, inputs, memory
@@ -17,7 +17,7 @@ from fastmeta.device import DEVICES
 from fastmeta.floating import quietly
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning.learned import Learned
-from fastmeta.learning.states import Best, Training
+from fastmeta.learning.states import Best, BlockSlopes, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
@@ -86,6 +86,11 @@ class Learner(Learned):
     def update_settings(self) -> tuple[Any, ...]:
         """What `meta_updates` depends on beside the training and the optimizer."""
         return ()
+
+    def block_gradients(self, batch: Batch, blocks: Sequence[tuple[int, int]]) -> BlockSlopes | None:
+        """`meta_gradients` of each block of tasks begin .. end - 1: losses (B,), slopes (B, ...); their bits are those
+        of the block alone. None where each is to be computed by itself."""
+        return None
 
     @abstractmethod
     def adapt(self, *data: Any, **options: Any) -> Any:

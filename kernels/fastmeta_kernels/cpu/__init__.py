@@ -8,6 +8,7 @@ from fastmeta_kernels.calls import Calls
 from fastmeta_kernels.contract import Array, InnerLoop, TaskSet
 from fastmeta_kernels.cpu.execution.adam import Numbers, adam
 from fastmeta_kernels.cpu.execution.call import fits, run
+from fastmeta_kernels.cpu.execution.kept import keep
 from fastmeta_kernels.cpu.execution.threads import thread_count, use_threads
 from fastmeta_kernels.cpu.execution.updates import run_updates
 from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
@@ -16,6 +17,7 @@ from fastmeta_kernels.layer_table import Table
 __all__ = [
     "adam",
     "adapt",
+    "block_gradients",
     "fisher",
     "free_bytes",
     "gradient",
@@ -26,6 +28,7 @@ __all__ = [
     "on_device",
     "on_host",
     "predict",
+    "products",
     "prototype_gradient",
     "prototype_loss",
     "pullback",
@@ -34,9 +37,10 @@ __all__ = [
     "use_threads",
 ]
 
-CALLS = Calls(run, most_steps=1000, fits=fits)
+CALLS = Calls(run, most_steps=1000, fits=fits, sums_blocks=True, keep=keep)
 predict, loss, gradient, pullback, hvp = CALLS.predict, CALLS.loss, CALLS.gradient, CALLS.pullback, CALLS.hvp
-adapt, meta_gradient, fisher = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher
+adapt, meta_gradient, fisher, products = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher, CALLS.products
+block_gradients = CALLS.block_gradients
 prototype_loss, prototype_gradient = CALLS.prototype_loss, CALLS.prototype_gradient
 
 
@@ -54,5 +58,5 @@ def updates(
     Losses (n, T), and theta and both moments (n, 3, P) after each of n updates, before the first that has a number
     which is not finite. None where such a meta-gradient was never computed by itself, or has no inner step.
     """
-    known = CALLS.known(table, theta, sets, inner, order) if inner.steps else None
+    known = CALLS.seen.of_all(table, theta, sets, inner, order) if inner.steps else None
     return None if known is None else run_updates(known[0], theta, moments, known[1], numbers)

@@ -9,13 +9,12 @@ import ctypes
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
-from numba import carray, types
 
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cpu.layout.job import address
-from fastmeta_kernels.cpu.machine.jit import exact, symbol
+from fastmeta_kernels.cpu.machine.compiler import carray, types
+from fastmeta_kernels.cpu.machine.jit import exact, lane_of, symbol
 
 Numbers = tuple[float, float, float, float]  # beta1, beta2, floor and rate of a step
 MOST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}  # by dtype
@@ -46,8 +45,9 @@ def _adam(theta, slope, first, second, moved, next_first, next_second, size, bet
 
 
 @cache
-def _compiled(dtype: Any) -> Any:
-    lane, word = numba.from_dtype(dtype), ctypes.c_int64
+def compiled(dtype: Any) -> Any:
+    """The pass for a dtype, compiled or loaded."""
+    lane, word = lane_of(dtype), ctypes.c_int64
     signature = types.int64(*[types.CPointer(lane)] * 7, types.int64, *[types.float64] * 4)
     found = symbol(f"fastmeta_adam_{lane}", signature, _adam, exact=True)
     return ctypes.CFUNCTYPE(word, *[ctypes.c_void_p] * 7, word, *[ctypes.c_double] * 4)(found)
@@ -69,4 +69,4 @@ def adam(
     if not (numbers[2] <= most and numbers[3] <= most):
         return None
     made = np.empty(shape, dtype), np.empty(shape, dtype), np.empty(shape, dtype)
-    return None if _compiled(dtype)(*map(address, arrays), *map(address, made), theta.size, *numbers) else made
+    return None if compiled(dtype)(*map(address, arrays), *map(address, made), theta.size, *numbers) else made

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba import carray, types
 
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cpu.execution.adam import Numbers, step_of_adam
@@ -22,7 +20,8 @@ from fastmeta_kernels.cpu.execution.threads import arranged
 from fastmeta_kernels.cpu.execution.workers import crew, lead
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.job import address, integers_at
-from fastmeta_kernels.cpu.machine.jit import symbol
+from fastmeta_kernels.cpu.machine.compiler import carray, types
+from fastmeta_kernels.cpu.machine.jit import lane_of, symbol
 from fastmeta_kernels.request import Request
 
 
@@ -39,11 +38,12 @@ class Letter(NamedTuple):
     inputs: int  # streams that are another array's in each update
     places: int  # address of their places among the streams (inputs,)
     addresses: int  # address of their arrays' addresses (updates, inputs)
+    begun: int  # sums of a chunk that its first task stores; the others begin at 0
 
 
 def _updates(board, slots, count, words, sums, losses, states, numbers):
     """Update after update; how many there were before one whose numbers are not all finite."""
-    letter = carray(words, 10)
+    letter = carray(words, 11)
     updates, chunks = (letter[0], letter[1])
     row, size = (letter[2], letter[3])
     means, many = (letter[4], letter[5])
@@ -54,7 +54,7 @@ def _updates(board, slots, count, words, sums, losses, states, numbers):
             place = integers_at(letter[8], i, 1)[0]
             integers_at(letter[6], place * 3, 1)[0] = integers_at(letter[9], u * letter[7] + i, 1)[0]
         for c in range(chunks):
-            for i in range(c * row + size, (c + 1) * row):
+            for i in range(c * row + letter[10], (c + 1) * row):
                 total[i] = 0.0
         lead(board, slots, count)
         for c in range(1, chunks):
@@ -78,8 +78,9 @@ def _updates(board, slots, count, words, sums, losses, states, numbers):
 
 
 @cache
-def _compiled(dtype: Any) -> Any:
-    lane, word = numba.from_dtype(dtype), ctypes.c_int64
+def compiled(dtype: Any) -> Any:
+    """All of it for a dtype, compiled or loaded."""
+    lane, word = lane_of(dtype), ctypes.c_int64
     pointers = types.CPointer(types.int64), *[types.CPointer(lane)] * 3, types.CPointer(types.float64)
     found = symbol(f"fastmeta_updates_{lane}", types.int64(*[types.int64] * 3, *pointers), _updates, exact=True)
     return ctypes.CFUNCTYPE(word, *[word] * 8)(found)
@@ -114,14 +115,15 @@ def run_updates(
         Letter(
             count, len(call.sums), call.sums.shape[1], size, sum(call.sizes[:2]), losses.shape[1],
             address(call.streams), len(places), address(places), address(addresses),
+            call.sums.shape[1] - call.zeroed_sums.shape[1],
         )
     )  # fmt: skip
     each = np.array([(*row, call.share) for row in numbers])
     pointers = [address(array) for array in (letter, call.sums, losses, states, each)]
     held, before = call._read(given), call.streams.copy()
     try:
-        compiled = _compiled(dtype)
-        done = crew().run(*arranged(call.work), lambda board, slots, most: compiled(board, slots, most, *pointers))
+        go = compiled(dtype)
+        done = crew().run(*arranged(call.work), lambda board, slots, most: go(board, slots, most, *pointers))
     finally:
         call.streams[:] = before
     del held

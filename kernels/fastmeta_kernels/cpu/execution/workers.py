@@ -16,12 +16,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout.job import address, integers_at
 from fastmeta_kernels.cpu.machine import semaphore
 from fastmeta_kernels.cpu.machine.atomic import fetch_add, pause, read, replace
+from fastmeta_kernels.cpu.machine.compiler import types
 from fastmeta_kernels.cpu.machine.jit import call_address, kernel, symbol
 from fastmeta_kernels.cpu.machine.semaphore import post, take, wait
 

@@ -11,13 +11,12 @@ import threading
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout import instruction
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.layout.record import row_as
+from fastmeta_kernels.cpu.machine.compiler import carray, intrinsic, types
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.memory import require
 
@@ -27,11 +26,13 @@ from fastmeta_kernels.memory import require
     SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, STEP_PARAMETERS, STEP_GRADIENTS, HEAD, SLOPES,
     PULLS, PULLS_GRADIENT, SUPPORT_LOGS, QUERY_LOGS,
 ) = range(23)  # fmt: skip
-_SIZES = (
-    "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers".split()  # noqa: SIM905
-)
+_SIZES = "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers batch"
+_KEPT = "threads_jobs job_bytes kept_at kept_from kept_to"  # of products whose passes are kept, execution/kept.py
+# `batch` is T; the job's tasks are those, or blocks of them, one in each lane of a vector.
 # `streams` has of each its address, the bytes from task to task and the bytes from chunk to chunk.
-JOB = np.dtype([*((name, np.int64) for name in _SIZES), ("streams", np.int64, (23, 3))], align=True)
+JOB = np.dtype(
+    [*((name, np.int64) for name in f"{_SIZES} {_KEPT}".split()), ("streams", np.int64, (23, 3))], align=True
+)
 FIELDS = JOB.itemsize // 8
 
 _local = threading.local()
@@ -75,6 +76,12 @@ def integers_at(address, offset, size):
 
 
 @kernel
+def job_at(address):
+    """The job, (1, FIELDS), that lies at an address."""
+    return carray(_integers(address), (1, FIELDS))
+
+
+@kernel
 def chunk_of(job, t):
     """The chunk that has task t."""
     return ((t + 1) * job.chunks - 1) // job.tasks
@@ -103,8 +110,21 @@ def stream(like, job, which, t, size):
 
 
 @kernel
+def lane_task(job, block, lane, lanes):
+    """The task in a lane of a block; a lane for which there is none has the last task again."""
+    return min(block * lanes + lane, job.batch - 1)
+
+
+@kernel
+def lane_address(job, which, block, lane, lanes):
+    """The address of what a stream has for the task in a lane of a block."""
+    streams = job.streams
+    return streams[which, 0] + lane_task(job, block, lane, lanes) * streams[which, 1]
+
+
+@kernel
 def integers(job, which, t, size):
-    """The first `size` int64 that a stream has for task t."""
+    """The first `size` int64, a number or a shape, that a stream has for task t."""
     return carray(_integers(_start(job, which, t)), size)
 
 
