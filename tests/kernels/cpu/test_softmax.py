@@ -1,4 +1,4 @@
-"""Exponentials of any number of values: as many as are asked for, and no others."""
+"""Exponentials and logarithms of any number of values: as many as are asked for, and no others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from fastmeta_kernels.cpu.losses.softmax import below_largest, exponentials
+from fastmeta_kernels.cpu.losses.softmax import below_largest, exponentials, logarithms
 from fastmeta_kernels.cpu.machine import jit
 
 
@@ -31,6 +31,25 @@ def test_exponentials_of_rows(n, o, dtype):
     below = z - z.max(axis=1, keepdims=True)
     wanted = np.exp(below.astype(np.longdouble))
     assert (abs(found - wanted) <= np.spacing(wanted.astype(dtype))).all()
+
+
+@numba.njit(**jit.OPTIONS)
+def _logarithms(ws, at, count):
+    logarithms(ws, at, count)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 7, 16, 25, 100])
+def test_logarithms_of_masses(count, dtype):
+    ws = np.full(count + 40, 7, dtype)
+    ws[3 : count + 3] = np.random.default_rng(count).uniform(1, 20, count)
+    ws[3] = 1
+    wanted = np.log(ws[3 : count + 3].astype(np.longdouble))
+    _logarithms(ws, 3, count)
+    assert (ws[:3] == 7).all()
+    assert (ws[count + 3 :] == 7).all()
+    assert ws[3] == 0
+    assert (abs(ws[3 : count + 3] - wanted) <= 2 * np.spacing(wanted.astype(dtype))).all()
 
 
 def test_what_is_no_number_stays_none():

@@ -5,8 +5,6 @@ dz and the softmax probabilities, or in their place Huber's second derivatives, 
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.instruction import (
@@ -24,7 +22,7 @@ from fastmeta_kernels.cpu.layout.instruction import (
 from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, SLOPES, integers, stream
 from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.losses import policies
-from fastmeta_kernels.cpu.losses.softmax import below_largest, exponentials
+from fastmeta_kernels.cpu.losses.softmax import below_largest, exponentials, logarithms
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, LINEAR_LOSS, POLICY
 from fastmeta_kernels.request import Request
@@ -119,17 +117,22 @@ def cross_entropy(ws, n, o, z, labels, weights, dz, p):
         loss -= w * ws[p + i * o + labels[i]]
     exponentials(ws, p, n * o)
     for i in range(n):
-        w = weights[i] * share if weights.size > 0 else share
         mass = ws.dtype.type(0.0)
         for j in range(i * o, i * o + o):
             mass += ws[p + j]
         inverse = ws.dtype.type(1.0) / mass
         for j in range(i * o, i * o + o):
             ws[p + j] *= inverse
+        ws[dz + i] = mass
+    logarithms(ws, dz, n)
+    for i in range(n):
+        loss += (weights[i] * share if weights.size > 0 else share) * ws[dz + i]
+    for i in range(n):
+        w = weights[i] * share if weights.size > 0 else share
+        for j in range(i * o, i * o + o):
             ws[dz + j] = w * ws[p + j]
         label = i * o + labels[i]
         ws[dz + label] = w * (ws[p + label] - 1.0)
-        loss += w * np.log(mass)
     return loss
 
 
