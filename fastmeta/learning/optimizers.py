@@ -49,12 +49,19 @@ class Optimizer(ABC):
             raise ValueError(f"gradient has shape {gradient.shape} but theta has {theta.shape}.")
         if gradient.dtype != theta.dtype:
             gradient = gradient.astype(theta.dtype)
-        if self.clip_value is not None or self.clip_norm is not None:
+        if self.clips:
             gradient = self._clipped(gradient)
-        rate = self.learning_rate
-        rate = rate if isinstance(rate, float) else rate(state.step)
-        moved, moments = self._move(theta, gradient, state, rate)
+        moved, moments = self._move(theta, gradient, state, self._rate(state.step))
         return moved, State(state.step + 1, moments)
+
+    @property
+    def clips(self) -> bool:
+        """Whether gradients are clipped."""
+        return self.clip_value is not None or self.clip_norm is not None
+
+    def _rate(self, step: int) -> float:
+        rate = self.learning_rate
+        return rate if isinstance(rate, float) else rate(step)
 
     @_small_is_zero
     def _clipped(self, gradient: Array) -> Array:
@@ -126,11 +133,16 @@ class Adam(Optimizer):
         theta = _read("theta", theta)
         return State(0, (np.zeros_like(theta), np.zeros_like(theta)))
 
-    def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
-        count = state.step + 1
+    def numbers(self, step: int, rate: float | None = None) -> tuple[float, float, float, float]:
+        """beta1, beta2, floor and rate of an update after `step` others: theta -= rate m / (sqrt(v) + floor)."""
+        count = step + 1
         weight1 = (1 - self.beta1**count) / (1 - self.beta1)  # sum of the weights in the first moment
         weight2 = math.sqrt((1 - self.beta2**count) / (1 - self.beta2))
-        numbers = self.beta1, self.beta2, self.epsilon * weight2, rate * weight2 / weight1
+        rate = self._rate(step) if rate is None else rate
+        return self.beta1, self.beta2, self.epsilon * weight2, rate * weight2 / weight1
+
+    def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
+        numbers = self.numbers(state.step, rate)
         kernels = sys.modules.get("fastmeta_kernels.cpu")  # which meta-gradients have loaded: one pass, the same bits
         made = kernels and kernels.adam(theta, gradient, state.moments, numbers)
         moved, *moments = made or _adam(theta, gradient, state.moments, numbers)

@@ -30,6 +30,12 @@ class Ahead:
             self.count = min(MOST, BYTES // max(batches[0].nbytes, 1))
         return self.drawn[key]
 
+    def ready(self, tasks: int, seed: int, step: int, most: int) -> list[Batch]:
+        """Batches of `step` and of the steps behind it that are drawn together, `most` at most."""
+        self.sample(tasks, seed, step)
+        found = (self.drawn.get((tasks, seed, step + i)) for i in range(min(most, len(self.drawn))))
+        return [batch for batch in found if batch is not None]
+
 
 def ahead(tasks: TaskSource, end: int) -> TaskSource:
     """`tasks`, drawn ahead up to step `end` where the class that says how they are drawn says it of several too."""

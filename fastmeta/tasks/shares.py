@@ -32,12 +32,10 @@ def cut(batch: Batch, begin: int, end: int) -> Batch:
 
 def pieces(batch: Batch, tasks: int) -> list[Batch]:
     """A batch as several of `tasks` tasks each, without a copy, and without another look at what was checked as one."""
-    given = {name: part for name, part in vars(batch).items() if part is not None}
-    made = []
+    parts, made = vars(batch).items(), []
     for begin in range(0, len(batch), tasks):
         piece = object.__new__(Batch)
-        vars(piece).update(vars(batch))
-        vars(piece).update({name: part[begin : begin + tasks] for name, part in given.items()})
+        vars(piece).update({n: None if part is None else part[begin : begin + tasks] for n, part in parts})
         made.append(piece)
     return made
 

@@ -14,17 +14,16 @@ import numpy as np
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cpu.layout.job import address
 from fastmeta_kernels.cpu.machine.compiler import carray, types
-from fastmeta_kernels.cpu.machine.jit import lane_of, symbol
+from fastmeta_kernels.cpu.machine.jit import exact, lane_of, symbol
 
+Numbers = tuple[float, float, float, float]  # beta1, beta2, floor and rate of a step
 MOST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}  # by dtype
 
 
-def _adam(theta, slope, first, second, moved, next_first, next_second, size, beta1, beta2, floor, rate):
+@exact
+def step_of_adam(x, g, m, v, to, next_m, next_v, size, beta1, beta2, floor, rate):
     """Two loops of few arrays each: of more the compiler makes no vectors. Whether a result is not finite."""
-    g, m, v = (carray(slope, size), carray(first, size), carray(second, size))
-    x, to = (carray(theta, size), carray(moved, size))
-    next_m, next_v = (carray(next_first, size), carray(next_second, size))
-    lane = g.dtype.type
+    lane = x.dtype.type
     b1, b2 = (lane(beta1), lane(beta2))
     low, step = (lane(floor), lane(rate))
     for i in range(size):
@@ -37,6 +36,14 @@ def _adam(theta, slope, first, second, moved, next_first, next_second, size, bet
     return odd
 
 
+def _adam(theta, slope, first, second, moved, next_first, next_second, size, beta1, beta2, floor, rate):
+    x, g = (carray(theta, size), carray(slope, size))
+    m, v = (carray(first, size), carray(second, size))
+    to = carray(moved, size)
+    next_m, next_v = (carray(next_first, size), carray(next_second, size))
+    return step_of_adam(x, g, m, v, to, next_m, next_v, size, beta1, beta2, floor, rate)
+
+
 @cache
 def compiled(dtype: Any) -> Any:
     """The pass for a dtype, compiled or loaded."""
@@ -47,7 +54,7 @@ def compiled(dtype: Any) -> Any:
 
 
 def adam(
-    theta: Array, gradient: Array, moments: tuple[Array, ...], numbers: tuple[float, float, float, float]
+    theta: Array, gradient: Array, moments: tuple[Array, ...], numbers: Numbers
 ) -> tuple[Array, Array, Array] | None:
     """theta - rate m / (sqrt(v) + floor), m = beta1 m + g and v = beta2 v + g^2, of (beta1, beta2, floor, rate).
 

@@ -53,6 +53,11 @@ def inlined(function: F) -> F:
     return cast(F, numba.njit(forceinline=True, **HELPER, **OPTIONS)(function))
 
 
+def exact(function: F) -> F:
+    """A helper whose operations are each rounded by themselves, in the order they are written in."""
+    return cast(F, numba.njit(**HELPER, **OPTIONS | {"fastmath": False})(function))
+
+
 def symbol(name: str, signature: Any, template: Callable[..., Any], exact: bool = False, **bound: Any) -> int:
     """Compile, or find, a function over pointers and scalars under a name that other kernels call; its address.
 
