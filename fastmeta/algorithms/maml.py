@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
+    from fastmeta.gradients.block_gradients import BlockGradients
+    from fastmeta.learning.states import BlockSlopes
     from fastmeta.tasks.episode import Batch
 
 LearnInnerRates = Annotated[bool, Setting(bool, "Learn the inner rates too.")]
@@ -68,10 +70,26 @@ class MAML(GradientLearner):
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss after the inner steps, and its gradient by theta and any learned rates."""
-        inner = (self.rates, self.inner_steps, self.order, self.adapts, self.device)
-        result = self._query()(self.net, self.theta, batch, *inner, loss=self.loss)
+        result = self._query()(self.net, self.theta, batch, **self._asked())
+        return float(result.loss), self._slopes(result)
+
+    def block_gradients(self, batch: Batch, blocks: Sequence[tuple[int, int]]) -> BlockSlopes | None:
+        """The same of each block, in one call; None with frozen batch norm."""
+        if self.query_batch_norm == "frozen":
+            return None
+        from fastmeta.gradients.block_gradients import block_gradients
+
+        result = block_gradients(self.net, self.theta, batch, blocks, **self._asked())
+        return result.loss, self._slopes(result)
+
+    def _asked(self) -> dict[str, Any]:
+        """What an iteration asks of `meta_gradient`."""
+        inner = {"inner_lr": self.rates, "inner_steps": self.inner_steps, "order": self.order, "adapt": self.adapts}
+        return inner | {"loss": self.loss, "device": self.device}
+
+    def _slopes(self, result: MetaGradient | BlockGradients) -> dict[str, Array]:
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
-        return float(result.loss), {"theta": result.gradient} | rates
+        return {"theta": result.gradient} | rates
 
     def _query(self) -> Callable[..., MetaGradient]:
         if self.query_batch_norm != "frozen":

@@ -9,7 +9,7 @@ import os
 import time
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastmeta import checks, inputs, memory
@@ -17,7 +17,7 @@ from fastmeta.device import DEVICES
 from fastmeta.floating import quietly
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning.learned import Learned
-from fastmeta.learning.states import Best, Training
+from fastmeta.learning.states import Best, BlockSlopes, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
@@ -75,6 +75,11 @@ class Learner(Learned):
     @abstractmethod
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean loss over the tasks of `batch`, and its gradient by each of `parameters`."""
+
+    def block_gradients(self, batch: Batch, blocks: Sequence[tuple[int, int]]) -> BlockSlopes | None:
+        """`meta_gradients` of each block of tasks begin .. end - 1: losses (B,), slopes (B, ...); their bits are those
+        of the block alone. None where each is to be computed by itself."""
+        return None
 
     @abstractmethod
     def adapt(self, *data: Any, **options: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmeta_kernels.blocks import Span, by_size, one_by_one
 from fastmeta_kernels.contract import (
     Array,
     InnerLoop,
@@ -29,11 +30,11 @@ class Calls:
     """The functions of `contract.Backend` over `run(request, arrays, names of results)`.
 
     most_steps: inner steps of one program, `adapt` runs it again for more; fits: whether memory "auto" keeps the
-    activations of every inner step.
+    activations of every inner step; sums_blocks: whether a request may ask for means over equal blocks of tasks.
     """
 
-    def __init__(self, run: Run, most_steps: int, fits: Callable[[Request], bool]) -> None:
-        self.run, self.most_steps, self.fits = run, most_steps, fits
+    def __init__(self, run: Run, most_steps: int, fits: Callable[[Request], bool], sums_blocks: bool = False) -> None:
+        self.run, self.most_steps, self.fits, self.sums_blocks = run, most_steps, fits, sums_blocks
 
     def predict(self, table: Table, theta: Array, x: Array) -> Array:
         """Outputs (T, N, O); see the contract."""
@@ -95,8 +96,9 @@ class Calls:
         loss_weights: Array | None = None,
         each_task: bool = False,
         each_weight: bool = False,
+        blocks: int = 0,
     ) -> MetaGradientArrays:
-        """Gradient of the mean query loss after the inner loop; see the contract."""
+        """Gradient of the mean query loss after the inner loop; see the contract. Means of each of `blocks`, if any."""
         counts: tuple[bool, ...] = ()
         arrays = _arrays({"theta": theta}, "query", query)
         arrays = _with_inner_arrays(_arrays(arrays, "support", support), inner, theta.dtype)
@@ -106,7 +108,7 @@ class Calls:
         request = Request(
             "meta_gradient", table.tobytes(), theta.dtype, len(query.x), _shape(query), _shape(support), _count(theta),
             1, inner.steps, rates, adapted, order, memory != "recompute", counts, own, inner.pulls is not None,
-            each_task, each_weight and inner.steps > 0,
+            each_task, each_weight and inner.steps > 0, blocks,
         )  # fmt: skip
         if memory == "auto" and not self.fits(request):
             request = request._replace(stash=False)
@@ -116,20 +118,41 @@ class Calls:
         names += [name for name, wanted in more.items() if wanted]
         found = dict(zip(names, self.run(request, arrays, names), strict=True))
         found["query_losses"] = found["query_losses"].reshape(-1)
-        found["gradient"] = found["gradient"].reshape(-1)
-        shape = inner.rates.shape
+        lead = (blocks,) if blocks else ()
+        found["gradient"] = found["gradient"].reshape(*lead, -1)
+        shape = *lead, *inner.rates.shape
         found["rates_gradient"] = (
             found["rates_gradient"].reshape(shape) if inner.steps else np.zeros(shape, theta.dtype)
         )
         if own:
-            found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(inner.steps + 1, -1)
+            found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(*lead, inner.steps + 1, -1)
         elif inner.step_parameters is not None:
-            found["step_parameters_gradient"] = np.zeros((inner.steps + 1, 0), theta.dtype)
+            found["step_parameters_gradient"] = np.zeros((*lead, inner.steps + 1, 0), theta.dtype)
         if inner.pulls is not None:
             found["pulls_gradient"] = np.reshape(found.get("pulls_gradient", np.zeros(2, theta.dtype)), 2)
         if each_weight and not request.each_weight:
             found["weights_gradient"] = np.zeros(support.x.shape[:2], theta.dtype)
         return MetaGradientArrays(**(_not_asked(theta.dtype) | found))
+
+    def block_gradients(
+        self,
+        table: Table,
+        theta: Array,
+        support: TaskSet,
+        query: TaskSet,
+        inner: InnerLoop,
+        blocks: Sequence[Span],
+        order: int = 2,
+        memory: str = "auto",
+        loss_weights: Array | None = None,
+    ) -> MetaGradientArrays:
+        """Means over the tasks of each block; see the contract."""
+
+        def of(support: TaskSet, query: TaskSet, blocks: int = 0) -> MetaGradientArrays:
+            arguments = table, theta, support, query, inner, order, memory, loss_weights
+            return self.meta_gradient(*arguments, blocks=blocks)
+
+        return (by_size if self.sums_blocks else one_by_one)(of, support, query, blocks)
 
     def prototype_loss(
         self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead

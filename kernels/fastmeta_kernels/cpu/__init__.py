@@ -9,6 +9,7 @@ from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
 
 __all__ = [
     "adapt",
+    "block_gradients",
     "fisher",
     "free_bytes",
     "gradient",
@@ -26,7 +27,8 @@ __all__ = [
     "use_threads",
 ]
 
-CALLS = Calls(run, most_steps=1000, fits=fits)
+CALLS = Calls(run, most_steps=1000, fits=fits, sums_blocks=True)
 predict, loss, gradient, pullback, hvp = CALLS.predict, CALLS.loss, CALLS.gradient, CALLS.pullback, CALLS.hvp
 adapt, meta_gradient, fisher = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher
+block_gradients = CALLS.block_gradients
 prototype_loss, prototype_gradient = CALLS.prototype_loss, CALLS.prototype_gradient

@@ -97,7 +97,7 @@ class _Call:
         kind, tasks = request.kind, request.tasks
         dtype = request.dtype
         together = kind == "meta_gradient" and not request.each_task
-        self.chunks = chunks = min(tasks, MOST_CHUNKS) if together else tasks
+        self.chunks = chunks = request.blocks or (min(tasks, MOST_CHUNKS) if together else tasks)
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
         one = self.jobs.view(job.JOB)[0, 0]
         self.streams = one["streams"]
@@ -211,13 +211,14 @@ class _Call:
         if self.request.kind != "meta_gradient":
             asked = results[second:].reshape(self.outputs[2])
             return {"losses": losses, **dict.fromkeys(("outputs", "gradients", "products"), asked)}
-        means = np.add.reduce(self.sums, 0)
-        means *= self.dtype.type(1.0 / self.tasks)
-        found = {"query_losses": losses, "support_losses": support_losses, "gradient": means[: self.sizes[0]]}
+        blocks = self.request.blocks
+        means = self.sums.copy() if blocks else np.add.reduce(self.sums, 0)
+        means *= self.dtype.type(max(blocks, 1) / self.tasks)
+        found = {"query_losses": losses, "support_losses": support_losses, "gradient": means[..., : self.sizes[0]]}
         start = self.sizes[0]
         names = "rates_gradient", "step_parameters_gradient", "pulls_gradient"
         for name, count, shape in zip(names, self.sizes[1:], self.shapes, strict=True):
-            found[name] = means[start : start + count].reshape(shape)
+            found[name] = means[..., start : start + count].reshape(means.shape[:-1] + shape)
             start += count
         if self.request.each_task:
             found["task_gradients"] = self.sums[:, : self.sizes[0]].copy()
