@@ -53,7 +53,8 @@ def problem(name: str, small: bool) -> Problem:
     net = fm.Conv4(channels=width) if name == "omniglot" else fm.MLP((256, width, width, 5))
     x, y = np.random.default_rng(0).random((200, *shape), np.float32), np.repeat(np.arange(20), 10)
     queries = 5 if name == "omniglot" else 2
-    return Problem(net, fm.tasks.from_arrays(x, y, shots=1, queries=queries), 0.1, 1, 4 if small else 12)
+    updates = 4 if small else {"omniglot": 20}.get(name, 3)
+    return Problem(net, fm.tasks.from_arrays(x, y, shots=1, queries=queries), 0.1, 1, updates)
 
 
 PROBLEMS = ("sinusoid", "omniglot", "10 M parameters")
