@@ -88,7 +88,7 @@ def test_the_cost_model_finds_what_made_the_times():
             seconds = benchmark.predicted(true, name, parameters, tasks, ranks)
             compute = tasks / ranks * true["work"][name] + tasks * true["draw"][name]
             row = {"problem": name, "ranks": ranks, "tasks": tasks, "parameters": parameters, "update": seconds}
-            rows.append(row | {"draw": tasks * true["draw"][name], "quickest_reduction": seconds - compute})
+            rows.append(row | {"draw": true["draw"][name], "quickest_reduction": seconds - compute})
     found = benchmark.fitted(rows)
     assert found["latency"] == pytest.approx(2e-5, rel=1e-6)
     assert found["bandwidth"] == pytest.approx(3e9, rel=1e-6)
