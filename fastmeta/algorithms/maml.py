@@ -13,12 +13,14 @@ from fastmeta.gradients.functions import MetaGradient, meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner, InnerRate, InnerSteps
 from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
+from fastmeta.learning.states import State, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
     from fastmeta.gradients.block_gradients import BlockGradients
+    from fastmeta.learning.optimizers import Optimizer
     from fastmeta.learning.states import BlockSlopes
     from fastmeta.tasks.episode import Batch
 
@@ -90,6 +92,28 @@ class MAML(GradientLearner):
     def _slopes(self, result: MetaGradient | BlockGradients) -> dict[str, Array]:
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
         return {"theta": result.gradient} | rates
+
+    def meta_updates(self, batches: list[Batch], optimizer: Optimizer) -> list[tuple[float, Training]]:
+        """Several updates in one call, where nothing but theta is learned, by Adam, and no class has another way."""
+        from fastmeta.gradients.updates import meta_updates
+        from fastmeta.learning.optimizers import Adam
+
+        training, by = self.training, self.optimizers(optimizer)["theta"]
+        own = type(self).meta_gradients, type(self)._asked
+        plain = own == (MAML.meta_gradients, MAML._asked) and training.parameters.keys() == {"theta"}
+        if not plain or self.query_batch_norm == "frozen" or type(by) is not Adam or by.clips:
+            return []
+        state = training.moments["theta"]
+        numbers = [by.numbers(state.step + i) for i in range(len(batches))]
+        found = meta_updates(self.net, self.theta, state.moments, batches, numbers, **self._asked())
+        return [
+            (loss, Training(training.step + i, {"theta": theta}, {"theta": State(state.step + i, moments)}))
+            for i, (loss, theta, moments) in enumerate(found, 1)
+        ]
+
+    def update_settings(self) -> tuple[Any, ...]:
+        """The arguments of the constructor that an update depends on."""
+        return self.net, self.inner_lr, self.inner_steps, self.device, self.loss, self.query_batch_norm
 
     def _query(self) -> Callable[..., MetaGradient]:
         if self.query_batch_norm != "frozen":

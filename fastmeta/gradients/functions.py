@@ -197,13 +197,13 @@ def meta_gradient(
     theta = inputs.parameters(net, theta, device=device)
     support, query = batch_sets(net, batch, theta.dtype, device, loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters, pulls)
-    shares = inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
+    shares = None if loss_weights is None else inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
     backend = devices.backend(device)
     with _counted(support, query):
         asked = int(order), memory, shares, checks.switch("each_task", each_task), each_weight
         result = backend.meta_gradient(net.table, theta, support, query, inner, *asked)
     check_result(result, inner_lr)
-    rates = result.rates_gradient.reshape(np.shape(inner_lr))
+    rates = result.rates_gradient.reshape(() if type(inner_lr) is float else np.shape(inner_lr))
     mean = float(np.add.reduce(result.query_losses, dtype=np.float64)) / len(result.query_losses)
     return MetaGradient(
         mean,
@@ -240,7 +240,7 @@ def by_name(net: Network, given: StepParameters | None, gradient: Array) -> dict
 
 def _counted(*sets: TaskSet) -> AbstractContextManager[None]:
     """What runs out of memory says how many samples would not."""
-    return memory.counted("samples", sum(data.x.shape[0] * data.x.shape[1] for data in sets))
+    return memory.counted("samples", sum([data.x.shape[0] * data.x.shape[1] for data in sets]))
 
 
 def _one_set(
