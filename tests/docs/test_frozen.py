@@ -31,7 +31,9 @@ def test_the_gain_of_finishing_frozen_is_as_measured():
 
 def test_the_cost_of_frozen_on_a_well_trained_model_is_as_measured():
     printed = (RESULTS / "frozen-trained.txt").read_text("utf-8")
-    differences = [tuple(map(float, found)) for found in re.findall(r"frozen less support +(\S+) points ± (\S+)", printed)]
+    differences = [
+        tuple(map(float, found)) for found in re.findall(r"frozen less support +(\S+) points ± (\S+)", printed)
+    ]
     scores = [float(score) for score in re.findall(r"transductive +([\d.]+) %", printed)]
     said = re.search(
         r"scores ([\d.]+) % transductively at one shot and ([\d.]+) % at five; frozen less \"support\" is "

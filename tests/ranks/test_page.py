@@ -74,6 +74,8 @@ def test_the_measurements_are_those_of_the_committed_run():
         round(100 * share) for share in (weak["efficiency"], weak["reduction"] / weak["update"])
     ]
     assert weak["efficiency"] >= 0.95
+    (alone,) = {row["without_ranks"] for row in results["rows"] if row["problem"] == "omniglot" and row["ranks"] == 1}
+    assert f"Two ranks are {alone / weak['update']:.0%} as fast a task as a fit without".replace("%", " %") in PAGE
     kills = (RESULTS / "rank-kills.txt").read_text("utf-8")
     survived = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) ranks killed: (\d+) of (\d+)", kills)]
     assert all(left == n - killed == same for killed, n, same, left in survived)
