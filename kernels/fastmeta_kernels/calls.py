@@ -23,17 +23,20 @@ from fastmeta_kernels.layer_table import LINEAR_LOSS, PROTOTYPES, Table
 from fastmeta_kernels.request import Request, SetShape
 
 Run = Callable[[Request, dict[str, Any], Sequence[str]], list[Array]]
+Keep = Callable[[Request, dict[str, Any]], Callable[[Array], Array] | None]
 
 
 class Calls:
     """The functions of `contract.Backend` over `run(request, arrays, names of results)`.
 
     most_steps: inner steps of one program, `adapt` runs it again for more; fits: whether memory "auto" keeps the
-    activations of every inner step.
+    activations of every inner step; keep: `run` of a request whose directions change only, if it can be prepared.
     """
 
-    def __init__(self, run: Run, most_steps: int, fits: Callable[[Request], bool]) -> None:
-        self.run, self.most_steps, self.fits = run, most_steps, fits
+    def __init__(
+        self, run: Run, most_steps: int, fits: Callable[[Request], bool], keep: Keep = lambda request, arrays: None
+    ) -> None:
+        self.run, self.most_steps, self.fits, self.keep = run, most_steps, fits, keep
 
     def predict(self, table: Table, theta: Array, x: Array) -> Array:
         """Outputs (T, N, O); see the contract."""
@@ -56,14 +59,24 @@ class Calls:
 
     def hvp(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
         """Hessian-vector products (T, P); see the contract."""
-        request, arrays = _one_set("hvp", table, theta, data)
-        return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
+        request, arrays = _of_directions("hvp", table, theta, data, _count(v))
+        return self.run(request, arrays | {"v": v}, ("products",))[0]
 
     def fisher(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
         """Products with the Fisher matrix of policies F v (T, P); see the contract."""
-        request, arrays = _one_set("fisher", table, theta, data._replace(log_probs=None))
-        del arrays["query.y"]
-        return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
+        request, arrays = _of_directions("fisher", table, theta, data, _count(v))
+        return self.run(request, arrays | {"v": v}, ("products",))[0]
+
+    def products(self, kind: str, table: Table, theta: Array, data: TaskSet) -> Callable[[Array], Array]:
+        """v (T, P) -> products with the Hessian or the Fisher matrix at theta (T, P); see the contract."""
+        request, arrays = _of_directions(kind, table, theta, data, len(theta))
+        product = self.keep(request, arrays)
+        if product:
+            return product
+        parts = len(data.x) // len(theta)
+        each = self.hvp if kind == "hvp" else self.fisher
+        spread = np.repeat(theta, parts, axis=0)
+        return lambda v: mean_of_parts(each(table, spread, np.repeat(v, parts, axis=0), data), parts)
 
     def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
         """phi_S (T, P) and support losses (T, S); see the contract."""
@@ -153,6 +166,12 @@ class Calls:
         return losses.reshape(-1), gradients
 
 
+def mean_of_parts(found: Array, parts: int) -> Array:
+    """The mean (T, P) over the parts of each task, whose values are (T B, P)."""
+    mean: Array = found.reshape(-1, parts, found.shape[1]).mean(axis=1) if parts > 1 else found
+    return mean
+
+
 @lru_cache
 def _not_asked(dtype: Any) -> dict[str, Array]:
     """What a meta-gradient has none of, in the dtype of the call."""
@@ -163,6 +182,14 @@ def _not_asked(dtype: Any) -> dict[str, Array]:
 def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:
     request = Request(kind, table.tobytes(), theta.dtype, len(data.x), _shape(data), thetas=_count(theta))
     return request, _arrays({"theta": theta}, "query", data)
+
+
+def _of_directions(kind: str, table: Table, theta: Array, data: TaskSet, count: int) -> tuple[Request, dict[str, Any]]:
+    """The request of products with `count` directions, and its arrays but for these."""
+    request, arrays = _one_set(kind, table, theta, data._replace(log_probs=None) if kind == "fisher" else data)
+    if kind == "fisher":
+        del arrays["query.y"]
+    return request._replace(directions=count), arrays
 
 
 def _arrays(arrays: dict[str, Any], name: str, data: TaskSet) -> dict[str, Any]:

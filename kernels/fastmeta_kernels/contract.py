@@ -9,6 +9,7 @@ A set's loss is the mean over its samples (and outputs, where `y` has some) of w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -134,6 +135,15 @@ class Backend(Protocol):
         """F v (T, P), F the Hessian of the mean KL of policies from themselves by theta; v is (P,) or (T, P).
 
         `data` has the loss of the policies and weights; its targets are not used.
+        """
+        ...
+
+    def products(self, kind: str, table: Table, theta: Array, data: TaskSet) -> Callable[[Array], Array]:
+        """v (T, P) -> H v of kind "hvp", F v of kind "fisher" (T, P), for many v at one theta (T, P).
+
+        `data` may have B T sets: of B equal parts of each task, whose mean is taken. Where a backend can, it keeps the
+        passes at theta, as long as the function lives: the arrays may not change meanwhile, and no two threads of
+        Python may call it at once.
         """
         ...
 

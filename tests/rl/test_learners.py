@@ -72,7 +72,7 @@ def test_meta_gradients_and_curvature_are_the_same_on_every_device():
         sampled = maml.sampled(WORLD, WORLD.sample(4, 3), (3, 0), at)
         old = [s.outputs(p) + 0.1 for s, p in zip(sampled.adaptation.sets, sampled.adaptation.phis, strict=False)]
         along = np.random.default_rng(0).standard_normal(at.size)
-        product = curvature(sampled.adaptation, sampled.query, along)
+        product = curvature(sampled.adaptation, sampled.query)(along)
         found[device] = maml.gradients(sampled), promp.gradients(sampled, 1.01 * at, old), product
     for ours, expected in zip(*found.values(), strict=True):
         assert np.abs(ours - expected).max() < 1e-11 * np.abs(expected).max()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastmeta_kernels.calls import Calls
 from fastmeta_kernels.cpu.execution.call import fits, run
+from fastmeta_kernels.cpu.execution.kept import keep
 from fastmeta_kernels.cpu.execution.threads import thread_count, use_threads
 from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
 
@@ -19,6 +20,7 @@ __all__ = [
     "on_device",
     "on_host",
     "predict",
+    "products",
     "prototype_gradient",
     "prototype_loss",
     "pullback",
@@ -26,7 +28,7 @@ __all__ = [
     "use_threads",
 ]
 
-CALLS = Calls(run, most_steps=1000, fits=fits)
+CALLS = Calls(run, most_steps=1000, fits=fits, keep=keep)
 predict, loss, gradient, pullback, hvp = CALLS.predict, CALLS.loss, CALLS.gradient, CALLS.pullback, CALLS.hvp
-adapt, meta_gradient, fisher = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher
+adapt, meta_gradient, fisher, products = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher, CALLS.products
 prototype_loss, prototype_gradient = CALLS.prototype_loss, CALLS.prototype_gradient

@@ -24,6 +24,7 @@ __all__ = [
     "on_device",
     "on_host",
     "predict",
+    "products",
     "prototype_gradient",
     "prototype_loss",
     "pullback",
@@ -32,7 +33,7 @@ __all__ = [
 
 CALLS = Calls(run, most_steps=200, fits=fits)
 predict, loss, gradient, pullback, hvp = CALLS.predict, CALLS.loss, CALLS.gradient, CALLS.pullback, CALLS.hvp
-adapt, meta_gradient, fisher = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher
+adapt, meta_gradient, fisher, products = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher, CALLS.products
 prototype_loss, prototype_gradient = CALLS.prototype_loss, CALLS.prototype_gradient
 
 

@@ -26,11 +26,12 @@ from fastmeta_kernels.memory import require
     SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, STEP_PARAMETERS, STEP_GRADIENTS, HEAD, SLOPES,
     PULLS, PULLS_GRADIENT, SUPPORT_LOGS, QUERY_LOGS,
 ) = range(23)  # fmt: skip
-_SIZES = (
-    "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers".split()  # noqa: SIM905
-)
+_SIZES = "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers"
+_KEPT = "threads_jobs job_bytes kept_at kept_from kept_to"  # of products whose passes are kept, execution/kept.py
 # `streams` has of each its address, the bytes from task to task and the bytes from chunk to chunk.
-JOB = np.dtype([*((name, np.int64) for name in _SIZES), ("streams", np.int64, (23, 3))], align=True)
+JOB = np.dtype(
+    [*((name, np.int64) for name in f"{_SIZES} {_KEPT}".split()), ("streams", np.int64, (23, 3))], align=True
+)
 FIELDS = JOB.itemsize // 8
 
 _local = threading.local()
@@ -71,6 +72,12 @@ def array_at(like, address, offset, size):
 def integers_at(address, offset, size):
     """`size` int64, `offset` of them behind an address."""
     return carray(_integers(address + offset * 8), size)
+
+
+@kernel
+def job_at(address):
+    """The job, (1, FIELDS), that lies at an address."""
+    return carray(_integers(address), (1, FIELDS))
 
 
 @kernel

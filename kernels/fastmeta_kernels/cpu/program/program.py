@@ -46,7 +46,9 @@ def program(request: Request) -> Program:
     work = query.packed * request.query.samples
     panel = max(support.panel, query.panel)
     rows = schedule.first_rows, schedule.last_rows
-    return Program(schedule.code.array(), schedule.array(), *rows, schedule.size + panel, panel, query, work, head)
+    size, kept = schedule.size + panel, (vectors.theta, vectors.query + query.set_size)
+    code, steps = schedule.code.array(), schedule.array()
+    return Program(code, steps, *rows, size, panel, query, work, head, kept, schedule.kept_rows)
 
 
 def _load(schedule: Schedule, choices: Choices, vectors: Vectors, total: int) -> None:
@@ -70,6 +72,7 @@ def _query(
     code = schedule.code
     kind, phi = request.kind, vectors.phi(request.steps)
     s, v = schedule.room(query.set_size), schedule.room(query.packed)
+    vectors.query = s
     passes, head = Passes(code, query), _head(schedule, choices, s)
     schedule.segment("query", lambda: samples.read(code, query, job.QUERY_X))
     schedule.run("query", s=s)
@@ -100,6 +103,7 @@ def _direction(schedule: Schedule, choices: Choices) -> tuple[int, int]:
     """Where a direction lies, which is loaded, and a set for the tangents along it."""
     query = choices.query
     u, r = schedule.room(query.packed), schedule.room(query.set_size)
+    schedule.kept_rows = len(schedule.rows)
     direction = query.blocks, job.DIRECTION, at(op.U), parameters.LOAD
     schedule.segment("direction", lambda: parameters.move(schedule.code, *direction))
     schedule.run("direction", u=u)
@@ -108,9 +112,11 @@ def _direction(schedule: Schedule, choices: Choices) -> tuple[int, int]:
 
 def _fisher(schedule: Schedule, choices: Choices, passes: Passes, phi: int, s: int, g: int) -> None:
     """G = J^T M J u: forward and tangents, the metric in place of the loss, and back."""
+    schedule.segment("query values", passes.forward)
+    schedule.run("query values", p=phi, s=s)
     u, r = _direction(schedule, choices)
     metric = partial(policies.emit_metric, schedule.code, choices.request, choices.query)
-    schedule.segment("fisher", passes.forward, passes.forward_tangent, metric, passes.backward)
+    schedule.segment("fisher", passes.forward_tangent, metric, passes.backward)
     schedule.run("fisher", p=phi, s=s, u=u, r=r, g=g)
     _store(schedule, choices, g)
 
