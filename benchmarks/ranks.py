@@ -53,7 +53,8 @@ def problem(name: str, small: bool) -> Problem:
     net = fm.Conv4(channels=width) if name == "omniglot" else fm.MLP((256, width, width, 5))
     x, y = np.random.default_rng(0).random((200, *shape), np.float32), np.repeat(np.arange(20), 10)
     queries = 5 if name == "omniglot" else 2
-    return Problem(net, fm.tasks.from_arrays(x, y, shots=1, queries=queries), 0.1, 1, 4 if small else 12)
+    updates = 4 if small else {"omniglot": 16}.get(name, 2)
+    return Problem(net, fm.tasks.from_arrays(x, y, shots=1, queries=queries), 0.1, 1, updates)
 
 
 PROBLEMS = ("sinusoid", "omniglot", "10 M parameters")
@@ -209,7 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
         name, tasks, out = options.rank
         rank(name, int(tasks), options.small, Path(out))
         return
-    rows = []
+    rows, busy = [], machine.busy_cores()
     for name in options.problems or PROBLEMS:
         one = measured(name, 1, A_RANK, options.small)
         for ranks in RANKS:
@@ -221,8 +222,9 @@ def main(arguments: list[str] | None = None) -> None:
     model = fitted(rows)
     about = machine.describe("cpu")
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    cores = f"{about['usable_cores']} cores, {busy} busy before"
     results = {
-        "machine": f"{about['processor']}, {about['usable_cores']} cores; {when}, fastmeta at {about['commit']}",
+        "machine": f"{about['processor']}, {cores}; {when}, fastmeta at {about['commit']}",
         "caution": options.caution,
         "rows": rows,
         "model": model,

@@ -9,7 +9,7 @@ A set's loss is the mean over its samples (and outputs, where `y` has some) of w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -172,6 +172,24 @@ class Backend(Protocol):
         every step's activations, "recompute" only its parameters, "auto" chooses by size; the bits are the same.
         each_task asks for the gradient of each task, each_weight, of order 2, for that by the support weights (ones
         where there are none).
+        """
+        ...
+
+    def block_gradients(
+        self,
+        table: Table,
+        theta: Array,
+        support: TaskSet,
+        query: TaskSet,
+        inner: InnerLoop,
+        blocks: Sequence[tuple[int, int]],
+        order: int = 2,
+        memory: str = "auto",
+        loss_weights: Array | None = None,
+    ) -> MetaGradientArrays:
+        """`meta_gradient` of each block of tasks begin .. end - 1: means (B, ...) over its tasks, on the host.
+
+        Blocks stand behind each other, from the first task to the last. The bits of each do not depend on the others.
         """
         ...
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +24,7 @@ from fastmeta_kernels.cpu.layout.instruction import LAYOUTS, PARAMETERS, STEP, S
 from fastmeta_kernels.cpu.layout.job import job_at, job_of, schedule_of
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.machine.atomic import fetch_add
-from fastmeta_kernels.cpu.machine.jit import compile_linked, linked, linked_address
+from fastmeta_kernels.cpu.machine.jit import compile_linked, lane_of, linked, linked_address
 from fastmeta_kernels.cpu.program.parameters import ADD
 from fastmeta_kernels.cpu.program.schedule import Program
 from fastmeta_kernels.request import Request
@@ -122,6 +121,6 @@ def _adding(of: Program) -> NDArray[np.int64]:
 @lru_cache
 def _function(dtype: Any) -> int:
     """Where `run_kept` lies, compiled or loaded."""
-    lane = numba.from_dtype(dtype)
+    lane = lane_of(dtype)
     compile_linked(lane, "run_kept")
     return linked_address("run_kept", lane)

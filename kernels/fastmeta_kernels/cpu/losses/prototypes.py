@@ -60,7 +60,7 @@ def _prepare(ws, head, t):
                 store(ws, c + i * dp + j, load(ws, c + i * dp + j) - s)
     for i in range(0, kp, width):
         for j in range(0, dp, width):
-            transpose(ws, c + i * dp + j, dp, head.ct + j * kp + i, kp)
+            transpose(ws, c + i * dp + j, dp, ws, head.ct + j * kp + i, kp)
     _scale_prototypes(ws, head)
 
 
@@ -141,7 +141,7 @@ def emit(code: Code) -> None:
 
 @kernel
 def _heads(job, t):
-    return integers(job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
+    return integers(job, HEAD_STREAM, t, (1, FIELDS))
 
 
 @kernel
