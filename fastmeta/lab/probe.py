@@ -53,7 +53,7 @@ class Probe:
         seed: int = 1,
     ) -> None:
         if not isinstance(learner, GradientLearner):
-            raise TypeError(f"learner={learner!r} must adapt by gradient steps, as MAML does.")
+            raise TypeError(f"learner={learner!r} must adapt by gradient steps on samples, as fm.MAML does.")
         self.learner = learner
         self.every = checks.integer("every", every, 1)
         self.what = tuple(checks.choice("what", name, MEASURES) for name in what)
