@@ -1,7 +1,7 @@
 """What a probe costs: processor seconds of `fit` with and without one every 100 iterations, in turn.
 
-`python -m benchmarks.probing --data OMNIGLOT` prints a line a setting: the seconds without a probe, with one, and within
-the probe; and the probe's share of what the training alone takes. All of them are medians of five.
+`python -m benchmarks.probing --data OMNIGLOT` prints a line a setting: the seconds without a probe, with one, and
+within the probe, and the probe's share of what the training alone takes; medians of five.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SETTINGS = {  # learner, tasks an iteration, iterations
 
 
 def seconds(make: Any, tasks: Any, count: int, iterations: int, probed: bool) -> tuple[float, float]:
-    """Of a training, and within its probes; the probe of the first iteration, which `every` does not ask for, left out."""
+    """Of a training, and within its probes, but for the one of the first iteration."""
     learner, spent = make(), 0.0
     probe = fm.lab.Probe(learner, tasks, EVERY) if probed else None
 
