@@ -88,7 +88,7 @@ def training(curves: dict[str, list[list[float]]], out: Path) -> Path:
     plt = _matplotlib()
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     for i, (name, (at, means)) in enumerate(curves.items()):
-        axes.plot(at, means, label=name, color=plt.get_cmap("tab20")(i), linestyle="--" if "20w" in name else "-")
+        axes.plot(at, means, label=name, color=plt.get_cmap("tab20")(i % 20), linestyle="--" if "20w" in name else "-")
     axes.set(xlabel="iteration", ylabel="mean query loss", xscale="log", yscale="log")
     axes.legend(fontsize=8)
     return _saved(figure, out)

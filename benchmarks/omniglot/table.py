@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 import fastmeta as fm
-from benchmarks.omniglot.rows import PAPERS, PUBLISHED, SUPPORT_EPISODES
+from benchmarks.omniglot.rows import PAPERS, PUBLISHED, ROWS, SUPPORT_EPISODES, USUAL
 from benchmarks.omniglot.runs import Entry
 
-REGION = re.compile(r"<!-- measured: (?P<file>\S+omniglot\.json) -->\n.*?<!-- end of measured -->\n", re.DOTALL)
+REGION = re.compile(r"<!-- measured: (?P<file>\S*omniglot\.json) -->\n.*?<!-- end of measured -->\n", re.DOTALL)
 BASE = "Transfer linear"  # what the others are compared with
+SEEDS = 3  # that a row needs
 HEADS = (
     "learner",
     "network",
@@ -44,17 +45,25 @@ def region(file: str, entries: Sequence[Entry]) -> str:
 
 def tables(entries: Iterable[Entry]) -> str:
     """Markdown: a table for each size that there is."""
-    sizes: dict[str, dict[str, list[Entry]]] = {}
+    sizes: dict[str, dict[str, list[Entry]]] = {ROWS[name].size: {} for name in USUAL}
     for entry in entries:
         sizes.setdefault(entry["size"], {}).setdefault(entry["row"], []).append(entry)
     lines: list[str] = []
     for size in sorted(sizes, key=_numbers):
         ways, shots = _numbers(size)
-        lines += [f"### {ways}-way {shots}-shot", "", _line(HEADS), _line(["---"] * len(HEADS)).replace(" ", "")]
+        lines += [f"### {ways}-way {shots}-shot", ""]
+        lines += [_line(HEADS), _line(["---"] * len(HEADS)).replace(" ", "")] if sizes[size] else []
         rows = sorted(sizes[size].values(), key=lambda seeds: list(PAPERS).index(seeds[0]["algorithm"]))
         base = _base(rows)
-        lines += [_line(_cells(seeds, base)) for seeds in rows] + [""]
+        lines += [*(_line(_cells(seeds, base)) for seeds in rows), *([""] if rows else [])]
+        done = {seeds[0]["row"] for seeds in rows if len(seeds) >= SEEDS}
+        lines += [_missing([name for name in USUAL if ROWS[name].size == size and name not in done]), ""]
     return "\n".join(lines).rstrip()
+
+
+def _missing(names: Sequence[str]) -> str:
+    """Which rows are not here with all of their seeds."""
+    return f"Not here with {SEEDS} seeds: {', '.join(f'`{name}`' for name in names) or 'none'}."
 
 
 def _cells(seeds: Sequence[Entry], base: Sequence[Entry]) -> list[str]:
