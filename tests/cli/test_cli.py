@@ -316,7 +316,7 @@ class Drawings:
             ["--ways", 20, "--split", "vinyals", "--channels", 3],
             {"queries": 1, "tasks_per_step": 16, "inner_lr": 0.1, "inner_steps": 5, "split": "vinyals"},
         ),
-        (["--downsample", "pool"], {"downsample": "pool", "tasks_per_step": 32}),
+        (["--downsample", "pool"], {"downsample": "pool", "queries": 1, "tasks_per_step": 32}),
     ],
 )
 def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, options, recipe):
