@@ -12,8 +12,8 @@ COSINE = "--final-learning-rate 1e-5"  # from the first rate, along half a cosin
 NETWORKS = ("stride", "pool")
 SUPPORT_EPISODES = 200  # of the mode "support", which takes every query by itself
 
-# The network of each paper's program: cbfinn/maml, supervised-reptile and imaml_dev use strides, MAML++ its own
-# experiment files with max-pools, ProtoNet pools. Transfer has none; it takes the stride network of MAML.
+# The network of each paper's program: cbfinn/maml, supervised-reptile and imaml_dev use strides, the experiment files
+# of MAML++ max-pools, ProtoNet pools. ANIL and Meta-SGD have published none for Omniglot; they and transfer take MAML's.
 PAPERS = {"maml": "stride", "fomaml": "stride", "anil": "stride", "meta-sgd": "stride", "maml++": "pool"}
 PAPERS |= {"reptile": "stride", "imaml": "stride", "protonet": "pool", "transfer": "stride"}
 
