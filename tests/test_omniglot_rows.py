@@ -28,7 +28,9 @@ class Drawings:
     def __init__(self, data: object, ways: int, shots: int, queries: int, split: str) -> None:
         for i, part in enumerate(("train", "validation", "test")):
             x = np.random.default_rng(i).random((24 * 20, 28, 28, 1), np.float32)
-            setattr(self, part, fm.tasks.from_arrays(x, np.repeat(np.arange(24), 20), ways, shots, queries))
+            setattr(
+                self, part, fm.tasks.from_arrays(x, np.repeat(np.arange(24 * i, 24 * i + 24), 20), ways, shots, queries)
+            )
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def place(tmp_path, monkeypatch):
     tiny = {"protonet": TINY + "--train-ways 6", "transfer": TINY + "--batch-size 8"}
     for algorithm, sizes in rows.RECIPES.items():
         monkeypatch.setitem(rows.RECIPES, algorithm, dict.fromkeys(sizes, tiny.get(algorithm, TINY)))
+    monkeypatch.setattr(rows, "VALIDATIONS", 2)
     marks = "<!-- measured: omniglot.json -->\n<!-- end of measured -->\n"
     (tmp_path / "page.md").write_text(f"before\n\n{marks}\nafter\n")
     return runs.Place(tmp_path / "runs", "nowhere", 3, "numpy")
@@ -57,6 +60,7 @@ def test_every_row_is_a_command_that_is_understood(name):
     assert words[words.index("--downsample") + 1] == row.network
     known = recipes.applying(PROBLEMS["omniglot"], ALGORITHMS[row.algorithm])
     assert names <= known.keys()
+    assert ("--validate-every" in words) == (row.algorithm not in rows.ONCE)
     assert row.algorithm in ("transfer", "anil") or row.size in PUBLISHED[row.algorithm]
     assert row.algorithm in PAPERS
 
@@ -82,6 +86,9 @@ def test_rows_are_trained_scored_written_and_shown(place, tmp_path, capsys):
     assert protonet["scores"]["transductive"]["stream"] != protonet["validation"]["stream"]
     assert protonet["scores"]["transductive"]["values"] != other["scores"]["transductive"]["values"]
     assert "values" not in protonet["scores"]["frozen"]
+    assert maml["validation_curve"][0] == [2, 4]
+    assert all(0 <= score <= 1 for score in maml["validation_curve"][1])
+    assert "validation_curve" not in protonet
     assert "curve" in protonet
     assert "curve" not in wide
     assert "data" not in protonet["config"]

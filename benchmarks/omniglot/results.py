@@ -13,7 +13,7 @@ from safetensors.numpy import save
 import fastmeta as fm
 from benchmarks.omniglot.rows import ROWS
 from benchmarks.omniglot.runs import Entry, Place, found
-from benchmarks.plots import training
+from benchmarks.plots import Curves, training
 
 LARGEST = 20 << 20  # bytes of all kept checkpoints together
 
@@ -44,13 +44,13 @@ def keep(entries: Iterable[Entry], path: Path) -> None:
 
 
 def draw(entries: Iterable[Entry], path: Path) -> None:
-    """The query loss of each row's training, that of its lowest seed."""
-    curves: dict[str, Any] = {}
+    """The query loss of each row's training and its error on validation characters, of its lowest seed."""
+    curves: dict[str, Curves] = {"curve": {}, "validation_curve": {}}
     for entry in entries:
-        if "curve" in entry:
-            curves.setdefault(entry["row"], entry["curve"])
-    if curves:
-        training(curves, path)
+        for kind in curves.keys() & entry.keys():
+            curves[kind].setdefault(entry["row"], entry[kind])
+    if curves["curve"]:
+        training(curves["curve"], curves["validation_curve"], path)
 
 
 def keep_checkpoints(place: Place, folder: Path) -> list[Path]:

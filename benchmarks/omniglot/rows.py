@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 COSINE = "--final-learning-rate 1e-5"  # from the first rate, along half a cosine
 NETWORKS = ("stride", "pool")
+VALIDATIONS = 10  # scores on validation characters in the course of a training, of which the best is kept
 SUPPORT_EPISODES = 200  # of the mode "support", which takes every query by itself
 
 # The network of each paper's program: cbfinn/maml, supervised-reptile and imaml_dev use strides, the experiment files
-# of MAML++ max-pools, ProtoNet pools. ANIL and Meta-SGD have published none for Omniglot; they and transfer take MAML's.
+# of MAML++ max-pools, ProtoNet pools. ANIL and Meta-SGD published none for Omniglot; they and transfer take MAML's.
 PAPERS = {"maml": "stride", "fomaml": "stride", "anil": "stride", "meta-sgd": "stride", "maml++": "pool"}
 PAPERS |= {"reptile": "stride", "imaml": "stride", "protonet": "pool", "transfer": "stride"}
 
@@ -113,8 +114,12 @@ class Row(NamedTuple):
     def options(self) -> list[str]:
         """Of `fastmeta train omniglot`, for its training."""
         size = self.training.rpartition("-")[2]
-        named = ["--algorithm", self.algorithm, "--downsample", self.network]
-        return [*named, *self._replace(size=size).sizes, *RECIPES[self.algorithm][size].split()]
+        named = ["--algorithm", self.algorithm, "--downsample", self.network, *self._replace(size=size).sizes]
+        recipe = RECIPES[self.algorithm][size].split()
+        if self.algorithm in ONCE:  # one training for several sizes: its last iteration counts
+            return named + recipe
+        every = int(recipe[recipe.index("--iterations") + 1]) // VALIDATIONS
+        return [*named, *recipe, "--validate-every", str(every)]
 
 
 ROWS = {

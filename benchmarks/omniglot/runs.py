@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.omniglot.rows import SUPPORT_EPISODES, Row
-from benchmarks.plots import learning_curve
+from benchmarks.plots import learning_curve, validation_curve
 from fastmeta.cli import main as fastmeta
 from fastmeta.cli.algorithms import ALGORITHMS
 from fastmeta.cli.run_folder import RunFolder
@@ -73,6 +73,8 @@ def found(row: Row, seed: int, place: Place) -> Entry | None:
             del score["values"]
     if row.trains:
         entry["curve"] = learning_curve(folder / "log.jsonl")
+        if "validate_every" in config:
+            entry["validation_curve"] = validation_curve(folder / "log.jsonl")
     return entry
 
 
