@@ -11,10 +11,11 @@ import pytest
 import fastmeta as fm
 from benchmarks.omniglot import __main__ as command
 from benchmarks.omniglot import results, rows, runs, table
-from benchmarks.omniglot.rows import PAPERS, PUBLISHED, ROWS, USUAL
+from benchmarks.omniglot.rows import PUBLISHED, ROWS, USUAL
 from fastmeta.cli import recipes
 from fastmeta.cli.algorithms import ALGORITHMS
 from fastmeta.cli.problems import PROBLEMS
+from fastmeta.cli.train import train as train_group
 from fastmeta.learning.learner import Learner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,7 @@ def place(tmp_path, monkeypatch):
     tiny = {"protonet": TINY + "--train-ways 6", "transfer": TINY + "--batch-size 8"}
     for algorithm, sizes in rows.RECIPES.items():
         monkeypatch.setitem(rows.RECIPES, algorithm, dict.fromkeys(sizes, tiny.get(algorithm, TINY)))
-    monkeypatch.setattr(rows, "VALIDATIONS", 2)
+    monkeypatch.setattr(rows, "VALIDATIONS", 1)
     marks = "<!-- measured: omniglot.json -->\n<!-- end of measured -->\n"
     (tmp_path / "page.md").write_text(f"before\n\n{marks}\nafter\n")
     return runs.Place(tmp_path / "runs", "nowhere", 3, "numpy")
@@ -52,22 +53,40 @@ def train(folder: Path, *options: str) -> list[runs.Entry]:
     return json.loads((folder / "omniglot.json").read_text())
 
 
+def settings(row):
+    """Of a row's training, as the command line understands its options; without any work."""
+    given = train_group.commands["omniglot"].make_context("omniglot", row.options()).params
+    known = recipes.applying(PROBLEMS["omniglot"], ALGORITHMS[row.algorithm])
+    chosen = {name: value for name, value in given.items() if value is not None and name in known}
+    assert len(chosen) == len([word for word in row.options() if word.startswith("--")])
+    return recipes.recipe(PROBLEMS["omniglot"], chosen)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_is_a_command_that_is_understood(name):
-    row = ROWS[name]
-    words = row.options()
-    names = {word.removeprefix("--").replace("-", "_") for word in words[::2]}
-    assert words[words.index("--downsample") + 1] == row.network
-    known = recipes.applying(PROBLEMS["omniglot"], ALGORITHMS[row.algorithm])
-    assert names <= known.keys()
-    assert ("--validate-every" in words) == (row.algorithm not in rows.ONCE)
+    row, chosen = ROWS[name], settings(ROWS[name])
+    assert (chosen["algorithm"], chosen["downsample"]) == (row.algorithm, row.network)
+    assert row.name == name
+    assert ("validate_every" in chosen) == (row.algorithm not in rows.ONCE)
     assert row.algorithm in ("transfer", "anil") or row.size in PUBLISHED[row.algorithm]
-    assert row.algorithm in PAPERS
+    recipes.new_learner(chosen, fm.Conv4(channels=1, outputs=None if row.algorithm == "protonet" else 20))
+
+
+def test_the_switches_of_mamlpp_go_off_in_turn():
+    chosen = [ROWS[f"maml++-without-{switch}-pool-20w1s"] for switch in rows.WITHOUT]
+    assert len({row.training for row in chosen}) == 4
+    off = [settings(row) for row in chosen]
+    assert [s["multi_step_iterations"] for s in off] == [0, 4000, 4000, 4000]
+    learners = [recipes.new_learner(s, fm.Conv4(channels=1)) for s in off]
+    assert [learner.learn_inner_lr for learner in learners] == [True, False, True, True]
+    assert [learner.step_norms for learner in learners] == [True, True, False, True]
+    schedules = [recipes.optimizer(*pair).learning_rate for pair in zip(learners, off, strict=True)]
+    assert [schedule(40_000) for schedule in schedules] == pytest.approx([5e-5, 5e-5, 5e-5, 5e-3])
 
 
 def test_the_usual_rows_have_the_networks_of_their_papers():
     assert {"maml-stride-20w5s", "protonet-pool-5w1s", "maml++-pool-20w1s"} <= set(USUAL)
-    assert not {"maml-pool-5w1s", "maml++-stride-5w5s"} & set(USUAL)
+    assert not {"maml-pool-5w1s", "maml++-stride-5w5s", "maml++-without-step-norms-pool-20w1s"} & set(USUAL)
 
 
 def test_rows_are_trained_scored_written_and_shown(place, tmp_path, capsys):
@@ -86,7 +105,7 @@ def test_rows_are_trained_scored_written_and_shown(place, tmp_path, capsys):
     assert protonet["scores"]["transductive"]["stream"] != protonet["validation"]["stream"]
     assert protonet["scores"]["transductive"]["values"] != other["scores"]["transductive"]["values"]
     assert "values" not in protonet["scores"]["frozen"]
-    assert maml["validation_curve"][0] == [2, 4]
+    assert maml["validation_curve"][0] == [4]
     assert all(0 <= score <= 1 for score in maml["validation_curve"][1])
     assert "validation_curve" not in protonet
     assert "curve" in protonet

@@ -76,34 +76,42 @@ RECIPES = {
     "protonet": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
     "transfer": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
 }
-HEADS = {"transfer": ("linear", "cosine", "centroid")}
+HEADS = ("linear", "cosine", "centroid")  # of transfer
+WITHOUT = {  # the switches of MAML++, each off in turn, in 20 ways with one shot
+    "multi-step": "--multi-step-iterations 0",
+    "learned-rates": "--no-learn-inner-lr",
+    "step-norms": "--no-step-norms",
+    "annealing": "--final-learning-rate 5e-3",
+}
 # Whose training does not depend on the ways that are scored, or on neither ways nor shots, is trained once for them.
 ONCE = {"protonet": {"20w1s": "5w1s", "20w5s": "5w5s"}, "transfer": dict.fromkeys(("5w5s", "20w1s", "20w5s"), "5w1s")}
 
 
 class Row(NamedTuple):
-    """An algorithm on a network at a size, such as 5w1s; of transfer, with a head."""
+    """An algorithm on a network at a size, such as 5w1s; transfer with a head, MAML++ perhaps without a switch."""
 
     algorithm: str
     network: str
     size: str
     head: str = ""
+    without: str = ""
 
     @property
     def name(self) -> str:
-        """protonet-pool-20w5s, transfer-linear-stride-5w1s."""
-        return "-".join(filter(None, (self.algorithm, self.head, self.network, self.size)))
+        """protonet-pool-20w5s, transfer-linear-stride-5w1s, maml++-without-annealing-pool-20w1s."""
+        without = self.without and f"without-{self.without}"
+        return "-".join(filter(None, (self.algorithm, self.head, without, self.network, self.size)))
 
     @property
     def training(self) -> str:
         """The name of its training, which several rows may share."""
-        return f"{self.algorithm}-{self.network}-{ONCE.get(self.algorithm, {}).get(self.size, self.size)}"
+        size = ONCE.get(self.algorithm, {}).get(self.size, self.size)
+        return self._replace(head="", size=size).name
 
     @property
     def trains(self) -> bool:
         """Whether it is the first of the rows of its training."""
-        first = HEADS.get(self.algorithm, ("",))[0]
-        return self.training == f"{self.algorithm}-{self.network}-{self.size}" and self.head == first
+        return self.training == self._replace(head="").name and self.head in ("", HEADS[0])
 
     @property
     def sizes(self) -> list[str]:
@@ -115,7 +123,7 @@ class Row(NamedTuple):
         """Of `fastmeta train omniglot`, for its training."""
         size = self.training.rpartition("-")[2]
         named = ["--algorithm", self.algorithm, "--downsample", self.network, *self._replace(size=size).sizes]
-        recipe = RECIPES[self.algorithm][size].split()
+        recipe = [*RECIPES[self.algorithm][size].split(), *WITHOUT.get(self.without, "").split()]
         if self.algorithm in ONCE:  # one training for several sizes: its last iteration counts
             return named + recipe
         every = int(recipe[recipe.index("--iterations") + 1]) // VALIDATIONS
@@ -127,7 +135,8 @@ ROWS = {
     for algorithm, recipes in RECIPES.items()
     for network in NETWORKS
     for size in recipes
-    for head in HEADS.get(algorithm, ("",))
-    for row in [Row(algorithm, network, size, head)]
+    for head in (HEADS if algorithm == "transfer" else [""])
+    for without in (["", *WITHOUT] if (algorithm, size) == ("maml++", "20w1s") else [""])
+    for row in [Row(algorithm, network, size, head, without)]
 }
-USUAL = [name for name, row in ROWS.items() if row.network == PAPERS[row.algorithm]]
+USUAL = [name for name, row in ROWS.items() if row.network == PAPERS[row.algorithm] and not row.without]

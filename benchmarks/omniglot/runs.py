@@ -64,7 +64,8 @@ def found(row: Row, seed: int, place: Place) -> Entry | None:
     scores = {mode: _score(content["scores"][-1]) for mode, content in contents.items()}
     config = RunFolder(folder).config()
     entry: Entry = {"row": row.name, "seed": seed, "algorithm": row.algorithm, "network": row.network, "size": row.size}
-    entry["learner"] = contents[DEFAULT]["scores"][-1]["algorithm"]
+    without = f" without {row.without.replace('-', ' ')}" if row.without else ""
+    entry["learner"] = contents[DEFAULT]["scores"][-1]["algorithm"] + without
     entry["config"] = {name: value for name, value in config.items() if name != "data"}
     entry |= {"seconds": _seconds(folder), "validation": scores.pop("validation")}
     entry["scores"] = {score["batch_norm"]: score for score in scores.values()}
