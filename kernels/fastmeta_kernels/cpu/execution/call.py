@@ -20,6 +20,7 @@ from fastmeta_kernels.cpu.execution.batch import functions
 from fastmeta_kernels.cpu.execution.handlers import handlers
 from fastmeta_kernels.cpu.execution.threads import Work, launch
 from fastmeta_kernels.cpu.layout import job
+from fastmeta_kernels.cpu.layout.lanes import LANES, lanes_of, takes_lanes
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.layout.winograd import CHOSEN
 from fastmeta_kernels.cpu.program.program import program
@@ -62,7 +63,8 @@ def run(request: Request, arrays: dict[str, Array], names: Sequence[str]) -> lis
 
 def fits(request: Request) -> bool:
     """Whether memory "auto" keeps the activations of every inner step of a thread's task."""
-    return stash_bytes(request) <= STASH_BYTES
+    size, lanes = stash_bytes(request), lanes_of(request.dtype.itemsize)
+    return lanes * size <= STASH_BYTES or (size <= STASH_BYTES and not takes_lanes(request))
 
 
 def _by_step(request: Request, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -90,6 +92,8 @@ class _Call:
     """A job for `tasks` tasks, with room of its own for small inputs and for sums."""
 
     def __init__(self, request: Request, arrays: dict[str, Array]) -> None:
+        in_lanes = takes_lanes(request)
+        request = request._replace(variant=LANES) if in_lanes else request
         self.request, self.tasks = request, request.tasks
         self.dtype = request.dtype
         self.one_task = request.of_one_task()
@@ -97,13 +101,14 @@ class _Call:
         kind, tasks = request.kind, request.tasks
         dtype = request.dtype
         together = kind == "meta_gradient" and not request.each_task
-        self.chunks = chunks = min(tasks, MOST_CHUNKS) if together else tasks
+        blocks = -(-tasks // lanes_of(dtype.itemsize)) if in_lanes else tasks
+        self.chunks = chunks = min(blocks, MOST_CHUNKS) if together else blocks
         self.jobs = np.zeros((1, job.FIELDS), np.int64)
         one = self.jobs.view(job.JOB)[0, 0]
         self.streams = one["streams"]
-        sizes = {"tasks": tasks, "chunks": chunks, "workspace_size": of.workspace}
+        sizes = {"tasks": blocks, "batch": tasks, "chunks": chunks, "workspace_size": of.workspace}
         sizes |= {"code": job.address(of.code), "code_rows": len(of.code)}
-        self.handlers = handlers(dtype, np.unique(of.code[:, 0]).tolist())
+        self.handlers = handlers(dtype, np.unique(of.code[:, 0]).tolist(), in_lanes)
         sizes["handlers"] = job.address(self.handlers)
         sizes |= {"schedule": job.address(of.schedule), "schedule_rows": len(of.schedule)}
         sizes["first_rows"] = 1 if request.thetas > 1 else of.first_rows  # it clears a sum, the others load theta
@@ -113,7 +118,9 @@ class _Call:
         self._place_sums()
         self._place_results()
         sizes_of_one = of.work, of.workspace, of.panel
-        self.work = Work(self.one_task, job.address(self.jobs), functions(dtype), tasks, chunks, *sizes_of_one, dtype)
+        self.work = Work(self.one_task, job.address(self.jobs), functions(dtype), blocks, chunks, *sizes_of_one, dtype)
+        if in_lanes:
+            self.work = self.work._replace(most=1)
 
     def _place_inputs(self, arrays: dict[str, Array]) -> None:
         """Room for small inputs; a set is the support set where an inner loop is all there is."""

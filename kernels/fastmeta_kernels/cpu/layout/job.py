@@ -27,8 +27,9 @@ from fastmeta_kernels.memory import require
     PULLS, PULLS_GRADIENT, SUPPORT_LOGS, QUERY_LOGS,
 ) = range(23)  # fmt: skip
 _SIZES = (
-    "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers".split()  # noqa: SIM905
+    "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers batch".split()  # noqa: SIM905
 )
+# `batch` is T; the job's tasks are those, or blocks of them, one in each lane of a vector.
 # `streams` has of each its address, the bytes from task to task and the bytes from chunk to chunk.
 JOB = np.dtype([*((name, np.int64) for name in _SIZES), ("streams", np.int64, (23, 3))], align=True)
 FIELDS = JOB.itemsize // 8
@@ -99,6 +100,19 @@ def _start(job, which, t):
 def stream(like, job, which, t, size):
     """The first `size` scalars, of the dtype of `like`, that a stream has for task t."""
     return carray(_address(like, _start(job, which, t)), size)
+
+
+@kernel
+def lane_task(job, block, lane, lanes):
+    """The task in a lane of a block; a lane for which there is none has the last task again."""
+    return min(block * lanes + lane, job.batch - 1)
+
+
+@kernel
+def lane_address(job, which, block, lane, lanes):
+    """The address of what a stream has for the task in a lane of a block."""
+    streams = job.streams
+    return streams[which, 0] + lane_task(job, block, lane, lanes) * streams[which, 1]
 
 
 @kernel

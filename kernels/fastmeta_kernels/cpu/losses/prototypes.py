@@ -60,7 +60,7 @@ def _prepare(ws, head, t):
                 store(ws, c + i * dp + j, load(ws, c + i * dp + j) - s)
     for i in range(0, kp, width):
         for j in range(0, dp, width):
-            transpose(ws, c + i * dp + j, dp, head.ct + j * kp + i, kp)
+            transpose(ws, c + i * dp + j, dp, ws, head.ct + j * kp + i, kp)
     _scale_prototypes(ws, head)
 
 

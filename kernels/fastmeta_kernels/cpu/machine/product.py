@@ -76,7 +76,7 @@ def _ones(builder: Any, lane: Any, width: int) -> Any:
 
 def _panel(module: ir.Module, lane: Any, vectors: int) -> ir.Function:
     """All rows of `vectors` vectors of columns."""
-    table = heights(vectors)
+    table = heights(vectors, TALLEST[vectors])
     tiles = {height: tile(module, lane, height, vectors) for height in sorted(set(table) - {0})}
     kinds = list(next(iter(tiles.values())).function_type.args)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64, *kinds]), f"panel_{vectors}")

@@ -14,6 +14,7 @@ from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
 from fastmeta_kernels.cpu.layout.instruction import SERIAL, G, at
+from fastmeta_kernels.cpu.layout.lanes import scalar_bytes
 from fastmeta_kernels.cpu.layout.places import ADDED
 from fastmeta_kernels.cpu.losses import policies
 from fastmeta_kernels.cpu.program import inner_loop, parameters, samples
@@ -32,7 +33,8 @@ def program(request: Request) -> Program:
     choices = Choices(request)
     support, query = choices.support, choices.query
     kind = request.kind
-    schedule = Schedule(request.dtype.itemsize)
+    scalar = scalar_bytes(request)
+    schedule, lanes = Schedule(scalar), scalar // request.dtype.itemsize
     schedule.size = query.zeros + schedule.up(max(support.sums, query.sums))
     vectors = Vectors(choices, schedule.room(query.packed * (choices.kept + 1)))
     total = schedule.room(query.packed if kind == "meta_gradient" else 0)
@@ -43,10 +45,11 @@ def program(request: Request) -> Program:
         _store(schedule, choices, vectors.phi(request.steps))
     else:
         head = _query(schedule, choices, vectors, found, total)
-    work = query.packed * request.query.samples
+    work = query.packed * request.query.samples * lanes
     panel = max(support.panel, query.panel)
+    room = (schedule.size + panel) * lanes
     rows = schedule.first_rows, schedule.last_rows
-    return Program(schedule.code.array(), schedule.array(), *rows, schedule.size + panel, panel, query, work, head)
+    return Program(schedule.code.array(), schedule.array(), *rows, room, panel, query, work, head)
 
 
 def _load(schedule: Schedule, choices: Choices, vectors: Vectors, total: int) -> None:

@@ -1,0 +1,138 @@
+"""Generates the register tiles of a product whose every scalar is a machine vector, with one task in each lane.
+
+    C[i, j] = D[i, j] + alpha * sum_{k1 < K1} sum_{k < K} A[i ars + k acs + k1 a1] * B[j bcs + k ldb + k1 b1]
+
+An operand has two strides, so a transposed one is another pair of them, and nothing is padded. What is stored is C, its
+positive part, or C where M is positive and else 0; M has the strides of C. Strides and counts are one struct for the
+whole product: a tile gets five pointers, where it begins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastmeta_kernels.cpu.machine.microkernel import GROUP, opaque
+from fastmeta_kernels.cpu.machine.vector import (
+    INT64,
+    SCALAR,
+    VECTOR_BYTES,
+    fma_ir,
+    load_ir,
+    splat_ir,
+    store_ir,
+    vector_ir,
+)
+
+# Tallest tile by its number of columns: rows * columns + columns + 1 registers of 32, or of 16.
+TALLEST = {64: {4: 6, 3: 8, 2: 12, 1: 14}, 32: {3: 4, 2: 6, 1: 10}, 16: {3: 4, 2: 6, 1: 10}}[VECTOR_BYTES]
+LATENCY, OVERHEAD = 8, 3  # of a step over K and of a tile, in multiply-adds
+FIELDS = ("K1", "K", "ars", "acs", "a1", "bcs", "ldb", "b1", "cis", "cjs", "dis", "djs", "kind")
+POINTERS = "abcdm"
+PLAIN, RELU, MASKED = range(3)  # kinds
+
+
+def field(builder: Any, fields: Any, name: str) -> Any:
+    """A stride or count."""
+    return builder.load(builder.gep(fields, [ir.Constant(INT64, FIELDS.index(name))]))
+
+
+def tile(module: ir.Module, lane: Any, rows: int, columns: int) -> ir.Function:
+    """The tile as a function of the module: pointers a, b, c, d, m, the struct of FIELDS, alpha."""
+    pointer = vector_ir(lane).as_pointer()
+    form = ir.FunctionType(ir.VoidType(), [*[pointer] * len(POINTERS), INT64.as_pointer(), SCALAR[lane]])
+    function = ir.Function(module, form, f"lane_tile_{rows}x{columns}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    sums = _sums(builder, lane, rows, columns, function.args[0], function.args[1], function.args[5])
+    blocks = [function.append_basic_block(name) for name in ("plain", "relu", "masked")]
+    cases = builder.switch(field(builder, function.args[5], "kind"), blocks[PLAIN])
+    for kind in (RELU, MASKED):
+        cases.add_case(ir.Constant(INT64, kind), blocks[kind])
+    for kind, block in enumerate(blocks):
+        builder.position_at_end(block)
+        _store(builder, lane, kind, rows, sums, function.args)
+        builder.ret_void()
+    return function
+
+
+def _sums(builder: Any, lane: Any, rows: int, columns: int, a: Any, b: Any, fields: Any) -> list[Any]:
+    """rows x columns sums over K1 and K."""
+    integer = lambda n: ir.Constant(INT64, n)  # noqa: E731
+
+    def groups(base: Any, stride: Any, count: int) -> tuple[list[Any], list[Any]]:
+        """An opaque pointer for each four, and the distances within a group."""
+        starts = [base]
+        starts += [
+            opaque(builder, builder.gep(base, [builder.mul(stride, integer(g))])) for g in range(GROUP, count, GROUP)
+        ]
+        third = opaque(builder, builder.mul(stride, integer(3))) if count > 3 else integer(0)
+        return starts, [integer(0), stride, builder.mul(stride, integer(2)), third]
+
+    K1, K, acs, ldb, a1, b1 = (field(builder, fields, name) for name in ("K1", "K", "acs", "ldb", "a1", "b1"))
+    a_starts, a_within = groups(a, field(builder, fields, "ars"), rows)
+    b_starts, b_within = groups(b, field(builder, fields, "bcs"), columns)
+    na, n = len(a_starts), len(a_starts) + len(b_starts)
+    zero = ir.Constant(vector_ir(lane), None)
+    entry = builder.block
+    outer, inner, outer_end, done = (builder.append_basic_block(x) for x in ("outer", "inner", "outer_end", "done"))
+    builder.branch(outer)
+
+    def begin(values: list[Any], origin: Any) -> list[Any]:
+        phis = [builder.phi(value.type) for value in values]
+        for phi, value in zip(phis, values, strict=True):
+            phi.add_incoming(value, origin)
+        return phis
+
+    def repeat(phis: list[Any], values: list[Any], target: Any, end: Any) -> None:
+        """Once more while the count, the first of the values, is positive; K1 and K are at least 1."""
+        for phi, value in zip(phis, values, strict=True):
+            phi.add_incoming(value, builder.block)
+        builder.cbranch(builder.icmp_signed(">", values[0], integer(0)), target, end)
+
+    builder.position_at_end(outer)
+    outside = begin([K1, *a_starts, *b_starts, *[zero] * (rows * columns)], entry)
+    builder.branch(inner)
+    builder.position_at_end(inner)
+    inside = begin([K, *outside[1:]], outer)
+    pa, pb, sums = inside[1 : 1 + na], inside[1 + na : 1 + n], inside[1 + n :]
+    of_b = [load_ir(builder, lane, builder.gep(pb[j // GROUP], [b_within[j % GROUP]])) for j in range(columns)]
+    added = []
+    for i in range(rows):
+        value = load_ir(builder, lane, builder.gep(pa[i // GROUP], [a_within[i % GROUP]]))
+        added += [fma_ir(builder, lane, value, of_b[j], sums[i * columns + j]) for j in range(columns)]
+    moved = [builder.gep(p, [acs]) for p in pa] + [builder.gep(p, [ldb]) for p in pb]
+    repeat(inside, [builder.sub(inside[0], integer(1)), *moved, *added], inner, outer_end)
+    builder.position_at_end(outer_end)
+    moved = [builder.gep(p, [a1]) for p in outside[1 : 1 + na]] + [
+        builder.gep(p, [b1]) for p in outside[1 + na : 1 + n]
+    ]
+    repeat(outside, [builder.sub(outside[0], integer(1)), *moved, *added], outer, done)
+    builder.position_at_end(done)
+    return added
+
+
+def _store(builder: Any, lane: Any, kind: int, rows: int, sums: list[Any], arguments: Any) -> None:
+    """C from the sums, row by row."""
+    (c, d, m), fields, alpha = arguments[2:5], arguments[5], splat_ir(builder, lane, arguments[6])
+    columns, zero = len(sums) // rows, ir.Constant(sums[0].type, None)
+    starts, strides = {"c": c, "d": d}, {name: field(builder, fields, f"{name}is") for name in "cd"}
+    steps = {name: [ir.Constant(INT64, 0)] for name in "cd"}
+    for name in "cd":
+        step = field(builder, fields, f"{name}js")
+        steps[name] += [opaque(builder, builder.mul(step, ir.Constant(INT64, j))) for j in range(1, columns)]
+    if kind == MASKED:
+        starts["m"], strides["m"], steps["m"] = m, strides["c"], steps["c"]
+    for i in range(rows):
+        at = {name: [builder.gep(p, [step]) for step in steps[name]] for name, p in starts.items()}
+        for j in range(columns):
+            value = fma_ir(builder, lane, sums[i * columns + j], alpha, load_ir(builder, lane, at["d"][j]))
+            if kind == RELU:
+                value = builder.select(builder.fcmp_ordered(">", zero, value), zero, value)  # NaN stays
+            if kind == MASKED:
+                passes = builder.fcmp_unordered(">", load_ir(builder, lane, at["m"][j]), zero)
+                value = builder.select(passes, value, zero)
+            store_ir(builder, lane, value, at["c"][j])
+        starts = {name: builder.gep(p, [strides[name]]) for name, p in starts.items()}
