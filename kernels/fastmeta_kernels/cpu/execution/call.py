@@ -150,7 +150,8 @@ class _Call:
         line = CACHE_LINE // itemsize
         row = -(-sum(self.sizes) // line) * line if request.kind == "meta_gradient" else 0
         self.sums = np.zeros((self.chunks, row), self.dtype)
-        self.smaller_sums = self.sums[:, self.sizes[0] :]
+        begun = self.sizes[0] if request.variant != LANES else 0  # the first task of a chunk stores its sum
+        self.zeroed_sums = self.sums[:, begun:]
         at, step = job.address(self.sums), row * itemsize
         sums = job.GRADIENTS, job.RATES_GRADIENTS, job.STEP_GRADIENTS, job.PULLS_GRADIENT
         for stream, count in zip(sums, self.sizes, strict=True):
@@ -185,7 +186,7 @@ class _Call:
             self.streams[OUTPUTS, 0] = self.places + job.address(results)
         if self.request.query_loss_steps:
             results[: self.ends[1]] = 0  # of a step without a query loss
-        self.smaller_sums[...] = 0
+        self.zeroed_sums[...] = 0
         self.slopes[...] = 0
         launch(self.work)
         del held

@@ -30,7 +30,6 @@ from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, spl
 from fastmeta_kernels.layer_table import RELU, TANH
 
 RECTIFIES, MASKS_INPUTS = False, True
-SWAPPED = 4  # rows: a product of fewer is computed as its transpose, whose tiles have more sums at a time
 
 
 def forward(code: Code, layer: Layer, at: Places) -> None:
@@ -111,16 +110,10 @@ def run_product(ws, job, code, l, now):
         _sums(ws, b, it.ldb, it.k, it.columns, to, base, alpha)
     d, ldd = (c, it.ldc) if add else (d, it.ldc if flags & MATRIX else 0)
     mask = place(now, it.mask) if masked else -1
-    if it.m < SWAPPED and it.m < it.columns:
-        lane_product(
-            ws, it.columns, it.m, it.k1, it.k, b, it.bcs, it.ldb, b1, a, it.ars, it.acs, a1, c, 1, it.ldc, d, 1, ldd,
-            mask, it.relu, alpha,
-        )  # fmt: skip
-    else:
-        lane_product(
-            ws, it.m, it.columns, it.k1, it.k, a, it.ars, it.acs, a1, b, it.bcs, it.ldb, b1, c, it.ldc, 1, d, ldd, 1,
-            mask, it.relu, alpha,
-        )  # fmt: skip
+    lane_product(
+        ws, it.m, it.columns, it.k1, it.k, a, it.ars, it.acs, a1, b, it.bcs, it.ldb, b1, c, it.ldc, d, ldd, mask,
+        it.relu, alpha,
+    )  # fmt: skip
 
 
 @kernel

@@ -1,10 +1,10 @@
 """Generates the register tiles of a product whose every scalar is a machine vector, with one task in each lane.
 
-    C[i, j] = D[i, j] + alpha * sum_{k1 < K1} sum_{k < K} A[i ars + k acs + k1 a1] * B[j bcs + k ldb + k1 b1]
+    C[i ldc + j] = D[i ldd + j] + alpha * sum_{k1 < K1} sum_{k < K} A[i ars + k acs + k1 a1] * B[j bcs + k ldb + k1 b1]
 
-An operand has two strides, so a transposed one is another pair of them, and nothing is padded. What is stored is C, its
-positive part, or C where M is positive and else 0; M has the strides of C. Strides and counts are one struct for the
-whole product: a tile gets five pointers, where it begins.
+A and B have two strides, so a transposed one is another pair of them, and nothing is padded; columns of C, D and M lie
+side by side. What is stored is C, its positive part, or C where M is positive and else 0; M has the stride of C. Strides and counts are one struct for the
+whole product.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from llvmlite import ir
 from fastmeta_kernels.cpu.machine.microkernel import GROUP, opaque
 from fastmeta_kernels.cpu.machine.vector import (
     INT64,
-    SCALAR,
     VECTOR_BYTES,
     fma_ir,
     load_ir,
-    splat_ir,
     store_ir,
     vector_ir,
 )
@@ -28,37 +26,33 @@ from fastmeta_kernels.cpu.machine.vector import (
 # Tallest tile by its number of columns: rows * columns + columns + 1 registers of 32, or of 16.
 TALLEST = {64: {4: 6, 3: 8, 2: 12, 1: 14}, 32: {3: 4, 2: 6, 1: 10}, 16: {3: 4, 2: 6, 1: 10}}[VECTOR_BYTES]
 LATENCY, OVERHEAD = 8, 3  # of a step over K and of a tile, in multiply-adds
-FIELDS = ("K1", "K", "ars", "acs", "a1", "bcs", "ldb", "b1", "cis", "cjs", "dis", "djs", "kind")
+FIELDS = ("K1", "K", "ars", "acs", "a1", "bcs", "ldb", "b1", "ldc", "ldd", "kind")
 POINTERS = "abcdm"
 PLAIN, RELU, MASKED = range(3)  # kinds
 
 
-def field(builder: Any, fields: Any, name: str) -> Any:
-    """A stride or count."""
-    return builder.load(builder.gep(fields, [ir.Constant(INT64, FIELDS.index(name))]))
+def values_of(builder: Any, fields: Any) -> dict[str, Any]:
+    """The strides and counts of a struct."""
+    return {name: builder.load(builder.gep(fields, [ir.Constant(INT64, i)])) for i, name in enumerate(FIELDS)}
 
 
-def tile(module: ir.Module, lane: Any, rows: int, columns: int) -> ir.Function:
-    """The tile as a function of the module: pointers a, b, c, d, m, the struct of FIELDS, alpha."""
-    pointer = vector_ir(lane).as_pointer()
-    form = ir.FunctionType(ir.VoidType(), [*[pointer] * len(POINTERS), INT64.as_pointer(), SCALAR[lane]])
-    function = ir.Function(module, form, f"lane_tile_{rows}x{columns}")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    sums = _sums(builder, lane, rows, columns, function.args[0], function.args[1], function.args[5])
-    blocks = [function.append_basic_block(name) for name in ("plain", "relu", "masked")]
-    cases = builder.switch(field(builder, function.args[5], "kind"), blocks[PLAIN])
+def tile(
+    builder: Any, lane: Any, rows: int, columns: int, at: dict[str, Any], fields: dict[str, Any], alpha: Any
+) -> None:
+    """Emit a tile: the pointers of POINTERS to where it begins, FIELDS as values, alpha in all lanes."""
+    sums = _sums(builder, lane, rows, columns, at, fields)
+    blocks = [builder.append_basic_block(name) for name in ("plain", "relu", "masked", "stored")]
+    cases = builder.switch(fields["kind"], blocks[PLAIN])
     for kind in (RELU, MASKED):
         cases.add_case(ir.Constant(INT64, kind), blocks[kind])
-    for kind, block in enumerate(blocks):
-        builder.position_at_end(block)
-        _store(builder, lane, kind, rows, sums, function.args)
-        builder.ret_void()
-    return function
+    for kind in (PLAIN, RELU, MASKED):
+        builder.position_at_end(blocks[kind])
+        _store(builder, lane, kind, rows, sums, at, fields, alpha)
+        builder.branch(blocks[-1])
+    builder.position_at_end(blocks[-1])
 
 
-def _sums(builder: Any, lane: Any, rows: int, columns: int, a: Any, b: Any, fields: Any) -> list[Any]:
+def _sums(builder: Any, lane: Any, rows: int, columns: int, at: dict[str, Any], fields: dict[str, Any]) -> list[Any]:
     """rows x columns sums over K1 and K."""
     integer = lambda n: ir.Constant(INT64, n)  # noqa: E731
 
@@ -71,9 +65,9 @@ def _sums(builder: Any, lane: Any, rows: int, columns: int, a: Any, b: Any, fiel
         third = opaque(builder, builder.mul(stride, integer(3))) if count > 3 else integer(0)
         return starts, [integer(0), stride, builder.mul(stride, integer(2)), third]
 
-    K1, K, acs, ldb, a1, b1 = (field(builder, fields, name) for name in ("K1", "K", "acs", "ldb", "a1", "b1"))
-    a_starts, a_within = groups(a, field(builder, fields, "ars"), rows)
-    b_starts, b_within = groups(b, field(builder, fields, "bcs"), columns)
+    K1, K, acs, ldb, a1, b1 = (fields[name] for name in ("K1", "K", "acs", "ldb", "a1", "b1"))
+    a_starts, a_within = groups(at["a"], fields["ars"], rows)
+    b_starts, b_within = groups(at["b"], fields["bcs"], columns)
     na, n = len(a_starts), len(a_starts) + len(b_starts)
     zero = ir.Constant(vector_ir(lane), None)
     entry = builder.block
@@ -114,25 +108,29 @@ def _sums(builder: Any, lane: Any, rows: int, columns: int, a: Any, b: Any, fiel
     return added
 
 
-def _store(builder: Any, lane: Any, kind: int, rows: int, sums: list[Any], arguments: Any) -> None:
+def _store(
+    builder: Any,
+    lane: Any,
+    kind: int,
+    rows: int,
+    sums: list[Any],
+    of: dict[str, Any],
+    fields: dict[str, Any],
+    alpha: Any,
+) -> None:
     """C from the sums, row by row."""
-    (c, d, m), fields, alpha = arguments[2:5], arguments[5], splat_ir(builder, lane, arguments[6])
     columns, zero = len(sums) // rows, ir.Constant(sums[0].type, None)
-    starts, strides = {"c": c, "d": d}, {name: field(builder, fields, f"{name}is") for name in "cd"}
-    steps = {name: [ir.Constant(INT64, 0)] for name in "cd"}
-    for name in "cd":
-        step = field(builder, fields, f"{name}js")
-        steps[name] += [opaque(builder, builder.mul(step, ir.Constant(INT64, j))) for j in range(1, columns)]
+    starts, strides = {"c": of["c"], "d": of["d"]}, {"c": fields["ldc"], "d": fields["ldd"]}
     if kind == MASKED:
-        starts["m"], strides["m"], steps["m"] = m, strides["c"], steps["c"]
+        starts["m"], strides["m"] = of["m"], fields["ldc"]
     for i in range(rows):
-        at = {name: [builder.gep(p, [step]) for step in steps[name]] for name, p in starts.items()}
         for j in range(columns):
-            value = fma_ir(builder, lane, sums[i * columns + j], alpha, load_ir(builder, lane, at["d"][j]))
+            at = {name: builder.gep(p, [ir.Constant(INT64, j)]) for name, p in starts.items()}
+            value = fma_ir(builder, lane, sums[i * columns + j], alpha, load_ir(builder, lane, at["d"]))
             if kind == RELU:
                 value = builder.select(builder.fcmp_ordered(">", zero, value), zero, value)  # NaN stays
             if kind == MASKED:
-                passes = builder.fcmp_unordered(">", load_ir(builder, lane, at["m"][j]), zero)
+                passes = builder.fcmp_unordered(">", load_ir(builder, lane, at["m"]), zero)
                 value = builder.select(passes, value, zero)
-            store_ir(builder, lane, value, at["c"][j])
+            store_ir(builder, lane, value, at["c"])
         starts = {name: builder.gep(p, [strides[name]]) for name, p in starts.items()}

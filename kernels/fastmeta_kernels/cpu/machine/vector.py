@@ -223,6 +223,27 @@ def total(context: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def totals(context: Any, array: Any, offset: Any) -> Any:
+    """The sums of as many vectors as there are lanes, which lie behind each other from array[offset] on."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lane = signature.return_type.lane
+        width = vector_ir(lane).count
+        start = data_pointer(context, builder, signature.args[0], args[0], args[1])
+        rows = [load_ir(builder, lane, builder.gep(start, [ir.Constant(INT64, i * width)])) for i in range(width)]
+        group = width  # lanes of a row's sum, which halve as two rows become one
+        while group > 1:
+            firsts = [q + i for q in range(0, 2 * width, group) for i in range(group // 2)]
+            low, high = (ir.Constant(ir.VectorType(INT32, width), [n + d for n in firsts]) for d in (0, group // 2))
+            pairs = zip(rows[::2], rows[1::2], strict=True)
+            rows = [builder.fadd(*(builder.shuffle_vector(a, b, half) for half in (low, high))) for a, b in pairs]
+            group //= 2
+        return rows[0]
+
+    return Vector(array.dtype)(array, types.int64), emit
+
+
+@intrinsic
 def lane_of(context: Any, vector: Any, lane: Any) -> Any:
     """One lane."""
 

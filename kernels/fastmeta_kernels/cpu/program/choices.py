@@ -20,6 +20,11 @@ class Choices:
     request: Request
 
     @cached_property
+    def in_lanes(self) -> bool:
+        """Whether a task of the program is a block of them, one in each lane."""
+        return self.request.variant == LANES
+
+    @cached_property
     def support(self) -> Plan:
         """The network over a support set."""
         samples = self.request.query if self.request.head else self.request.inner

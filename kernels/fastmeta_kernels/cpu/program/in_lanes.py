@@ -21,8 +21,8 @@ from fastmeta_kernels.cpu.layout.job import (
 )
 from fastmeta_kernels.cpu.layout.job import RATES as RATES_STREAM
 from fastmeta_kernels.cpu.machine.jit import kernel
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, transpose
-from fastmeta_kernels.cpu.program.parameters import LOAD, STORE
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, totals, transpose
+from fastmeta_kernels.cpu.program.parameters import LOAD
 
 
 @kernel
@@ -45,21 +45,20 @@ def run_input(ws, job, code, l, now, t):
 
 @kernel
 def run_move(ws, job, code, l, now, t):
-    """PARAMETERS: the same values to all lanes, or the sum over lanes out."""
+    """PARAMETERS, which lie as in theta: the same values to all lanes, or what is added to a stream, summed over lanes."""
     it, width = one(PARAMETERS, code, l), VECTOR_BYTES // ws.itemsize
-    rows, o = it.pixels * it.inputs, it.outputs
-    start, direction = it.start + now.rate_row * it.by_row, it.direction
-    values = stream(ws, job, it.stream, t, start + rows * o)
-    sign, base = ws.dtype.type(now.sign), place(now, it.packed)
-    for row in range(rows):
-        for j in range(o):
-            at, to = start + row * o + j, (base + row * it.by_input + j * it.by_output) * width
-            if direction == LOAD:
-                store(ws, to, splat(values[at]))
-            elif direction == STORE:
-                values[at] = total(load(ws, to))
-            else:
-                values[at] += sign * total(load(ws, to))
+    count, start = it.pixels * it.inputs * it.outputs, it.start + now.rate_row * it.by_row
+    values = stream(ws, job, it.stream, t, start + count)[start:]
+    at, sign = place(now, it.packed) * width, ws.dtype.type(now.sign)
+    if it.direction == LOAD:
+        for i in range(count):
+            store(ws, at + i * width, splat(values[i]))
+        return
+    whole = count // width * width
+    for i in range(0, whole, width):
+        store(values, i, load(values, i) + splat(sign) * totals(ws, at + i * width))
+    for i in range(whole, count):
+        values[i] += sign * total(load(ws, at + i * width))
 
 
 @kernel

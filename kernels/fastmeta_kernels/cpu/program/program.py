@@ -37,7 +37,7 @@ def program(request: Request) -> Program:
     schedule, lanes = Schedule(scalar), scalar // request.dtype.itemsize
     schedule.size = query.zeros + schedule.up(max(support.sums, query.sums))
     vectors = Vectors(choices, schedule.room(query.packed * (choices.kept + 1)))
-    total = schedule.room(query.packed if kind == "meta_gradient" else 0)
+    total = schedule.room(query.packed if kind == "meta_gradient" and not choices.in_lanes else 0)
     _load(schedule, choices, vectors, total)
     found = inner_loop.descend(schedule, choices, vectors) if kind in ("adapt", "meta_gradient") else None
     head = None
@@ -57,8 +57,9 @@ def _load(schedule: Schedule, choices: Choices, vectors: Vectors, total: int) ->
     code, query = schedule.code, choices.query
     schedule.segment("zeros", lambda: parameters.clear(code, query, at(op.P)))
     schedule.segment("theta", lambda: parameters.move(code, query.blocks, job.THETA, at(op.P), parameters.LOAD))
-    for zeros in (total, vectors.theta) if choices.request.kind == "meta_gradient" else (vectors.theta,):
-        schedule.run("zeros", p=zeros)
+    zeros = (total, vectors.theta) if choices.request.kind == "meta_gradient" else (vectors.theta,)
+    for vector in () if choices.in_lanes else zeros:
+        schedule.run("zeros", p=vector)
     schedule.run("theta", p=vectors.theta)
     schedule.first_rows = len(schedule.rows)
     schedule.segment("own", lambda: _move_own(schedule, choices, job.STEP_PARAMETERS, op.P, parameters.LOAD))
@@ -128,12 +129,17 @@ def _meta_gradient(
     s: int,
     total: int,
 ) -> None:
-    """The sweep back, and v_0 to the sum over a chunk's tasks, which the last of them stores."""
+    """The sweep back, and v_0 to the sum over a chunk's tasks, which the last of them stores; in lanes each block does."""
     code, query = schedule.code, choices.query
     schedule.segment("own gradient", lambda: _move_own(schedule, choices, job.STEP_GRADIENTS, G, parameters.ADD))
     schedule.segment("own zeros", lambda: _move_own(schedule, choices, job.STEP_PARAMETERS, G, parameters.LOAD))
     schedule.segment("added", lambda: passes.backward(ADDED))
     sweep_back(schedule, choices, vectors, found, v, s)
+    if choices.in_lanes:
+        to = job.GRADIENTS, at(G), parameters.ADD
+        schedule.segment("sum", lambda: parameters.move(code, query.blocks, *to))
+        schedule.run("sum", g=v)
+        return
     schedule.segment("sum", lambda: parameters.add(code, query, at(op.P), at(G)))
     schedule.run("sum", p=total, g=v)
     before = len(schedule.rows)
