@@ -30,6 +30,9 @@ from fastmeta_kernels.cpu.machine.vector import INT64, SCALAR, SUFFIX, data_poin
 ROW_STRIDES = {"a": "ars", "c": "ldc", "d": "ldd", "m": "ldc"}
 
 
+OF_FIRST_CACHE, FEWEST_ROWS = 512, 6  # vectors of A that stay there while B passes by; but so many rows at least
+
+
 def _integer(n: int) -> Any:
     return ir.Constant(INT64, n)
 
@@ -129,7 +132,16 @@ def _walk(
 
 
 def _product(ws, m, n, K1, K, a, ars, acs, a1, b, bcs, ldb, b1, c, ldc, d, ldd, mask, relu, alpha):
-    _walk(ws, m, n, K1, K, a, ars, acs, a1, b, bcs, ldb, b1, c, ldc, d, ldd, mask, relu, alpha)
+    most = max(FEWEST_ROWS, OF_FIRST_CACHE // (K1 * K))
+    blocks = (m + most - 1) // most
+    for block in range(blocks):
+        i = m * block // blocks
+        rows, moved = m * (block + 1) // blocks - i, i * ldc
+        of_mask = mask + moved if mask >= 0 else mask
+        _walk(
+            ws, rows, n, K1, K, a + i * ars, ars, acs, a1, b, bcs, ldb, b1, c + moved, ldc, d + i * ldd, ldd, of_mask,
+            relu, alpha,
+        )  # fmt: skip
 
 
 @lru_cache
