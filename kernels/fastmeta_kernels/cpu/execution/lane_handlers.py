@@ -15,10 +15,11 @@ def handle_lane_products(ws, job, code, l, now, t, part, parts):
 
 
 @handles(
-    op.ACTIVATE, op.ACTIVATE_BACKWARD, op.ACTIVATE_TANGENT, op.ACTIVATE_BACKWARD_TANGENT, register=LANE_HANDLERS
+    op.ACTIVATE, op.ACTIVATE_BACKWARD, op.ACTIVATE_TANGENT, op.ACTIVATE_BACKWARD_TANGENT, op.MASK,
+    register=LANE_HANDLERS,
 )  # fmt: skip
 def handle_lane_activation(ws, job, code, l, now, t, part, parts):
-    """ReLU, tanh and softplus."""
+    """ReLU, tanh and softplus, and the derivatives of ReLUs that layers took over."""
     kind = any_one(code, l).op
     if kind == op.ACTIVATE:
         layers.run_forward(ws, code, l, now)
@@ -26,6 +27,8 @@ def handle_lane_activation(ws, job, code, l, now, t, part, parts):
         layers.run_backward(ws, code, l, now)
     elif kind == op.ACTIVATE_TANGENT:
         layers.run_forward_tangent(ws, code, l, now)
+    elif kind == op.MASK:
+        layers.run_mask(ws, code, l, now)
     else:
         layers.run_backward_tangent(ws, code, l, now)
 

@@ -12,6 +12,7 @@ from fastmeta_kernels.cpu.layout.instruction import (
     ACTIVATE_BACKWARD,
     ACTIVATE_BACKWARD_TANGENT,
     ACTIVATE_TANGENT,
+    MASK,
     NONE,
     PRODUCT,
     Code,
@@ -125,6 +126,15 @@ def _sums(ws, b, ldb, count, columns, to, d, alpha):
         for k in range(count):
             s = s + load(ws, (b + k * ldb + j) * width)
         store(ws, (to + j) * width, load(ws, (d + j) * width) + splat(alpha) * s if d >= 0 else s)
+
+
+@inlined
+def run_mask(ws, code, l, now):
+    """MASK: value where y > 0, else 0."""
+    it, width = one(MASK, code, l), VECTOR_BYTES // ws.itemsize
+    y, value = place(now, it.y) * width, place(now, it.value) * width
+    for q in range(0, it.n * it.oc * width, width):
+        store(ws, value + q, where_positive(load(ws, y + q), load(ws, value + q)))
 
 
 @inlined

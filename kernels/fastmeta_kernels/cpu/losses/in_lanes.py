@@ -1,6 +1,6 @@
 """Squared error, cross-entropy and Huber's loss of tasks in lanes, with the equations of `losses`.
 
-Targets, labels and sample weights come a lane at a time to where deltas are written next. In a lane that has no task the
+Targets, labels and sample weights come a lane at a time to where deltas are written next. In a lane without a task the
 query loss has no delta, so that nothing of it is in any sum.
 """
 

@@ -2,8 +2,8 @@
 
     C[i ldc + j] = D[i ldd + j] + alpha * sum_{k1 < K1} sum_{k < K} A[i ars + k acs + k1 a1] * B[j bcs + k ldb + k1 b1]
 
-A and B have two strides, so a transposed one is another pair of them, and nothing is padded; columns of C, D and M lie
-side by side. What is stored is C, its positive part, or C where M is positive and else 0; M has the stride of C. Strides and counts are one struct for the
+A and B have two strides, so a transposed one is another pair of them, and nothing is padded. What is stored is C, its
+positive part, or C where M is positive and else 0; M has the stride of C. Strides and counts are one struct for the
 whole product.
 """
 

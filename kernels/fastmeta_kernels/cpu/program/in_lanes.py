@@ -45,7 +45,7 @@ def run_input(ws, job, code, l, now, t):
 
 @kernel
 def run_move(ws, job, code, l, now, t):
-    """PARAMETERS, which lie as in theta: the same values to all lanes, or what is added to a stream, summed over lanes."""
+    """PARAMETERS, which lie as in theta: the same values to all lanes, or added to a stream, summed over lanes."""
     it, width = one(PARAMETERS, code, l), VECTOR_BYTES // ws.itemsize
     count, start = it.pixels * it.inputs * it.outputs, it.start + now.rate_row * it.by_row
     values = stream(ws, job, it.stream, t, start + count)[start:]

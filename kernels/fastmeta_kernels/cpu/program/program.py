@@ -129,7 +129,7 @@ def _meta_gradient(
     s: int,
     total: int,
 ) -> None:
-    """The sweep back, and v_0 to the sum over a chunk's tasks, which the last of them stores; in lanes each block does."""
+    """The sweep back, and v_0 to the sum over a chunk's tasks, which the last of them stores; a block of lanes does."""
     code, query = schedule.code, choices.query
     schedule.segment("own gradient", lambda: _move_own(schedule, choices, job.STEP_GRADIENTS, G, parameters.ADD))
     schedule.segment("own zeros", lambda: _move_own(schedule, choices, job.STEP_PARAMETERS, G, parameters.LOAD))
