@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastmeta as fm
-from examples.molecules.assays import Assays, prior, read
+from examples.molecules.assays import Assays, prior, read, ridges, with_outputs
 from examples.molecules.picture import draw
 
 TEST_ASSAYS = {"tox21": 3, "sider": 6}  # the last ones, Altae-Tran et al. 2017 (arXiv 1611.03199)
@@ -36,10 +36,14 @@ def protocol(data: Path, name: str, other_molecules: bool, seed: int) -> tuple[A
 def scores(train: Assays, test: Assays, seed: int, iterations: int) -> dict[str, fm.Score]:
     """ROC-AUC of each row on the same support sets."""
     episodes = SUPPORT_SETS * test.y.shape[1]
-    mean_activity, each = prior(train.x, train.y, together=True), prior(train.x, train.y, together=False)
-    rows = {ONE_RIDGE: start(mean_activity, train, test, episodes)[0]}
-    found = start(each, train, test, episodes)
+    weights = ridges(train.x, train.y, together=False)
+    each = prior(train.x, weights)
+    mean_activity = prior(train.x, ridges(train.x, train.y, together=True))
+    rows = {ONE_RIDGE: start(mean_activity, test, episodes)[0]}
+    found = start(each, test, episodes)
     rows |= {NO_SUPPORT: found[0]} | {f"that ridge as start, {n} gradient steps": found[n] for n in (5, 20)}
+    more = np.insert(each, len(each) - 2, np.zeros(2 * weights.shape[1], np.float32))
+    rows["and what each ridge says as features, 5 steps"] = start(more, with_outputs(train, test, weights), episodes)[5]
     options: dict[str, Any] = {"tasks_per_step": 9, "seed": seed}
     maml = fm.MAML(LINEAR, 0.03, 5).fit(train, iterations, **options, optimizer=fm.Adam(1e-4), theta=each)
     rows["that ridge as start of a linear MAML"] = maml.evaluate(test, episodes)
@@ -51,9 +55,9 @@ def scores(train: Assays, test: Assays, seed: int, iterations: int) -> dict[str,
     return rows
 
 
-def start(theta: np.ndarray, train: Assays, test: Assays, episodes: int) -> dict[int, fm.Score]:
+def start(theta: np.ndarray, test: Assays, episodes: int) -> dict[int, fm.Score]:
     """Scores of the linear network theta before and after gradient steps on the support set; nothing is learned."""
-    untrained = fm.MAML(LINEAR, 0.03, 5).fit(train, 0, theta=theta)
+    untrained = fm.MAML(fm.MLP((test.x.shape[1], 2)), 0.03, 5).fit(test, 0, theta=theta)
     return untrained.evaluate(test, episodes, inner_steps=[0, 5, 20])
 
 

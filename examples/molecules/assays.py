@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class Assays:
     in turn, for tests. Assays of too few molecules of a kind are left out.
     """
 
-    x: NDArray[np.uint8]
+    x: NDArray[Any]
     y: NDArray[np.int8]
     queries: int | None = None
     measure = "auc"
@@ -56,10 +57,10 @@ class Assays:
         return fm.Batch(self.x[np.array(support)], known, self.x[np.array(query)], np.array(labels))
 
 
-def prior(x: NDArray[np.uint8], y: NDArray[np.int8], together: bool, strength: float = 30.0) -> NDArray[np.float32]:
-    """theta of MLP((2048, 2)) that ranks molecules by what the training assays say of them, without a support set.
+def ridges(x: NDArray[np.uint8], y: NDArray[np.int8], together: bool, strength: float = 30.0) -> NDArray[np.float64]:
+    """Weights (2048, A) of ridge regressions on the activity in each assay; together: (2048, 1), on its mean.
 
-    Ridge regression on the mean standardised activity over the assays (together), or on each assay, then the mean.
+    Activities are standardised in each assay.
     """
     bits, measured = (x > 0).astype(np.float64), y >= 0
     share = (y == 1).sum(axis=0) / measured.sum(axis=0)
@@ -67,12 +68,27 @@ def prior(x: NDArray[np.uint8], y: NDArray[np.int8], together: bool, strength: f
     if together:
         targets = targets.sum(axis=1, keepdims=True) / np.maximum(measured.sum(axis=1, keepdims=True), 1)
         measured = np.ones_like(targets, bool)
-    weights = np.zeros(bits.shape[1])
+    weights = []
     for target, rows in zip(targets.T, measured.T, strict=True):
         centred = bits[rows] - bits[rows].mean(axis=0)
-        gram = centred.T @ centred + strength * np.eye(len(weights))
-        weights += np.linalg.solve(gram, centred.T @ (target[rows] - target[rows].mean()))
-    weights *= 0.5 / (bits @ weights).std()
-    shift = np.array([0.5, -0.5]) * (bits @ weights).mean()
-    theta: NDArray[np.float32] = np.concatenate([np.stack([-weights, weights], axis=1).ravel() / 2, shift])
+        gram = centred.T @ centred + strength * np.eye(bits.shape[1])
+        weights.append(np.linalg.solve(gram, centred.T @ (target[rows] - target[rows].mean())))
+    return np.stack(weights, axis=1)
+
+
+def prior(x: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """theta of MLP((2048, 2)) that ranks molecules by the mean output of these ridges, without a support set."""
+    mean = weights.mean(axis=1)
+    mean *= 0.5 / ((x > 0) @ mean).std()
+    shift = np.array([0.5, -0.5]) * ((x > 0) @ mean).mean()
+    theta: NDArray[np.float32] = np.concatenate([np.stack([-mean, mean], axis=1).ravel() / 2, shift])
     return theta.astype(np.float32)
+
+
+def with_outputs(known: Assays, new: Assays, weights: NDArray[np.float64], size: float = 1.5) -> Assays:
+    """`new` with A more features: what each ridge says of a molecule beyond their mean, of this size together."""
+    outputs, ours = ((one.x > 0) @ weights for one in (known, new))
+    ours = (ours - outputs.mean(axis=0)) / outputs.std(axis=0)
+    beyond = ours - ours.mean(axis=1, keepdims=True)
+    beyond *= size / np.sqrt(np.square(beyond).sum(axis=1).mean())
+    return replace(new, x=np.concatenate([new.x > 0, beyond], axis=1).astype(np.float32))

@@ -24,6 +24,7 @@ from fastmeta.tasks.episode import Batch
 
 Array = NDArray[Any]
 BREAKDOWN = 1e-12  # a new vector of this relative length is rounding: the Krylov space is exhausted
+MOST_VALUES = 2**23  # of the Lanczos vectors of several phis together, 64 MiB
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Spectrum:
         rows = zip(self.values[::-1], self.weights[::-1], self.residuals[::-1], strict=True)
         return "\n".join(["Ritz value    weight  residual", *(f"{a:10.4g}  {b:8.1e}  {c:8.1e}" for a, b, c in rows)])
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG of the weights at their values. Raises ModuleNotFoundError without Matplotlib."""
         from fastmeta.lab import pictures
@@ -69,6 +72,8 @@ class InnerSpectrum:
         for k, (top, low) in enumerate(zip(self.largest, self.smallest, strict=True)):
             lines.append(f"{k:3d}  {np.median(top):24.3f}  {top.max():5.2f}  {np.median(low):24.3f}")
         return "\n".join(lines)
+
+    __str__ = table
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG: alpha lambda_max after each inner step. Raises ModuleNotFoundError without Matplotlib."""
@@ -115,57 +120,77 @@ def inner_spectrum(
 ) -> InnerSpectrum:
     """Extreme eigenvalues of m alpha_k H_k, the support loss's Hessian scaled by its step, at each phi of each task.
 
-    `products` Hessian-vector products a step, of all tasks at once. Rates of different parameters scale the Hessian
-    from both sides, alpha^1/2 H alpha^1/2, which has the eigenvalues of alpha H. Raises ValueError where a rate is
-    negative, DivergenceError where a product is not finite.
+    `products` Hessian-vector products a step, of all tasks and of as many steps as 64 MiB hold at once. Rates of
+    different parameters scale the Hessian from both sides, alpha^1/2 H alpha^1/2, which has the eigenvalues of alpha H.
+    Raises ValueError where a rate is negative, DivergenceError where a product is not finite.
     """
     theta = inputs.parameters(net, theta)
     batch_sets(net, batch, theta.dtype)  # or raise
     rates = rates_by_parameter(net, inner_lr, checks.integer("inner_steps", inner_steps, 1), adapt, theta.dtype)
     if (rates < 0).any():
         raise ValueError("inner_lr must not be negative: a step uphill has no sharpness. Look at its absolute value.")
-    steps = min(checks.integer("products", products, 1), net.parameter_count)
     data: tuple[Any, ...] = (batch.x_support, batch.y_support, batch.support_weights)
-    phis, _, _ = descend(net, theta, [data] * len(rates), rates, len(batch), device)
-    rng = np.random.default_rng(checks.integer("seed", seed, 0))
-    largest, smallest = [], []
-    for k, phi in enumerate(phis):
-        root = np.sqrt(rates[min(k, len(rates) - 1)])
+    phis = np.stack(descend(net, theta, [data] * len(rates), rates, len(batch), device).phis)
+    return sharpness(net, phis, rates, data, checks.integer("products", products, 1), seed, device)
 
-        def product(v: Array, phi: Array = phi, root: Array = root) -> Array:
-            return np.asarray(root * gradients.hvp(net, phi, (root * v).astype(theta.dtype), *data, device=device))
 
-        values = lanczos(product, root * rng.standard_normal(phi.shape), steps)[0]
-        largest.append(values[:, -1])
-        smallest.append(values[:, 0])
-    return InnerSpectrum(np.stack(largest), np.stack(smallest))
+def sharpness(
+    net: Network, phis: Array, rates: Array, data: tuple[Any, ...], products: int, seed: int, device: str
+) -> InnerSpectrum:
+    """`inner_spectrum` at phis (S + 1, T, P), of rates (S, P) at least 0, with the support sets x, y, weights."""
+    first = np.random.default_rng(checks.integer("seed", seed, 0)).standard_normal(phis.shape).astype(phis.dtype)
+    roots = np.sqrt(rates)[np.minimum(np.arange(len(phis)), len(rates) - 1)]
+    steps = min(products, net.parameter_count)
+    together = max(1, MOST_VALUES // (steps * phis[0].size))  # phis whose Lanczos vectors are kept at once
+    parts = [slice(k, k + together) for k in range(0, len(phis), together)]
+    values = np.concatenate([_ritz(net, phis[k], roots[k], first[k], data, steps, device) for k in parts])
+    return InnerSpectrum(values[..., -1], values[..., 0])
+
+
+def _ritz(
+    net: Network, phis: Array, roots: Array, first: Array, data: tuple[Any, ...], steps: int, device: str
+) -> Array:
+    """Ritz values (K, T, steps) of root H root at phis (K, T, P), as K T tasks at once; roots (K, P)."""
+    count, tasks, size = phis.shape
+    sets: list[Any] = [None if part is None else np.tile(part, (count,) + (1,) * (np.ndim(part) - 1)) for part in data]
+    phi, root = phis.reshape(-1, size), np.repeat(roots, tasks, axis=0)
+
+    def product(v: Array) -> Array:
+        return np.asarray(root * gradients.hvp(net, phi, root * v, *sets, device=device))
+
+    return lanczos(product, root * first.reshape(-1, size), steps)[0].reshape(count, tasks, steps)
 
 
 def lanczos(product: Callable[[Array], Array], first: Array, steps: int) -> tuple[Array, Array, Array]:
     """T matrices at once: Ritz values (T, k) ascending, eigenvectors (T, k, k) of their tridiagonals, last beta (T,).
 
-    `product` maps (T, n) to (T, n). Where the Krylov space is exhausted the tridiagonal goes on, apart, with its first
-    entry, which lies between its extreme values.
+    `product` maps (T, n) to (T, n) in the float dtype of `first`. Where the Krylov space is exhausted the tridiagonal
+    goes on, apart, with its first entry, which lies between its extreme values.
     """
     tasks, n = first.shape
-    basis = np.zeros((steps, tasks, n))
+    basis = np.zeros((tasks, steps, n), first.dtype)
     tridiagonal = np.zeros((tasks, steps, steps))
-    q = first / np.linalg.norm(first, axis=1, keepdims=True)
-    beta = np.zeros(tasks)
+    norms = _norms(first)
+    q = first / np.where(norms == 0, 1, norms)[:, None]
+    beta = np.ones(tasks)
     scale = np.zeros(tasks)
     for j in range(steps):
-        basis[j] = q
-        w = np.asarray(product(q), np.float64)
-        exhausted = (j > 0) & (beta == 0)
-        tridiagonal[:, j, j] = np.where(exhausted, tridiagonal[:, 0, 0], (q * w).sum(axis=1))
-        scale = np.maximum(scale, np.linalg.norm(w, axis=1))
-        for _ in range(2):  # twice is enough
-            overlaps = (basis[: j + 1] * w).sum(axis=2)  # (j + 1, T)
-            w = w - (overlaps[:, :, None] * basis[: j + 1]).sum(axis=0)
-        beta = np.linalg.norm(w, axis=1)
+        basis[:, j] = q
+        so_far, w = basis[:, : j + 1], np.asarray(product(q), first.dtype)
+        scale = np.maximum(scale, _norms(w))
+        overlaps = so_far @ w[:, :, None]  # (T, j + 1, 1)
+        tridiagonal[:, j, j] = np.where(beta == 0, tridiagonal[:, 0, 0], overlaps[:, j, 0])
+        w = w - (overlaps.swapaxes(1, 2) @ so_far)[:, 0]
+        w -= ((so_far @ w[:, :, None]).swapaxes(1, 2) @ so_far)[:, 0]  # twice is enough
+        beta = _norms(w)
         beta[beta <= BREAKDOWN * scale] = 0.0
-        q = w / np.where(beta == 0, 1.0, beta)[:, None] * (beta > 0)[:, None]
+        q = w * (np.where(beta == 0, 0.0, 1.0) / np.where(beta == 0, 1.0, beta)).astype(w.dtype)[:, None]
         if j + 1 < steps:
             tridiagonal[:, j, j + 1] = tridiagonal[:, j + 1, j] = beta
     values, vectors = np.linalg.eigh(tridiagonal)
     return values, vectors, beta
+
+
+def _norms(rows: Array) -> Array:
+    """(T,) of rows (T, n)."""
+    return np.asarray(np.sqrt(np.einsum("tn,tn->t", rows, rows)))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
+from fastmeta.gradients.steps import descend, rates_by_parameter
 from fastmeta.lab.backward_sweep import cosine, trace
-from fastmeta.lab.eigenvalues import inner_spectrum
+from fastmeta.lab.eigenvalues import sharpness
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.inner_steps import step_rates
 from fastmeta.tasks.episode import TaskSource
@@ -52,7 +53,7 @@ class Probe:
         seed: int = 1,
     ) -> None:
         if not isinstance(learner, GradientLearner):
-            raise TypeError(f"learner={learner!r} must adapt by gradient steps, as MAML does.")
+            raise TypeError(f"learner={learner!r} must adapt by gradient steps on samples, as fm.MAML does.")
         self.learner = learner
         self.every = checks.integer("every", every, 1)
         self.what = tuple(checks.choice("what", name, MEASURES) for name in what)
@@ -72,18 +73,20 @@ class Probe:
         """What `what` asks for, of the learner as it is."""
         learner, batch, found = self.learner, self.batch, {}
         net, theta, steps = learner.net, np.asarray(learner.theta), learner.inner_steps
-        rates, adapts = step_rates(learner.rates, 0, steps), learner.adapts
+        rates = rates_by_parameter(net, step_rates(learner.rates, 0, steps), steps, learner.adapts, theta.dtype)
+        support: tuple[Any, ...] = (batch.x_support, batch.y_support, batch.support_weights)
         if "cosine" in self.what or "snr" in self.what:
-            sweep = trace(net, theta, batch, rates, steps, adapts, device=learner.device)
+            sweep = trace(net, theta, batch, rates, steps, device=learner.device)
+            phis = sweep.phis
             if "cosine" in self.what:
                 found["cosine"] = cosine(sweep.first_order, sweep.exact)
                 found["norm ratio"] = float(np.linalg.norm(sweep.first_order) / np.linalg.norm(sweep.exact))
             if "snr" in self.what:
                 found["snr"] = sweep.snr
+        elif "sharpness" in self.what:
+            phis = np.stack(descend(net, theta, [support] * steps, rates, len(batch), learner.device).phis)
         if "sharpness" in self.what:
-            sharp = inner_spectrum(
-                net, theta, batch, np.abs(rates), steps, adapts, products=self.products, device=learner.device
-            ).largest
+            sharp = sharpness(net, phis, np.abs(rates), support, self.products, 0, learner.device).largest
             found |= {"sharpness": float(np.median(sharp[0])), "largest sharpness": float(sharp.max())}
             found["sharpness after"] = float(np.median(sharp[-1]))
         if "adaptation" in self.what:
@@ -98,6 +101,8 @@ class Probe:
         names = list(self.records[0]) if self.records else []
         lines = ["  ".join(f"{name:>17}" for name in names)]
         return "\n".join([*lines, *("  ".join(f"{r[n]:17.4g}" for n in names) for r in self.records)])
+
+    __str__ = table
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG with a panel a measure. Raises ValueError before the first probe."""
