@@ -1,7 +1,7 @@
 """What a probe costs: processor seconds of `fit` with and without one every 100 iterations, in turn.
 
 `python -m benchmarks.probing --data OMNIGLOT` prints a line a setting: the seconds without a probe, with one, and
-within the probe, and the probe's share of what the training alone takes; medians of five.
+within the probe, and the probe's share of what the training alone takes; medians of three.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 import fastmeta as fm
 
-EVERY, ROUNDS = 100, 5
+EVERY, ROUNDS = 100, 3
 SETTINGS = {  # learner, tasks an iteration, iterations
     "sinusoids, 1 step, 25 tasks": (lambda: fm.MAML(fm.MLP((1, 40, 40, 1)), 0.01, 1), 25, 1000),
     "sinusoids, tanh, 5 steps, 25 tasks": (lambda: fm.MAML(fm.MLP((1, 40, 40, 1), "tanh"), 0.01, 5), 25, 1000),

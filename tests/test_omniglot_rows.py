@@ -149,6 +149,14 @@ def test_what_was_stopped_goes_on_and_what_is_there_is_left(place, tmp_path, mon
         train(tmp_path, "--rows", "mamml-5w1s")
 
 
+def test_a_row_that_diverges_keeps_none_from_its_turn(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(rows.RECIPES, "fomaml", {"5w1s": TINY + "--inner-lr 1e30"})
+    entries = train(tmp_path, "--rows", "fomaml-stride-5w1s", "transfer-linear-stride-5w1s", "--seeds", "0")
+    assert [entry["row"] for entry in entries] == ["transfer-linear-stride-5w1s"]
+    assert "values" not in entries[0]["validation"]
+    assert "fomaml-stride-5w1s, seed 0: " in capsys.readouterr().out
+
+
 def test_entries_without_runs_are_kept(place, tmp_path):
     old = _entry("protonet-5w1s", "protonet", "ProtoNet", [0.9], "one")
     results.keep([old], tmp_path / "omniglot.json")

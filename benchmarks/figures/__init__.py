@@ -28,7 +28,8 @@ FIGURES = (
     "edge_of_stability",
     "cleaning",
 )
-MISSES: dict[str, tuple[str, ...]] = {}  # how claims begin that the committed numbers do not show
+# how claims begin that the committed numbers do not show
+MISSES: dict[str, tuple[str, ...]] = {"label_orders": ("one vector is no worse",)}
 
 
 @dataclass(frozen=True)

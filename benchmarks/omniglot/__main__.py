@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import click
+
 from benchmarks.omniglot import results, table
 from benchmarks.omniglot.rows import ROWS, USUAL
 from benchmarks.omniglot.runs import Entry, Place, run
@@ -40,7 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
     place = Place(options.runs, options.data, options.episodes, options.device, options.threads)
     for name in [] if options.table else options.rows:
         for seed in options.seeds:
-            run(ROWS[name], seed, place)
+            try:
+                run(ROWS[name], seed, place)
+            except click.ClickException as error:  # it diverged, for example: the others need not wait
+                print(f"{name}, seed {seed}: {error.format_message()}", flush=True)
             _write(place, options.out, options.page)
     print(table.tables(_write(place, options.out, options.page)))
     if options.checkpoints:

@@ -42,7 +42,7 @@ class Place(NamedTuple):
 def run(row: Row, seed: int, place: Place) -> None:
     """Train a row with a seed and score it, or go on with what was stopped; nothing where that is done.
 
-    Raises SystemExit where the command line refuses, or was stopped.
+    Raises click.ClickException where the training diverges or is refused, SystemExit where it was stopped.
     """
     folder = place.folder(row, seed)
     if not (folder / "score.json").exists():
@@ -69,8 +69,8 @@ def found(row: Row, seed: int, place: Place) -> Entry | None:
     entry["config"] = {name: value for name, value in config.items() if name != "data"}
     entry |= {"seconds": _seconds(folder), "validation": scores.pop("validation")}
     entry["scores"] = {score["batch_norm"]: score for score in scores.values()}
-    for mode, score in entry["scores"].items():
-        if mode != scores[DEFAULT]["batch_norm"]:
+    for score in (entry["validation"], *entry["scores"].values()):
+        if score is not scores[DEFAULT]:
             del score["values"]
     if row.trains:
         entry["curve"] = learning_curve(folder / "log.jsonl")

@@ -150,11 +150,8 @@ def _requests(model: ExportModel, queries: int) -> list[Request]:
     if model.rates is not None and model.steps:
         rows, columns = model.rates.shape
         adapt = adapt._replace(rates=(rows, columns))
-    start, stop = model.adapted
-    return [
-        adapt._replace(adapted=(int(start), int(stop))),
-        Request("predict", table, single, 1, SetShape(queries)),
-    ]
+    start, stop = map(int, model.adapted)
+    return [adapt._replace(adapted=(start, stop)), Request("predict", table, single, 1, SetShape(queries))]
 
 
 def _libraries() -> dict[str, bytes]:

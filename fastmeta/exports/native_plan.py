@@ -34,8 +34,7 @@ def planned(width: int, requests: list[Request]) -> list[Planned]:
     done = subprocess.run(
         command, input=pickle.dumps(requests), env=os.environ | given, stdout=subprocess.PIPE, check=True
     )
-    found: list[Planned] = pickle.loads(done.stdout)
-    return found
+    return [Planned(*of) for of in pickle.loads(done.stdout)]
 
 
 def main(width: int) -> None:
@@ -47,10 +46,8 @@ def main(width: int) -> None:
         of = program(request)
         return of.workspace, of.code, of.schedule, of.query.edges, of.first_rows, of.last_rows
 
-    sys.stdout.buffer.write(pickle.dumps([Planned(*plan(one)) for one in pickle.load(sys.stdin.buffer)]))
+    sys.stdout.buffer.write(pickle.dumps([plan(one) for one in pickle.load(sys.stdin.buffer)]))
 
 
 if __name__ == "__main__":
-    from fastmeta.exports import native_plan  # pickled under its own name, not as __main__
-
-    native_plan.main(int(sys.argv[1]))
+    main(int(sys.argv[1]))

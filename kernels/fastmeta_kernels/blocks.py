@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta_kernels.contract import MetaGradientArrays, TaskSet
+from fastmeta_kernels.contract import Array, MetaGradientArrays, TaskSet
 from fastmeta_kernels.host import on_host
 
 Span = tuple[int, int]  # tasks begin .. end - 1
 OF_TASKS = ("query_losses", "support_losses")
 OF_BLOCKS = ("gradient", "rates_gradient", "step_parameters_gradient")
 MetaGradient = Callable[..., MetaGradientArrays]
+
+
+def mean_of_parts(found: Array, parts: int) -> Array:
+    """The mean (T, P) over the parts of each task, whose values are (T B, P)."""
+    mean: Array = found.reshape(-1, parts, found.shape[1]).mean(axis=1) if parts > 1 else found
+    return mean
 
 
 def one_by_one(

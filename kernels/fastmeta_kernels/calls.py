@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmeta_kernels.blocks import Span, by_size, one_by_one
+from fastmeta_kernels.blocks import Span, by_size, mean_of_parts, one_by_one
 from fastmeta_kernels.contract import (
     Array,
     InnerLoop,
@@ -202,12 +202,6 @@ class Calls:
         request = request._replace(support=SetShape(support), head=head)
         losses, gradients = self.run(request, arrays, ("losses", "gradients"))
         return losses.reshape(-1), gradients
-
-
-def mean_of_parts(found: Array, parts: int) -> Array:
-    """The mean (T, P) over the parts of each task, whose values are (T B, P)."""
-    mean: Array = found.reshape(-1, parts, found.shape[1]).mean(axis=1) if parts > 1 else found
-    return mean
 
 
 def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:

@@ -103,12 +103,13 @@ def in_use() -> str:
 @cache
 def _found() -> tuple[Library | None, str]:
     """The library, or why there is none; neither where none came with this installation."""
-    folder = os.environ.get("FASTMETA_LIBRARY") or FOLDER
-    if folder == "0":
+    chosen = os.environ.get("FASTMETA_LIBRARY")
+    if chosen == "0":
         return None, OFF
+    folder = chosen or FOLDER
     there = [name for name in _names(folder) if name.startswith("fastmeta-") and name.endswith(".so")]
     if not there:
-        return None, ""
+        return None, f'FASTMETA_LIBRARY="{chosen}" must be 0 or a folder of libraries.' if chosen else ""
     of_these = [level for level in LEVELS if file_name(level) in there]
     if not of_these:
         return None, f'The libraries in "{folder}" are of other sources than this fastmeta.'

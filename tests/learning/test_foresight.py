@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,25 @@ def test_batches_that_are_wrong_are_told_of_at_their_iteration(monkeypatch):
 def test_a_source_that_is_not_drawn_ahead_is_not_looked_at():
     assert Foresight().update(None, TASKS, None) is None
     assert len(Ahead(TASKS, 9).ready(3, 0, 2, 5)) == 1
+
+
+def test_an_update_makes_few_calls_in_python():
+    """A bar that no load moves: 472 calls before anything was drawn or computed ahead, 134 when it was set."""
+    learner, counted = fm.MAML(fm.MLP((1, 40, 40, 1)), 0.01), 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    def of(iterations: int) -> int:
+        nonlocal counted
+        counted, before = 0, sys.getprofile()
+        sys.setprofile(count)
+        try:
+            learner.fit(TASKS, iterations, 25, fm.Adam(1e-3))
+        finally:
+            sys.setprofile(before)
+        return counted
+
+    learner.fit(TASKS, 33, 25, fm.Adam(1e-3))
+    assert (of(1 + 16 * 6) - of(1 + 16 * 2)) / (16 * 4) <= 150

@@ -66,7 +66,7 @@ def test_its_commands_are_understood(line):
 def test_the_measurements_are_those_of_the_committed_run():
     results = json.loads((RESULTS / "ranks.json").read_text("utf-8"))
     (_, measured) = blocks("text")
-    assert measured.strip() == (RESULTS / "ranks.txt").read_text("utf-8").strip() == benchmark.text(results).strip()
+    assert measured.strip() == (RESULTS / "ranks.txt").read_text("utf-8").strip()
     (weak,) = [r for r in results["rows"] if (r["problem"], r["scaling"], r["ranks"]) == ("omniglot", "weak", 2)]
     said = re.search(r"Omniglot is (\d+) % as fast a task on two ranks as on one; (\d+) %", PAGE)
     assert said is not None
@@ -74,6 +74,8 @@ def test_the_measurements_are_those_of_the_committed_run():
         round(100 * share) for share in (weak["efficiency"], weak["reduction"] / weak["update"])
     ]
     assert weak["efficiency"] >= 0.95
+    (alone,) = {row["without_ranks"] for row in results["rows"] if row["problem"] == "omniglot" and row["ranks"] == 1}
+    assert f"Two ranks are {alone / weak['update']:.0%} as fast a task as a fit without".replace("%", " %") in PAGE
     kills = (RESULTS / "rank-kills.txt").read_text("utf-8")
     survived = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) ranks killed: (\d+) of (\d+)", kills)]
     assert all(left == n - killed == same for killed, n, same, left in survived)
@@ -88,7 +90,7 @@ def test_the_cost_model_finds_what_made_the_times():
             seconds = benchmark.predicted(true, name, parameters, tasks, ranks)
             compute = tasks / ranks * true["work"][name] + tasks * true["draw"][name]
             row = {"problem": name, "ranks": ranks, "tasks": tasks, "parameters": parameters, "update": seconds}
-            rows.append(row | {"draw": tasks * true["draw"][name], "quickest_reduction": seconds - compute})
+            rows.append(row | {"draw": true["draw"][name], "quickest_reduction": seconds - compute})
     found = benchmark.fitted(rows)
     assert found["latency"] == pytest.approx(2e-5, rel=1e-6)
     assert found["bandwidth"] == pytest.approx(3e9, rel=1e-6)

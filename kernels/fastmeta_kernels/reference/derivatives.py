@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmeta_kernels.calls import mean_of_parts
+from fastmeta_kernels.blocks import mean_of_parts
 from fastmeta_kernels.contract import Array, TaskSet
 from fastmeta_kernels.layer_table import Table
 from fastmeta_kernels.reference import losses, network, policy_losses

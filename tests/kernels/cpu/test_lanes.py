@@ -11,8 +11,8 @@ from fastmeta.networks.layers import Flatten, Linear, ReLU, Softplus, Tanh
 from fastmeta.networks.network import Network
 from fastmeta_kernels import cpu, reference
 from fastmeta_kernels.contract import InnerLoop, Loss, TaskSet
-from fastmeta_kernels.cpu.execution import call, threads
-from fastmeta_kernels.cpu.layout import lanes
+from fastmeta_kernels.cpu.execution import call, handlers, threads
+from fastmeta_kernels.cpu.layout import instruction, lanes
 from fastmeta_kernels.cpu.machine.lane_product import compile_lane_product, lane_product
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 from fastmeta_kernels.layer_table import HUBER, LINEAR_LOSS, SQUARED_ERROR
@@ -29,6 +29,7 @@ from tests.kernels.agreement import (
     sets,
     smooth_seed,
 )
+from tests.kernels.cpu.test_cpu import python
 
 MLPS = [case for case in CASES if lanes._sizes(case.network.table.tobytes())[0]]
 WIDTH = VECTOR_BYTES // 8  # lanes of float64
@@ -173,7 +174,7 @@ def request(table=None, tasks=1000, samples=10, **fields):
 
 def test_the_rule():
     """Full blocks of small MLPs; what is unusual goes by columns."""
-    full = VECTOR_BYTES // 4
+    full = 2 * VECTOR_BYTES // 4
     assert lanes.takes_lanes(request())
     assert lanes.takes_lanes(request(tasks=full))
     assert not lanes.takes_lanes(request(tasks=full - 1))
@@ -186,6 +187,19 @@ def test_the_rule():
     assert not lanes.takes_lanes(request(samples=1000))
     assert not lanes.takes_lanes(request(MLP((1, 200, 200, 1)).table))
     assert not lanes.takes_lanes(request(BY_NAME["conv4_stride"].network.table))
+
+
+def test_a_process_compiles_the_handlers_of_lanes_alone():
+    assert set(handlers.LANE_HANDLERS) <= set(instruction.LAYOUTS)
+    program = (
+        "import fastmeta as fm, numpy as np; from fastmeta_kernels.cpu.execution import handlers; "
+        f"x = np.ones(({VECTOR_BYTES}, 3, 2)); y = x[..., :1]; net = fm.MLP((2, 3, 1)); "
+        "fm.meta_gradient(net, net.init(0).astype('f8'), fm.Batch(x, y, x, y), 0.1, 1); "
+        "tables = (handlers.HANDLERS, False), (handlers.LANE_HANDLERS, True); "
+        "print(*(sorted({n[kind] for kind in handlers.handlers(x.dtype, (), of).nonzero()[0]}) for n, of in tables))"
+    )
+    compiled = "['handle_lane_loss', 'handle_lane_products', 'handle_lane_vectors']"
+    assert python(program).strip() == f"[] {compiled}"
 
 
 def test_memory_auto_counts_the_lanes():

@@ -60,10 +60,19 @@ def test_a_library_of_these_sources_serves(folder):
     assert library.in_use() == f"the library for {HERE.name}"
 
 
-def test_without_any_nothing_is_said(folder, recwarn):
+def test_without_any_nothing_is_said(tmp_path, monkeypatch, recwarn):
+    monkeypatch.delenv("FASTMETA_LIBRARY", raising=False)
+    monkeypatch.setattr(library, "FOLDER", str(tmp_path))
     assert library.loaded() is None
     assert library.in_use() == "no library"
     assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize("place", ["", "nowhere"])
+def test_a_folder_that_is_named_and_has_none_is_said(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("FASTMETA_LIBRARY", str(tmp_path / place))
+    with pytest.warns(files.CacheWarning, match=r'FASTMETA_LIBRARY=".*" must be 0 or a folder of libraries'):
+        assert library.loaded() is None
 
 
 def test_it_can_be_turned_off_without_a_word(monkeypatch, recwarn):

@@ -6,7 +6,6 @@ Rounded as in single operations of NumPy, so compiled without contraction: the b
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.cpu.layout.job import address
 from fastmeta_kernels.cpu.machine.compiler import carray, types
-from fastmeta_kernels.cpu.machine.jit import exact, lane_of, symbol
+from fastmeta_kernels.cpu.machine.jit import exact, for_each_dtype, lane_of, symbol
 
 Numbers = tuple[float, float, float, float]  # beta1, beta2, floor and rate of a step
 MOST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}  # by dtype
@@ -44,7 +43,7 @@ def _adam(theta, slope, first, second, moved, next_first, next_second, size, bet
     return step_of_adam(x, g, m, v, to, next_m, next_v, size, beta1, beta2, floor, rate)
 
 
-@cache
+@for_each_dtype
 def compiled(dtype: Any) -> Any:
     """The pass for a dtype, compiled or loaded."""
     lane, word = lane_of(dtype), ctypes.c_int64

@@ -129,7 +129,7 @@ class _Call:
         sizes_of_one = of.work, of.workspace, of.panel
         self.work = Work(self.one_task, job.address(self.jobs), functions(dtype), blocks, chunks, *sizes_of_one, dtype)
         if in_lanes:
-            self.work = self.work._replace(most=1)
+            self.work = self.work._replace(most=1, use="lanes")
 
     def _place_inputs(self, arrays: dict[str, Array]) -> None:
         """Room for small inputs; a set is the support set where an inner loop is all there is."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from fastmeta_kernels.cpu.execution.workers import crew, lead
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.job import address, integers_at
 from fastmeta_kernels.cpu.machine.compiler import carray, types
-from fastmeta_kernels.cpu.machine.jit import lane_of, symbol
+from fastmeta_kernels.cpu.machine.jit import for_each_dtype, lane_of, symbol
 from fastmeta_kernels.request import Request
 
 
@@ -77,7 +76,7 @@ def _updates(board, slots, count, words, sums, losses, states, numbers):
     return updates
 
 
-@cache
+@for_each_dtype
 def compiled(dtype: Any) -> Any:
     """All of it for a dtype, compiled or loaded."""
     lane, word = lane_of(dtype), ctypes.c_int64

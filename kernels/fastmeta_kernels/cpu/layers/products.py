@@ -8,9 +8,10 @@ from __future__ import annotations
 from fastmeta_kernels.cpu.layout.instruction import NONE, OWN, PRODUCT, TRANSPOSE, Code, Operand, one, place, share
 from fastmeta_kernels.cpu.layout.job import RATES, array_at
 from fastmeta_kernels.cpu.layout.places import ADD, MATRIX, RATED, SIGNED
+from fastmeta_kernels.cpu.machine.between_lanes import transpose
 from fastmeta_kernels.cpu.machine.jit import inlined
 from fastmeta_kernels.cpu.machine.product import masked_product
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, transpose
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 # Flags beside those of `places`: a sum over I; K1 steps from A, B to the operands A1, B1; threads share rows; sums over
 # K are those of A, not B; a sum over J. With MATRIX D has the row stride of C.

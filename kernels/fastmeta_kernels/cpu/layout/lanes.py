@@ -16,7 +16,7 @@ from fastmeta_kernels.request import Request
 LANES = "lanes"  # the variant of a request
 KINDS = {lt.LINEAR, lt.RELU, lt.TANH, lt.SOFTPLUS, lt.FLATTEN}
 LOSSES = (lt.SQUARED_ERROR, lt.CROSS_ENTROPY, lt.HUBER)
-FEWEST_BLOCKS = 1  # full ones: a block takes as long as its tasks by themselves where it is two thirds full
+FEWEST_BLOCKS = 2  # full ones: fewer leave threads without work
 MOST_PARAMETERS, MOST_VALUES = 1 << 19, 3 << 18  # bytes of a block's: a vector of parameters, a set of samples
 
 
@@ -31,7 +31,7 @@ def scalar_bytes(request: Request) -> int:
 
 
 def takes_lanes(request: Request) -> bool:
-    """Whether a meta-gradient goes by tasks in lanes: of a small MLP, of a block of tasks at least.
+    """Whether a meta-gradient goes by tasks in lanes: of a small MLP, of two blocks of tasks at least.
 
     What a block writes is to stay in the second cache. Measured with 1 .. 1,000 tasks, 1 .. 20 steps, widths of 10 ..
     256, 5 .. 200 samples.

@@ -15,10 +15,11 @@ from fastmeta_kernels.cpu.layout.job import (
     lane_address,
     stream,
 )
+from fastmeta_kernels.cpu.machine.between_lanes import lane_of, ones_before
 from fastmeta_kernels.cpu.machine.exponential import exp, log, quotient
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.selection import where_above, where_equal
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, lane_of, load, maximum, ones_before, splat, store, total
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, maximum, splat, store, total
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER
 
 

@@ -15,8 +15,9 @@ from fastmeta_kernels.cpu.layout.job import HEAD as HEAD_STREAM
 from fastmeta_kernels.cpu.layout.job import QUERY_LOSSES, array_at, integers, integers_at, stream
 from fastmeta_kernels.cpu.layout.prototypes import FIELDS, head_of
 from fastmeta_kernels.cpu.losses.prototype_queries import embeddings, inverse_root, queries
+from fastmeta_kernels.cpu.machine.between_lanes import transpose
 from fastmeta_kernels.cpu.machine.jit import kernel, linked
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, transpose
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total
 
 PREPARE, BLOCK, FINISH = range(3)
 

@@ -15,6 +15,7 @@ from fastmeta_kernels.cpu.machine.vector import (
     BYTES,
     SCALAR,
     SUFFIX,
+    VECTOR_BYTES,
     Vector,
     all_of,
     fma_ir,
@@ -28,7 +29,6 @@ TERMS = {types.float32: 8, types.float64: 14}
 ATANH_TERMS = {types.float32: 8, types.float64: 17}
 MANTISSA = {types.float32: 23, types.float64: 52}
 LN2_HIGH = {types.float32: 0.693359375, types.float64: 0.6931471803691238}  # few bits: n * LN2_HIGH is exact
-LOG2 = math.log(2)
 LN2_LOW = {types.float32: math.log(2) - 0.693359375, types.float64: 1.9082149292705877e-10}  # the rest
 
 
@@ -77,49 +77,30 @@ def log1p(context: Any, x: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lane = signature.return_type.lane
         z = builder.fdiv(args[0], builder.fadd(args[0], _of(builder, lane, 2.0)))
-        square = builder.fmul(z, z)
-        tail = _series(builder, lane, square, [2 / (2 * n + 1) for n in range(1, ATANH_TERMS[lane])])
-        return fma_ir(builder, lane, builder.fmul(z, square), tail, builder.fadd(z, z))
+        return _two_atanh(builder, lane, z)
 
     return Vector(x.lane)(x), emit
 
 
 @intrinsic
-def _exponent(context: Any, x: Any) -> Any:
-    """The whole number e of x = m 2^e with 1 <= m < 2, of normal x > 0."""
+def log(context: Any, x: Any) -> Any:
+    """log(x) lane by lane for finite x >= 1, to 2 ulp; NaN where x is.
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lane, bits = signature.return_type.lane, _bits(signature.return_type.lane, args[0].type.count)
-        shift = ir.Constant(bits, [MANTISSA[lane]] * bits.count)
-        one = builder.bitcast(_of(builder, lane, 1.0), bits)
-        whole = builder.ashr(builder.sub(builder.bitcast(args[0], bits), one), shift)
-        return builder.sitofp(whole, args[0].type)
-
-    return x(x), emit
-
-
-@intrinsic
-def _mantissa(context: Any, x: Any) -> Any:
-    """m of the same."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lane, bits = signature.return_type.lane, _bits(signature.return_type.lane, args[0].type.count)
-        kept = ir.Constant(bits, [2 ** MANTISSA[lane] - 1] * bits.count)
-        one = builder.bitcast(_of(builder, lane, 1.0), bits)
-        return builder.bitcast(builder.or_(builder.and_(builder.bitcast(args[0], bits), kept), one), args[0].type)
-
-    return x(x), emit
-
-
-@kernel
-def log(x):
-    """log(x) lane by lane for normal x >= 1, to 2 ulp of what is above 1; NaN where x is.
-
-    x = m 2^e: log x = e log 2 + log(1 + (m - 1)).
+    x = m 2^e with 1 <= m < 2, log x = e log 2 + 2 atanh(z) with z = (m - 1) / (m + 1).
     """
-    one = all_of(x, 1.0)
-    e = _exponent(x)
-    return e * all_of(x, LOG2) + log1p(_mantissa(x) - one) + (x - x)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lane, bits = signature.return_type.lane, _bits(signature.return_type.lane)
+        one = _of(builder, lane, 1.0)
+        whole, of_one = (builder.bitcast(value, bits) for value in (args[0], one))
+        mantissa, shift = (ir.Constant(bits, [n] * bits.count) for n in (2 ** MANTISSA[lane] - 1, MANTISSA[lane]))
+        e = builder.sitofp(builder.ashr(builder.sub(whole, of_one), shift), one.type)
+        m = builder.bitcast(builder.or_(builder.and_(whole, mantissa), of_one), one.type)
+        z = builder.fdiv(builder.fsub(m, one), builder.fadd(m, one))
+        value = fma_ir(builder, lane, e, _of(builder, lane, math.log(2)), _two_atanh(builder, lane, z))
+        return builder.select(builder.fcmp_unordered("uno", args[0], args[0]), args[0], value)
+
+    return Vector(x.lane)(x), emit
 
 
 @intrinsic
@@ -166,15 +147,22 @@ def _of(builder: Any, lane: Any, number: float) -> Any:
     return splat_ir(builder, lane, ir.Constant(SCALAR[lane], number))
 
 
-def _bits(lane: Any, count: int) -> Any:
-    """The whole numbers in the places of so many lanes."""
-    return ir.VectorType(ir.IntType(8 * BYTES[lane]), count)
+def _two_atanh(builder: Any, lane: Any, z: Any) -> Any:
+    """2 atanh(z) for z in [0, 1 / 3]."""
+    square = builder.fmul(z, z)
+    tail = _series(builder, lane, square, [2 / (2 * n + 1) for n in range(1, ATANH_TERMS[lane])])
+    return fma_ir(builder, lane, builder.fmul(z, square), tail, builder.fadd(z, z))
+
+
+def _bits(lane: Any) -> Any:
+    """The whole numbers in the places of a vector's lanes."""
+    return ir.VectorType(ir.IntType(8 * BYTES[lane]), VECTOR_BYTES // BYTES[lane])
 
 
 def _reduced(builder: Any, lane: Any, x: Any) -> tuple[Any, Any]:
     """r in [-log(2) / 2, log(2) / 2] and n, in the place of an exponent's bits, with x = n log 2 + r."""
     kind = vector_ir(lane)
-    bits = _bits(lane, kind.count)
+    bits = ir.VectorType(ir.IntType(8 * BYTES[lane]), kind.count)
     magic = _of(builder, lane, 1.5 * 2 ** MANTISSA[lane])  # x + magic has round(x) in its last bits
     shifted = fma_ir(builder, lane, x, _of(builder, lane, 1 / math.log(2)), magic)
     n = builder.fsub(shifted, magic)

@@ -40,6 +40,7 @@ OPTIONS: dict[str, Any] = {
 }
 HELPER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
 _linked: dict[str, Callable[[Any], None]] = {}
+_others: list[Callable[[Any], Any]] = []
 _kept: list[Any] = []  # compiled symbols live as long as the process
 
 
@@ -129,6 +130,12 @@ def linked(function: F) -> F:
     return cast(F, wrapped)
 
 
+def for_each_dtype(make: F) -> F:
+    """A cached function of a dtype that compiles symbols for it: a library has them for both."""
+    _others.append(lru_cache(make))
+    return cast(F, _others[-1])
+
+
 def _flat(context: Any, builder: Any, types_of: Any, args: Any) -> tuple[Any, list[Any]]:
     """The type of a linked kernel and its arguments: pointers and integers, for arrays and integers."""
     ws, plan = (context.make_array(types_of[i])(context, builder, args[i]) for i in (0, 1))
@@ -164,6 +171,13 @@ def compile_linked(lane: Any, *names: str) -> None:
     """Compile, or load from the cache, the linked kernels of these names, for float32 or float64."""
     for name in names if LIBRARY is None else ():
         _linked[name](lane)
+
+
+def compile_all(dtype: Any) -> None:
+    """Compile every linked kernel and other symbol for a dtype; what they call by name is there."""
+    compile_linked(lane_of(dtype), *_linked)
+    for make in _others:
+        make(dtype)
 
 
 def lane_of(dtype: Any) -> Any:

@@ -77,7 +77,8 @@ def _panel(module: ir.Module, lane: Any, columns: int) -> ir.Function:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     constant = ir.Constant(ir.ArrayType(INT64, len(table)), table)
     choices = ir.GlobalVariable(module, constant.type, f"lane_heights_{columns}")
-    choices.linkage, choices.global_constant, choices.initializer = "internal", True, constant
+    choices.linkage, choices.global_constant = "internal", True
+    choices.initializer = constant
     fields, alphas = values_of(builder, struct), splat_ir(builder, lane, alpha)
     strides = {name: fields[stride] for name, stride in ROW_STRIDES.items()}
     loop = _Loop(builder, m, dict(zip(POINTERS, pointers, strict=True)), strides)

@@ -90,7 +90,8 @@ def _sums(builder: Any, lane: Any, rows: int, columns: int, at: dict[str, Any], 
     builder.branch(inner)
     builder.position_at_end(inner)
     inside = begin([K, *outside[1:]], outer)
-    pa, pb, sums = inside[1 : 1 + na], inside[1 + na : 1 + n], inside[1 + n :]
+    pa, pb = inside[1 : 1 + na], inside[1 + na : 1 + n]
+    sums = inside[1 + n :]
     of_b = [load_ir(builder, lane, builder.gep(pb[j // GROUP], [b_within[j % GROUP]])) for j in range(columns)]
     added = []
     for i in range(rows):
@@ -99,9 +100,8 @@ def _sums(builder: Any, lane: Any, rows: int, columns: int, at: dict[str, Any], 
     moved = [builder.gep(p, [acs]) for p in pa] + [builder.gep(p, [ldb]) for p in pb]
     repeat(inside, [builder.sub(inside[0], integer(1)), *moved, *added], inner, outer_end)
     builder.position_at_end(outer_end)
-    moved = [builder.gep(p, [a1]) for p in outside[1 : 1 + na]] + [
-        builder.gep(p, [b1]) for p in outside[1 + na : 1 + n]
-    ]
+    moved = [builder.gep(p, [a1]) for p in outside[1 : 1 + na]]
+    moved += [builder.gep(p, [b1]) for p in outside[1 + na : 1 + n]]
     repeat(outside, [builder.sub(outside[0], integer(1)), *moved, *added], outer, done)
     builder.position_at_end(done)
     return added

@@ -14,7 +14,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastmeta_kernels.cpu.execution import adam, updates, workers
+from fastmeta_kernels.cpu.execution import workers
 from fastmeta_kernels.cpu.execution.handlers import MOST_KINDS, handlers
 from fastmeta_kernels.cpu.execution.handling import HANDLERS, LANE_HANDLERS
 from fastmeta_kernels.cpu.layout.stored import version
@@ -39,9 +39,7 @@ def emit(level: Level, dtype: str, folder: Path) -> None:
     kind = np.dtype(dtype)
     table = handlers(kind, HANDLERS)
     handlers(kind, LANE_HANDLERS, in_lanes=True)
-    jit.compile_linked(jit.lane_of(kind), *jit._linked)
-    adam.compiled(kind)
-    updates.compiled(kind)
+    jit.compile_all(kind)
     if dtype == DTYPES[0]:
         workers._functions()
         for name in (runner.TABLE, runner.VERSION):  # the library's own; here nothing runs

@@ -20,8 +20,9 @@ from fastmeta_kernels.cpu.layout.job import (
     stream,
 )
 from fastmeta_kernels.cpu.layout.job import RATES as RATES_STREAM
+from fastmeta_kernels.cpu.machine.between_lanes import totals, transpose
 from fastmeta_kernels.cpu.machine.jit import kernel
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, totals, transpose
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total
 from fastmeta_kernels.cpu.program.parameters import LOAD
 
 
