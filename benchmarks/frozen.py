@@ -15,9 +15,10 @@ import fastmeta as fm
 EPISODES, QUERIES, SEED = 300, 5, 1_000_003
 
 
-def scores(learner: Any, tasks: Any) -> dict[str, fm.Score]:
-    """A score of each batch-norm mode that the learner offers."""
-    return {mode: learner.evaluate(tasks, episodes=EPISODES, seed=SEED, batch_norm=mode) for mode in modes(learner)}
+def scores(learner: Any, tasks: Any, inner_steps: int | None = None) -> dict[str, fm.Score]:
+    """A score of each batch-norm mode that the learner offers, after the inner steps of training or as many as said."""
+    options = {} if inner_steps is None else {"inner_steps": inner_steps}
+    return {mode: learner.evaluate(tasks, EPISODES, seed=SEED, batch_norm=mode, **options) for mode in modes(learner)}
 
 
 def modes(learner: Any) -> list[str]:
@@ -31,13 +32,16 @@ def main() -> None:
     ask.add_argument("runs", nargs="+", type=Path)
     ask.add_argument("--data", required=True, help="folder with the Omniglot archives")
     ask.add_argument("--ways", type=int, default=5)
+    ask.add_argument("--inner-steps", type=int, help="by default those of training")
     arguments = ask.parse_args()
     for run in arguments.runs:
         learner = fm.load(run / "checkpoint.safetensors")
-        print(f"{learner}, {learner.training.step:,} iterations; accuracy on {EPISODES} episodes ± 95 % interval")
+        steps = arguments.inner_steps or getattr(learner, "inner_steps", None)
+        scored = f"{EPISODES} episodes" + (f" after {steps} inner steps" if steps else "")
+        print(f"{learner}, {learner.training.step:,} iterations; accuracy on {scored} ± 95 % interval")
         for shots in (1, 5):
             tasks = fm.tasks.Omniglot(arguments.data, ways=arguments.ways, shots=shots, queries=QUERIES).test
-            found = scores(learner, tasks)
+            found = scores(learner, tasks, arguments.inner_steps)
             print(f"  {arguments.ways}-way {shots}-shot")
             for mode, score in found.items():
                 print(f"    {mode:<28}  {score}")

@@ -13,6 +13,7 @@ from benchmarks.peers import FASTMETA
 from benchmarks.table import best_entries, highest_peak
 
 COLOURS = {"fastmeta": "C3", "jax": "C0", "inductor": "C1", "torch": "C2", "learn2learn": "C4", "numpy": "C7"}
+Curves = dict[str, list[list[float]]]
 _AXES = {
     "tasks": "tasks",
     "steps": "inner steps",
@@ -83,14 +84,18 @@ def curves(file: Path) -> Path:
     return _saved(figure, file.with_suffix(".png"))
 
 
-def training(curves: dict[str, list[list[float]]], out: Path) -> Path:
-    """The query loss of each training over its iterations, (iterations, means) by name. Returns the picture's path."""
+def training(curves: Curves, validation: Curves, out: Path) -> Path:
+    """The query loss of each training over its iterations, (iterations, means) by name, and the error on validation
+    characters of those that have one, (iterations, accuracies). Returns the picture's path."""
     plt = _matplotlib()
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    for i, (name, (at, means)) in enumerate(curves.items()):
-        axes.plot(at, means, label=name, color=plt.get_cmap("tab20")(i), linestyle="--" if "20w" in name else "-")
-    axes.set(xlabel="iteration", ylabel="mean query loss", xscale="log", yscale="log")
-    axes.legend(fontsize=8)
+    figure, grid = plt.subplots(1, 2 if validation else 1, figsize=(9, 5), layout="constrained", squeeze=False)
+    colours = {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(curves | validation)}
+    errors = {name: [at, [100 - 100 * accuracy for accuracy in scores]] for name, (at, scores) in validation.items()}
+    for axes, lines, what in zip(grid[0], (curves, errors), ("mean query loss", "validation error, %"), strict=False):
+        for name, (at, values) in lines.items():
+            axes.plot(at, values, label=name, color=colours[name], linestyle="--" if "20w" in name else "-")
+        axes.set(xlabel="iteration", ylabel=what, xscale="log", yscale="log")
+    grid[0, 0].legend(fontsize=8)
     return _saved(figure, out)
 
 
@@ -100,6 +105,12 @@ def learning_curve(log: Path) -> list[list[float]]:
     width = max(len(loss) // 100, 1)
     means = loss[: len(loss) // width * width].reshape(-1, width).mean(axis=1)
     return [[width * (i + 1) for i in range(len(means))], [round(float(mean), 4) for mean in means]]
+
+
+def validation_curve(log: Path) -> list[list[float]]:
+    """(iterations, scores) of a log.jsonl: those on validation tasks."""
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines() if '"validation"' in line]
+    return [[line["iteration"] for line in lines], [line["validation"] for line in lines]]
 
 
 def _lines(points: list[dict[str, Any]], what: str) -> dict[str, tuple[list[int], list[float]]]:

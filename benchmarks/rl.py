@@ -1,4 +1,5 @@
-"""Meta-learning with rewards: `python -m benchmarks.rl navigation --seeds 0 1 2 3 4`; bandit, mdp, halfcheetah, speed.
+"""Meta-learning with rewards: `python -m benchmarks.rl navigation --seeds 0 1 2 3 4`; corners, bandit, mdp,
+halfcheetah, speed.
 
 Returns of whole trainings on the same new tasks, rows untrained, pretrained on all tasks, MAML, and a policy that sees
 the goal (the ceiling); bandits and MDPs beside their computed oracles. Intervals are over tasks; seeds are apart.
@@ -56,6 +57,27 @@ def navigation(seed: int, iterations: int, device: str, rows: list[str]) -> Iter
         after = {steps: str(score) for steps, score in scores.items()}
         means = [score.mean for score in scores.values()]
         yield {"row": name, "seed": seed, "iterations": count, "return": after, "means": means} | told(learner, begin)
+
+
+def corners(seed: int, iterations: int, device: str, rows: list[str]) -> Iterator[dict[str, Any]]:
+    """ProMP's sparse corners: 40 goals, a corner each, 40 trajectories a step; which end within 0.5 of theirs."""
+    world, net = rl.Navigation2D(goals="corners", reward="sparse"), rl.gaussian_policy(2, 2, (64, 64), "tanh")
+    learners: dict[str, Any] = {
+        "ProMP": rl.ProMP(net, device=device),
+        "MAML": rl.MAML(net, inner_lr=0.1, device=device),
+    }
+    worlds = {"goal": np.tile([[-2.0, -2.0], [-2.0, 2.0], [2.0, -2.0], [2.0, 2.0]], (10, 1))}
+    for name in rows or ["ProMP"]:
+        learner, begin = learners[name], time.perf_counter()
+        more = {} if name == "ProMP" else {"optimizer": rl.TrustRegion(curvature_share=0.25)}
+        learner.fit(world, iterations, 40, seed=seed, **more)
+        row: dict[str, Any] = {"row": name, "seed": seed, "iterations": iterations}
+        attempts = learner.attempts(world, worlds, 3, learner.inner_lr, 40, 1, list(range(40)))
+        near = [np.linalg.norm(d.observations[:, :, -1] - worlds["goal"][:, None], axis=2) < 0.5 for d in attempts]
+        row["trajectories at their corner"] = [round(float(each.mean()), 3) for each in near]
+        row["goals that most reach"] = [round(float((each.mean(axis=1) > 0.5).mean()), 3) for each in near]
+        row["return"] = [str(fm.Score(d.returns.mean(axis=1), "return", "")) for d in attempts]
+        yield row | told(learner, begin)
 
 
 def bandit(
@@ -178,11 +200,11 @@ def speed(device: str, peer: str | None, threads: int | None, rounds: int) -> It
 def main() -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("navigation", "bandit", "mdp", "halfcheetah", "speed"))
+    parser.add_argument("what", choices=("navigation", "corners", "bandit", "mdp", "halfcheetah", "speed"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rows", nargs="+", default=[], help="of navigation")
+    parser.add_argument("--rows", nargs="+", default=[], help="of navigation and corners")
     parser.add_argument("--arms", type=int, default=5)
     parser.add_argument("--pulls", type=int, default=10)
     parser.add_argument("--tasks", type=int, default=100, help="of a bandit's iteration")
@@ -197,13 +219,15 @@ def main() -> None:
         for row in speed(given.device, given.peer, given.threads, given.rounds):
             say(**row)
         return
-    usual = {"navigation": 100, "bandit": 100, "mdp": 300, "halfcheetah": 300}[given.what]
+    usual = {"navigation": 100, "corners": 200, "bandit": 100, "mdp": 300, "halfcheetah": 300}[given.what]
     iterations = usual if given.iterations is None else given.iterations
     curves: dict[str, list[dict[str, Any]]] = {}
     oracle = 0.0
     for seed in given.seeds:
         if given.what == "navigation":
             rows = navigation(seed, iterations, given.device, given.rows)
+        elif given.what == "corners":
+            rows = corners(seed, iterations, given.device, given.rows)
         elif given.what == "bandit":
             rows = bandit(seed, iterations, given.device, given.arms, given.pulls, given.tasks, given.pooled)
         else:

@@ -1,6 +1,7 @@
 """The results of a run as plain text: `python -m benchmarks.table FILE [--readme]`.
 
-With --readme the short table of README.md is written anew from FILE; a test compares the two.
+With --readme the short table of README.md is written anew from FILE, that of a run with --busy apart; a test compares
+the two.
 """
 
 from __future__ import annotations
@@ -195,8 +196,14 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.readme:
         print(text(results))
         return
-    region = readme_table(results, options.file.resolve().relative_to(ROOT).as_posix())
-    README.write_text(REGION.sub(lambda _: region, README.read_text("utf-8"), count=1), "utf-8")
+    file, written = options.file.resolve().relative_to(ROOT).as_posix(), README.read_text("utf-8")
+    old = next(found[0] for found in REGION.finditer(written) if _is_busy(found["file"]) == results.get("busy", False))
+    README.write_text(written.replace(old, readme_table(results, file)), "utf-8")
+
+
+def _is_busy(file: str) -> bool:
+    """Whether the programs of a run, whose results lie at a path from the root of the clone, were timed in company."""
+    return bool(json.loads((ROOT / file).read_text("utf-8")).get("busy"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class DivergenceError(ArithmeticError):
 
 def integer(name: str, value: Any, at_least: int, advice: str = "", at_most: int | None = None) -> int:
     """`value` as an int of at least `at_least` and at most `at_most`; ValueError or TypeError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
         raise TypeError(_message(name, value, "be a whole number", advice))
     if value < at_least:
         raise ValueError(_message(name, value, f"be at least {at_least}", advice))
@@ -57,7 +57,7 @@ def fraction(name: str, value: Any, advice: str = "") -> float:
 
 def real(name: str, value: Any, advice: str = "") -> float:
     """`value` as a finite float."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise TypeError(_message(name, value, "be a number", advice))
     if not math.isfinite(value):
         raise ValueError(_message(name, value, "be finite", advice))
@@ -66,7 +66,7 @@ def real(name: str, value: Any, advice: str = "") -> float:
 
 def switch(name: str, value: Any) -> bool:
     """`value` as True or False; 1 and 0 mean the same."""
-    if not isinstance(value, np.bool_ | numbers.Integral) or value not in (0, 1):
+    if type(value) is not bool and (not isinstance(value, np.bool_ | numbers.Integral) or value not in (0, 1)):
         raise TypeError(_message(name, value, "be True or False", ""))
     return bool(value)
 

@@ -19,7 +19,10 @@ from fastmeta_kernels.contract import Array, InnerLoop, StepParameters
 from fastmeta_kernels.host import is_elsewhere
 
 MOST_STEPS = 1_000_000
+LOOPS = 64  # inner loops of one rate that are remembered
 PIXELS = ("x", "x_support", "x_query")  # arguments in which uint8 means pixels
+
+_loops: dict[tuple[Any, ...], tuple[Sizes, InnerLoop]] = {}  # by all that they depend on
 
 
 class Sizes(Protocol):
@@ -130,13 +133,23 @@ def inner_loop(
     pulls: tuple[float, float] | None = None,
 ) -> InnerLoop:
     """Steps, rates (1 or S, R), what adapts, parameters that are each step's own, weight decay and proximal term."""
+    form = None
+    if type(inner_lr) is float and type(steps) is int and pulls is step_parameters is None:
+        form = id(net), inner_lr, steps, adapt, dtype
+        if (seen := _loops.get(form)) is not None:
+            return seen[1]
     steps = inner_steps(steps)
     adapted = adapted_range(net, adapt)
     own = _step_parameters(net, step_parameters, steps, dtype)
     if isinstance(inner_lr, float) or np.ndim(array("inner_lr", inner_lr)) == 0:
         value = inner_lr.item() if isinstance(inner_lr, np.ndarray) else inner_lr
         rate = np.array([[checks.positive("inner_lr", value)]])
-        return InnerLoop(steps, _converted_rates(rate, dtype), adapted, own, pulls)
+        made = InnerLoop(steps, _converted_rates(rate, dtype), adapted, own, pulls)
+        if form is not None:
+            if len(_loops) >= LOOPS:
+                _loops.clear()
+            _loops[form] = net, made
+        return made
     rates = _rates(array("inner_lr", inner_lr))
     arrays, count = len(net.parameter_shapes), net.parameter_count
     if rates.ndim > 2 or rates.shape[-1] not in (1, arrays, count) or len(np.atleast_2d(rates)) not in (1, steps):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
+from typing import Any
 
 from fastmeta_kernels.memory import OutOfMemory, free_bytes
 
@@ -18,16 +17,22 @@ def check(name: str, count: int, each: int) -> None:
         raise OutOfMemory(_message(name, count, needed, found), needed)
 
 
-@contextmanager
-def counted(name: str, count: int) -> Iterator[None]:
-    """What runs out of memory within, and needs it in proportion to `count`, says about how many would fit."""
-    try:
-        yield
-    except MemoryError as error:
+class counted:
+    """A context: what runs out of memory in it, and needs it in proportion to `count`, says how many would fit."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self.name, self.count = name, count
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, MemoryError):
+            return
         shape, dtype = getattr(error, "shape", ()), getattr(error, "dtype", None)  # of NumPy's own error
         needed = getattr(error, "needed", prod(shape) * dtype.itemsize if dtype else 0)
         found = str(error.__cause__ or error)
-        raise OutOfMemory(_message(name, count, needed, found), needed) from (error.__cause__ or error)
+        raise OutOfMemory(_message(self.name, self.count, needed, found), needed) from (error.__cause__ or error)
 
 
 def _message(name: str, count: int, needed: int, found: str) -> str:

@@ -40,6 +40,7 @@ WORDS = (  # of each fast backend, likewise
     ("layers", "losses", "small_mlp"),
     ("program",),
     ("execution",),
+    ("native",),
 )
 LATE = (
     "numba",
@@ -271,6 +272,13 @@ def test_classes_of_fastmeta_are_short():
 def test_numba_options_live_in_one_file():
     users = {path.name for path in SOURCES if "njit(" in path.read_text("utf-8")}
     assert users <= {"jit.py"}
+
+
+def test_files_of_kernels_have_the_compilers_names_from_one_file():
+    """So that they can be imported where a library has the kernels and no compiler is installed."""
+    users = {str(path.relative_to(KERNELS)) for path in KERNELS.rglob("*.py") if {"numba", "llvmlite"} & imported(path)}
+    own = {name for name in users if name.startswith("cpu/") and not name.startswith("cpu/native/")}
+    assert own == {"cpu/machine/compiler.py", "cpu/machine/cache.py"}
 
 
 def test_a_line_of_the_cpu_backend_gives_a_value_to_one_thing_or_a_pair():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -13,11 +13,15 @@ from fastmeta.gradients.functions import MetaGradient, meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner, InnerRate, InnerSteps
 from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
+from fastmeta.learning.states import State, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
+    from fastmeta.gradients.block_gradients import BlockGradients
+    from fastmeta.learning.optimizers import Optimizer
+    from fastmeta.learning.states import BlockSlopes
     from fastmeta.tasks.episode import Batch
 
 LearnInnerRates = Annotated[bool, Setting(bool, "Learn the inner rates too.")]
@@ -68,10 +72,48 @@ class MAML(GradientLearner):
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss after the inner steps, and its gradient by theta and any learned rates."""
-        inner = (self.rates, self.inner_steps, self.order, self.adapts, self.device)
-        result = self._query()(self.net, self.theta, batch, *inner, loss=self.loss)
+        result = self._query()(self.net, self.theta, batch, **self._asked())
+        return float(result.loss), self._slopes(result)
+
+    def block_gradients(self, batch: Batch, blocks: Sequence[tuple[int, int]]) -> BlockSlopes | None:
+        """The same of each block, in one call; None with frozen batch norm."""
+        if self.query_batch_norm == "frozen":
+            return None
+        from fastmeta.gradients.block_gradients import block_gradients
+
+        result = block_gradients(self.net, self.theta, batch, blocks, **self._asked())
+        return result.loss, self._slopes(result)
+
+    def _asked(self) -> dict[str, Any]:
+        """What an iteration asks of `meta_gradient`."""
+        inner = {"inner_lr": self.rates, "inner_steps": self.inner_steps, "order": self.order, "adapt": self.adapts}
+        return inner | {"loss": self.loss, "device": self.device}
+
+    def _slopes(self, result: MetaGradient | BlockGradients) -> dict[str, Array]:
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
-        return float(result.loss), {"theta": result.gradient} | rates
+        return {"theta": result.gradient} | rates
+
+    def meta_updates(self, batches: list[Batch], optimizer: Optimizer) -> list[tuple[float, Training]]:
+        """Several updates in one call, where nothing but theta is learned, by Adam, and no class has another way."""
+        from fastmeta.gradients.updates import meta_updates
+        from fastmeta.learning.optimizers import Adam
+
+        training, by = self.training, self.optimizers(optimizer)["theta"]
+        own = type(self).meta_gradients, type(self)._asked
+        plain = own == (MAML.meta_gradients, MAML._asked) and training.parameters.keys() == {"theta"}
+        if not plain or self.query_batch_norm == "frozen" or type(by) is not Adam or by.clips:
+            return []
+        state = training.moments["theta"]
+        numbers = [by.numbers(state.step + i) for i in range(len(batches))]
+        found = meta_updates(self.net, self.theta, state.moments, batches, numbers, **self._asked())
+        return [
+            (loss, Training(training.step + i, {"theta": theta}, {"theta": State(state.step + i, moments)}))
+            for i, (loss, theta, moments) in enumerate(found, 1)
+        ]
+
+    def update_settings(self) -> tuple[Any, ...]:
+        """The arguments of the constructor that an update depends on."""
+        return self.net, self.inner_lr, self.inner_steps, self.device, self.loss, self.query_batch_norm
 
     def _query(self) -> Callable[..., MetaGradient]:
         if self.query_batch_norm != "frozen":

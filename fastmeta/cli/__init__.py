@@ -16,6 +16,7 @@ from fastmeta.cli.help import GroupedCommands
 from fastmeta.cli.lab import lab
 from fastmeta.cli.speech import say
 from fastmeta.cli.train import train
+from fastmeta.device import kernels_in_use
 from fastmeta.learning.keeper import endings_raised
 from fastmeta.ranks.joining import speaks
 from fastmeta.ranks.transport import RankError
@@ -50,8 +51,17 @@ class CommandLine(GroupedCommands):
                 ctx.exit(128 + getattr(interrupt, "number", signal.SIGINT))
 
 
+_VERSION = "Show the version and where the kernels come from, and exit."
+
+
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        say(f'fastmeta, version {fastmeta.__version__}\nkernels of device="cpu": {kernels_in_use()}')
+        ctx.exit()
+
+
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(fastmeta.__version__, prog_name="fastmeta")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help=_VERSION)
 def main() -> None:
     """Meta-learning without a framework: train a network so that it learns new tasks from a few samples."""
 

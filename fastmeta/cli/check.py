@@ -14,7 +14,7 @@ import fastmeta as fm
 from fastmeta.cli.options import Rate, Whole, Word
 from fastmeta.cli.progress import SECONDS_BETWEEN_LINES, duration
 from fastmeta.cli.speech import say
-from fastmeta.device import DEVICES, backend
+from fastmeta.device import DEVICES, backend, compiles
 from fastmeta.lab.central_differences import GradientReport, expected_seconds
 from fastmeta_kernels.layer_table import SURROGATES
 
@@ -88,7 +88,7 @@ def check(ctx: click.Context, quick: bool, device: str, seed: int, tolerance: fl
     begun = time.perf_counter()
     rows = list(comparisons(seed, quick))
     say(f"{STEPS} inner steps, relative error at most {tolerance:.0e}, device {device}")
-    if device == "cpu":
+    if compiles(device):
         say("Loading the kernels; on a machine that has never run them this compiles them.")
     expected = seconds_of(rows, seed, device)
     say(f"{len(rows)} comparisons, about {duration(sum(expected))}")

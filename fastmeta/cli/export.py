@@ -16,7 +16,7 @@ from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem, Settings
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
 from fastmeta.exports.artifact import TARGETS
-from fastmeta.exports.model import STORES
+from fastmeta.exports.model import STORES, check_learner
 from fastmeta.exports.trial import trial
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.tasks import TaskSource
@@ -46,6 +46,7 @@ def export(run: str, out: str, episodes: int | None, head: str | None, data: str
     folder = RunFolder(Path(run))
     settings = folder.config().updated({} if data is None else {"data": data})
     learner = fm.load(folder.checkpoint)
+    check_learner(learner)
     if isinstance(learner, fm.Transfer):
         learner.head = head or settings["head"]
     elif head is not None:

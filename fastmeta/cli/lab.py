@@ -31,6 +31,11 @@ def lab(run: str, episodes: int, seed: int, device: str) -> None:
     folder = RunFolder(Path(run))
     settings = folder.config()
     learner = fm.load(folder.checkpoint, device=device)
+    if learner.network_outputs == "policy":
+        raise ValueError(
+            f'run="{run}" must be of a learner from samples: the instruments have no worlds. Returns, KL and entropy '
+            "of a policy's training are in log.jsonl, paths and curves in the folder; fastmeta evaluate gives returns."
+        )
     if not isinstance(learner, GradientLearner):
         name = type(learner).__name__
         raise ValueError(f'run="{run}" must be of a learner that adapts by gradient steps, as MAML; {name} does not.')

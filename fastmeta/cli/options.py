@@ -117,11 +117,14 @@ class Word(Checked):
         return checks.choice(name, value, self.words)
 
 
-def option(name: str, setting: Setting, text: str) -> click.Option:
-    """The option of a setting; where it is not given, its value is None."""
+def option(name: str, setting: Setting, text: str, words: Iterable[str] = ()) -> click.Option:
+    """The option of a setting; where it is not given, its value is None. Its help shows `words`, or all of them."""
     shown = name.replace("_", "-")
     flags = f"--{shown}/--no-{shown}" if setting.kind is bool else f"--{shown}"
-    return click.Option([flags], type=_type(setting), default=None, required=setting.required, help=text)
+    metavar = "|".join(words) or None
+    return click.Option(
+        [flags], type=_type(setting), default=None, required=setting.required, help=text, metavar=metavar
+    )
 
 
 def _type(setting: Setting) -> click.ParamType[Any]:

@@ -59,7 +59,8 @@ def recipe(problem: type[Problem], given: Settings) -> Settings:
     word: str = given.get("algorithm", problem.usual)
     algorithm = ALGORITHMS[word]
     if not problem.suits(algorithm):
-        raise ValueError(f'algorithm="{word}" must {_unsuited(problem, algorithm)}. Use another.')
+        others = ", ".join(other for other, kind in ALGORITHMS.items() if problem.suits(kind))
+        raise ValueError(f'algorithm="{word}" must {_unsuited(problem, algorithm)}. Use one of {others}.')
     known = applying(problem, algorithm)
     for name in given:
         if name not in known:

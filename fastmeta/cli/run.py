@@ -17,7 +17,7 @@ from fastmeta.cli.progress import CHECKPOINT_SECONDS, Progress
 from fastmeta.cli.recipes import new_learner, optimizer, recipe
 from fastmeta.cli.run_folder import RunFolder
 from fastmeta.cli.speech import say
-from fastmeta.device import backend
+from fastmeta.device import backend, compiles
 from fastmeta.learning import checkpoint, starts
 from fastmeta.learning.learner import Learner
 from fastmeta.ranks.joining import writes
@@ -56,7 +56,7 @@ def run(
         say(f"{learner}\non {problem.title}, in {folder.path}")
         if left_out := getattr(tasks, "left_out", ()):
             say(f"Without classes that have too few images: {', '.join(map(str, left_out))}")
-        if settings["device"] == "cpu":
+        if compiles(settings["device"]):
             say("Loading the kernels; on a machine that has never run them this compiles them.")
         try:
             fit(learner, tasks, problem, folder, history, ranks, held)

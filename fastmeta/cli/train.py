@@ -64,7 +64,8 @@ def _options(problem: type[Problem]) -> list[click.Parameter]:
         whose = f"all but {', '.join(others)}" if len(others) < len(of) else ", ".join(of)
         unsaid = unsaid_in_words(problem, name)
         text = setting.text.rstrip(".") + f" ({whose})." if others else setting.text
-        made.append(option(name, setting, f"{text}  [default: {unsaid}]" if unsaid else text))
+        words = everybody if name == "algorithm" else ()  # others are known, and refused with the reason
+        made.append(option(name, setting, f"{text}  [default: {unsaid}]" if unsaid else text, words))
     return [
         *made,
         click.Option(["--threads"], type=Whole(), help="Threads of the cpu device.  [default: all cores]"),

@@ -17,6 +17,7 @@ from fastmeta.exports import c_source, wrapper
 from fastmeta.exports.compiler import self_test
 from fastmeta.exports.golden import QUERIES, Golden, golden
 from fastmeta.exports.model import ExportModel, export_model
+from fastmeta.exports.native_files import native_files, native_self_test
 from fastmeta.exports.onnx_files import onnx_files, onnx_self_test
 from fastmeta.exports.report import ExportReport, report
 from fastmeta.exports.wasm_files import wasm_files
@@ -24,7 +25,7 @@ from fastmeta.learning.learner import Learner
 from fastmeta.networks.losses import Loss
 from fastmeta_kernels.files import written_beside
 
-TARGETS = ("c", "onnx", "wasm")
+TARGETS = ("c", "onnx", "wasm", "native")
 MOST_BYTES = 2**31 - 1
 C_WORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -51,13 +52,15 @@ def export(
     force: bool = False,
     dry_run: bool = False,
 ) -> ExportReport:
-    """Write a trained learner as C99, ONNX or WebAssembly, with an adaptation that needs no Python.
+    """Write a trained learner as C99, ONNX, WebAssembly or a program of the kernels' library: it adapts without Python.
 
     to="c": NAME.h and NAME.c have an adapt() and a predict() that need no memory but the caller's, NAME_test.c runs
     their self-test, NAME.py wraps them in Python without NumPy. to="onnx": NAME_adapt.onnx gives what
     NAME_predict.onnx takes beside queries, in stock operators of opset 17, for any number of samples and inner
     steps; needs `fastmeta[onnx]`. to="wasm": NAME.wasm has the functions of NAME.h and imports nothing, NAME.html is a
-    page that learns drawings by it, for classifiers of gray images; needs clang. NAME.json describes each for tools.
+    page that learns drawings by it, for classifiers of gray images; needs clang. to="native": NAME.fastmeta is run by
+    the libraries of this backend's kernels, which are put beside it, NAME.h declares their functions; for learners of
+    plain inner steps, without batch norm or with transductive. NAME.json describes each for tools.
 
     samples: the most support samples of one adaptation; it decides the memory. queries: the most of one predict with
     transductive batch norm, by default `samples`. ways: the most classes, of learners that have no fixed number of
@@ -84,6 +87,8 @@ def export(
         files = sources
     elif to == "wasm":
         files = wasm_files(model, sources, name)
+    elif to == "native":
+        files = native_files(model, name, most, fastmeta.__version__)
     else:
         files = onnx_files(model, name, fastmeta.__version__)
     names = [*files, f"{name}.json"]
@@ -93,7 +98,12 @@ def export(
         raise FileExistsError(
             f'folder="{place}" must not hold {existing[0]} yet. Pass force=True (--force) to replace it.'
         )
-    error = onnx_self_test(model, files, test) if to == "onnx" else self_test(sources, name)
+    if to == "onnx":
+        error = onnx_self_test(model, files, test)
+    elif to == "native":
+        error = native_self_test(model, files[f"{name}.fastmeta"], test, most)
+    else:
+        error = self_test(sources, name)
     write(place, files | {f"{name}.json": described(model, sizes)})
     return replace(sizes, files=tuple(place / file for file in names), error=error)
 

@@ -81,8 +81,7 @@ def export_model(
     batch_norm: str | None = None,
 ) -> ExportModel:
     """What `fm.export` writes of a trained learner; ValueError where it cannot leave Python."""
-    if not isinstance(learner, Learner):
-        raise TypeError(f"learner={learner!r} must be a learner, such as fm.load(path).")
+    check_learner(learner)
     checks.integer("samples", samples, 1)
     checks.choice("store", store, STORES)
     for name, values in learner.parameters.items():
@@ -100,6 +99,18 @@ def export_model(
     if ways is None:
         raise ValueError(f"ways=None must be the most classes of a task. Give ways=5 to {name}.")
     return makers[name](learner, samples, checks.integer("ways", ways, 2), store, batch_norm)
+
+
+def check_learner(learner: Any) -> None:
+    """Raise where no settings make an export of it: TypeError for what is no learner, ValueError for policies."""
+    if not isinstance(learner, Learner):
+        raise TypeError(f"learner={learner!r} must be a learner, such as fm.load(path).")
+    if learner.network_outputs == "policy":
+        raise ValueError(
+            f"learner={learner.family}{type(learner).__name__} must be of samples, not of policies: these adapt on "
+            "trajectories, exported files do not. Adapt by learner.adapt(trajectories): model.act needs NumPy only; "
+            "and model.theta is all that a program of your own needs of a task."
+        )
 
 
 def _loss(learner: GradientLearner, loss: Loss | None) -> Loss:

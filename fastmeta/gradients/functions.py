@@ -23,7 +23,7 @@ from fastmeta.gradients.task_sets import batch_sets, task_set
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.record import Record
-from fastmeta_kernels.contract import Array, StepParameters, TaskSet
+from fastmeta_kernels.contract import Array, MetaGradientArrays, StepParameters, TaskSet
 
 if TYPE_CHECKING:
     from fastmeta.tasks.episode import Batch
@@ -197,17 +197,13 @@ def meta_gradient(
     theta = inputs.parameters(net, theta, device=device)
     support, query = batch_sets(net, batch, theta.dtype, device, loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype, step_parameters, pulls)
-    shares = inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
+    shares = None if loss_weights is None else inputs.loss_weights(loss_weights, inner.steps, theta.dtype)
     backend = devices.backend(device)
     with _counted(support, query):
         asked = int(order), memory, shares, checks.switch("each_task", each_task), each_weight
         result = backend.meta_gradient(net.table, theta, support, query, inner, *asked)
-    _check_inner(result.support_losses, result.query_losses, inner_lr)
-    _check_finite("meta-gradient", result.gradient, "Halve inner_lr, or scale the data")
-    _check_finite("gradient of inner_lr", result.rates_gradient, "Halve inner_lr, or scale the data")
-    _check_finite("gradient of step_parameters", result.step_parameters_gradient, "Halve inner_lr, or scale the data")
-    _check_finite("gradient of the support weights", result.weights_gradient, "Halve inner_lr, or scale the data")
-    rates = result.rates_gradient.reshape(np.shape(inner_lr))
+    check_result(result, inner_lr)
+    rates = result.rates_gradient.reshape(() if type(inner_lr) is float else np.shape(inner_lr))
     mean = float(np.add.reduce(result.query_losses, dtype=np.float64)) / len(result.query_losses)
     return MetaGradient(
         mean,
@@ -215,25 +211,36 @@ def meta_gradient(
         rates if rates.ndim else float(rates),
         result.query_losses,
         result.support_losses,
-        _by_name(net, inner.step_parameters, result.step_parameters_gradient),
+        by_name(net, inner.step_parameters, result.step_parameters_gradient),
         result.task_gradients if each_task else None,
         result.weights_gradient if each_weight else None,
         *(map(float, result.pulls_gradient) if pulls else (None, None)),
     )
 
 
-def _by_name(net: Network, given: StepParameters | None, gradient: Array) -> dict[str, Array]:
+def check_result(result: MetaGradientArrays, inner_lr: Any) -> None:
+    """DivergenceError where a loss or a derivative is not finite, naming the inner step."""
+    _check_inner(result.support_losses, result.query_losses, inner_lr)
+    advice = "Halve inner_lr, or scale the data"
+    _check_finite("meta-gradient", result.gradient, advice)
+    _check_finite("gradient of inner_lr", result.rates_gradient, advice)
+    _check_finite("gradient of step_parameters", result.step_parameters_gradient, advice)
+    _check_finite("gradient of the support weights", result.weights_gradient, advice)
+
+
+def by_name(net: Network, given: StepParameters | None, gradient: Array) -> dict[str, Array]:
+    """Gradients (..., S + 1, B) of step parameters by the names of their arrays, in these arrays' shapes."""
     if given is None:
         return {}
     shapes = [list(net.parameter_shapes.items())[i] for i in given.blocks]
     edges = np.cumsum([math.prod(shape) for _, shape in shapes])[:-1]
-    parts = np.split(gradient, edges, axis=1)
-    return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
+    parts = np.split(gradient, edges, axis=-1)
+    return {name: part.reshape(*gradient.shape[:-1], *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
 
 
 def _counted(*sets: TaskSet) -> AbstractContextManager[None]:
     """What runs out of memory says how many samples would not."""
-    return memory.counted("samples", sum(data.x.shape[0] * data.x.shape[1] for data in sets))
+    return memory.counted("samples", sum([data.x.shape[0] * data.x.shape[1] for data in sets]))
 
 
 def _one_set(

@@ -10,7 +10,7 @@ from fastmeta.floating import quiet
 from fastmeta.gradients.task_sets import task_set
 from fastmeta.networks.losses import PolicyLoss
 from fastmeta.networks.network import Network
-from fastmeta_kernels.contract import Array
+from fastmeta_kernels.contract import Array, TaskSet
 
 
 @quiet
@@ -60,11 +60,16 @@ def fisher(
     x = np.atleast_1d(inputs.array("x", x, device))
     single = inputs.is_single(net, x)
     theta = inputs.parameters(net, theta, None if single else len(x), device=device)
-    lead = x.shape[: x.ndim - len(net.input_shape)]
-    own = np.zeros((*lead, net.outputs), theta.dtype)  # no target: the old outputs are theta's
-    data = task_set(net, x, own, weights, theta.dtype, device=device, loss=PolicyLoss(policy, "kl"))
+    data = policies_of(net, theta, x, weights, policy, device)
     v = inputs.direction(net, v, None if single else len(data.x), theta.dtype, device)
     product = devices.backend(device).fisher(net.table, theta, v, data)
     if not checks.all_finite(product):
         raise checks.DivergenceError("the fisher product is not finite. Scale v, or look at the log deviations.")
     return product[0] if single else product
+
+
+def policies_of(net: Network, theta: Array, x: Array, weights: Array | None, policy: str, device: str) -> TaskSet:
+    """Observations as `Backend.fisher` takes them."""
+    lead = x.shape[: x.ndim - len(net.input_shape)]
+    own = np.zeros((*lead, net.outputs), theta.dtype)  # no target: the old outputs are theta's
+    return task_set(net, x, own, weights, theta.dtype, device=device, loss=PolicyLoss(policy, "kl"))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastmeta import inputs
 from fastmeta.inputs import Sizes
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss, PolicyLoss
+from fastmeta_kernels import contract
 from fastmeta_kernels.contract import Array, TaskSet
 
 if TYPE_CHECKING:
     from fastmeta.tasks.episode import Batch
+
+FORMS = 64  # of sets that are remembered
+_seen: dict[tuple[Any, ...], tuple[Sizes, Loss | None, contract.Loss]] = {}  # those of floats that were right
 
 
 def task_set(
@@ -29,6 +35,12 @@ def task_set(
 
     log_probs (N,) or (T, N): of actions when they were drawn, for the policy losses that have a ratio.
     """
+    form = None
+    if weights is log_probs is None and type(x) is type(y) is np.ndarray:
+        form = id(net), id(loss), x.shape, x.dtype, y.shape, y.dtype
+        if (seen := _seen.get(form)) is not None:  # nothing is left to be asked but the values
+            samples = inputs.converted(x, dtype, names[0])
+            return TaskSet(samples, inputs.converted(y, dtype, names[1]), None, seen[2])
     x = inputs.array(names[0], x, device)
     single = inputs.is_single(net, x)
     data = inputs.samples(net, x, dtype, names[0], device)
@@ -39,6 +51,10 @@ def task_set(
     targets = targets[None] if single else targets
     made = inputs.contiguous(targets, "int64") if meant.labelled else inputs.converted(targets, dtype, names[1])
     logs = _log_probs(log_probs, meant, lead, single, dtype)
+    if form is not None and not (single or meant.labelled) and x.dtype.kind == "f":
+        if len(_seen) >= FORMS:
+            _seen.clear()
+        _seen[form] = net, loss, meant.kernel
     return TaskSet(data, made, _weights(weights, lead, single, dtype, names[2]), meant.kernel, logs)
 
 

@@ -99,6 +99,8 @@ class Trace:
             )
         return "\n".join(lines)
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG: error and cosine of every truncation. Raises ModuleNotFoundError without Matplotlib."""
         from fastmeta.lab import pictures

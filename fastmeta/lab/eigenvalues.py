@@ -50,6 +50,8 @@ class Spectrum:
         rows = zip(self.values[::-1], self.weights[::-1], self.residuals[::-1], strict=True)
         return "\n".join(["Ritz value    weight  residual", *(f"{a:10.4g}  {b:8.1e}  {c:8.1e}" for a, b, c in rows)])
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG of the weights at their values. Raises ModuleNotFoundError without Matplotlib."""
         from fastmeta.lab import pictures
@@ -70,6 +72,8 @@ class InnerSpectrum:
         for k, (top, low) in enumerate(zip(self.largest, self.smallest, strict=True)):
             lines.append(f"{k:3d}  {np.median(top):24.3f}  {top.max():5.2f}  {np.median(low):24.3f}")
         return "\n".join(lines)
+
+    __str__ = table
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG: alpha lambda_max after each inner step. Raises ModuleNotFoundError without Matplotlib."""

@@ -59,6 +59,8 @@ class Permutations:
         lines += [f"best order of each episode  {100 * self.best:6.2f}"]
         return "\n".join([*lines, f"one order for all episodes  {100 * low:6.2f} .. {100 * high:.2f}"])
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG: sorted accuracies of the orders, mean over episodes. Raises ModuleNotFoundError."""
         from fastmeta.lab import pictures

@@ -34,6 +34,8 @@ class Landscape:
             lines.append(f"{a:12.3g}  " + "  ".join(f"{loss:9.4g}" for loss in row))
         return "\n".join(lines)
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG: contours, or a curve along one direction. Raises ModuleNotFoundError without Matplotlib."""
         from fastmeta.lab import pictures

@@ -80,7 +80,7 @@ def report(learner: GradientLearner, tasks: TaskSource, episodes: int = 100, *, 
     Raises TypeError where the learner does not adapt by gradient steps.
     """
     if not isinstance(learner, GradientLearner):
-        raise TypeError(f"learner={learner!r} must adapt by gradient steps, as MAML does.")
+        raise TypeError(f"learner={learner!r} must adapt by gradient steps on samples, as fm.MAML does.")
     integer("episodes", episodes, 1)
     net, steps, batch = learner.net, learner.inner_steps, tasks.sample(16, seed=seed)
     theta = np.asarray(learner.theta, np.float64)

@@ -53,7 +53,7 @@ class Probe:
         seed: int = 1,
     ) -> None:
         if not isinstance(learner, GradientLearner):
-            raise TypeError(f"learner={learner!r} must adapt by gradient steps, as MAML does.")
+            raise TypeError(f"learner={learner!r} must adapt by gradient steps on samples, as fm.MAML does.")
         self.learner = learner
         self.every = checks.integer("every", every, 1)
         self.what = tuple(checks.choice("what", name, MEASURES) for name in what)
@@ -101,6 +101,8 @@ class Probe:
         names = list(self.records[0]) if self.records else []
         lines = ["  ".join(f"{name:>17}" for name in names)]
         return "\n".join([*lines, *("  ".join(f"{r[n]:17.4g}" for n in names) for r in self.records)])
+
+    __str__ = table
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG with a panel a measure. Raises ValueError before the first probe."""

@@ -35,6 +35,8 @@ class Similarity:
             [f"{'layer':{width}}    CKA    CCA", *(f"{n:{width}}  {a:5.3f}  {b:5.3f}" for n, a, b in rows)]
         )
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG with a bar a layer. Raises ModuleNotFoundError without Matplotlib."""
         from fastmeta.lab import pictures

@@ -35,6 +35,8 @@ class Precision:
         lines = ["inner steps  meta-gradient     loss  kinks that differ"]
         return "\n".join(lines + [f"{s:11d}  {g:13.1e}  {q:7.1e}  {k:17d}" for s, g, q, k in rows])
 
+    __str__ = table
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG of the errors. Raises ModuleNotFoundError without Matplotlib."""
         from fastmeta.lab import pictures

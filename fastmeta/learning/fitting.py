@@ -14,11 +14,13 @@ from fastmeta import checks
 from fastmeta.device import backend
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning import starts, training, validation
+from fastmeta.learning.foresight import Foresight
 from fastmeta.learning.keeper import Keeper, endings_raised
 from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.ranked import Ranked
 from fastmeta.ranks.folder import check_shared
 from fastmeta.ranks.joining import joined, on_ranks, writes
+from fastmeta.tasks.ahead import ahead
 from fastmeta.tasks.episode import TaskSource, check_source
 from fastmeta_kernels.contract import Array
 
@@ -97,6 +99,7 @@ def fit(
                 raise checks.DivergenceError(f"Iteration {learner.training.step + 1}: {error}{held}") from error
             finally:
                 learner._training, learner._fitting = training.on_host(learner.training), False
+                learner._foresight = None
             keeper.keep()
             if learner._ranked is not None:
                 learner._ranked.finish()
@@ -138,7 +141,8 @@ def _iterate(
     if learner.gpu_parameters and learner.training.step < iterations:
         learner._training = training.on_device(learner.training, learner.gpu_parameters, backend(learner.device))
         source = tasks.on_device(learner.device) if hasattr(tasks, "on_device") else tasks
-    learner._fitting = True
+    source = ahead(source, iterations) if ranks is None else source
+    learner._fitting, learner._foresight = True, Foresight()
     watched.score_if_due(learner, ranks)  # which an interruption may have prevented
     while learner.training.step < iterations and not watched.is_over(learner):
         loss = learner._iterate(source, optimizer)

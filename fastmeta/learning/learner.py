@@ -9,7 +9,7 @@ import os
 import time
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastmeta import checks, inputs, memory
@@ -17,12 +17,13 @@ from fastmeta.device import DEVICES
 from fastmeta.floating import quietly
 from fastmeta.learning import checkpoint as checkpoints
 from fastmeta.learning.learned import Learned
-from fastmeta.learning.states import Best, Training
+from fastmeta.learning.states import Best, BlockSlopes, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
 
 if TYPE_CHECKING:
+    from fastmeta.learning.foresight import Foresight
     from fastmeta.learning.optimizers import Optimizer
     from fastmeta.learning.ranked import Ranked
     from fastmeta.learning.starts import Start
@@ -65,6 +66,7 @@ class Learner(Learned):
         self._best: Best | None = None
         self._fitting = False
         self._ranked: Ranked | None = None  # within a fit on many ranks
+        self._foresight: Foresight | None = None  # within a fit
         self.first_task = 0  # where in the meta-batch the tasks stand that meta_gradients gets
 
     def __repr__(self) -> str:
@@ -75,6 +77,20 @@ class Learner(Learned):
     @abstractmethod
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean loss over the tasks of `batch`, and its gradient by each of `parameters`."""
+
+    def meta_updates(self, batches: list[Batch], optimizer: Optimizer) -> list[tuple[float, Training]]:
+        """What updates by `meta_gradients` of each batch in turn make of the training, to the same bits: each one's
+        loss and the training after it, as far as they can be computed at once; by default none."""
+        return []
+
+    def update_settings(self) -> tuple[Any, ...]:
+        """What `meta_updates` depends on beside the training and the optimizer."""
+        return ()
+
+    def block_gradients(self, batch: Batch, blocks: Sequence[tuple[int, int]]) -> BlockSlopes | None:
+        """`meta_gradients` of each block of tasks begin .. end - 1: losses (B,), slopes (B, ...); their bits are those
+        of the block alone. None where each is to be computed by itself."""
+        return None
 
     @abstractmethod
     def adapt(self, *data: Any, **options: Any) -> Any:
@@ -206,20 +222,24 @@ class Learner(Learned):
         with memory.counted("tasks_per_step", count):
             loss, after = self._update(tasks, optimizer)
         self._history["loss"][step] = loss
-        self._history["seconds"][step] = time.perf_counter() - start
+        early = 0.0 if self._foresight is None else self._foresight.seconds
+        self._history["seconds"][step] = time.perf_counter() - start + early
         self._training = after
         return loss
 
     def _update(self, tasks: TaskSource, optimizer: Optimizer) -> tuple[float, Training]:
         """The loss of the next meta-batch, and the training after its update."""
-        from fastmeta.learning import training
+        from fastmeta.learning.training import advance
 
         if self._ranked is not None:
             loss, slopes = self._ranked.update(tasks)
+        elif self._foresight is not None and (found := self._foresight.update(self, tasks, optimizer)) is not None:
+            return found
         else:
             count, seed = self._settings["tasks_per_step"], self._settings["seed"]
             batch = tasks.sample(count, seed=seed, step=self.training.step)
             with quietly():
                 loss, slopes = self.meta_gradients(batch)
+                return loss, advance(self.training, slopes, self.optimizers(optimizer))
         with quietly():
-            return loss, training.advance(self.training, slopes, self.optimizers(optimizer))
+            return loss, advance(self.training, slopes, self.optimizers(optimizer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args
@@ -14,6 +15,8 @@ from fastmeta.learning.schedules import Schedule
 from fastmeta.learning.states import State
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.host import is_elsewhere
+
+_small_is_zero = np.errstate(under="ignore")  # a decorator
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,35 @@ class Optimizer(ABC):
     def init(self, theta: Array) -> State:
         """The state before the first update."""
 
-    @np.errstate(under="ignore")
     def update(self, theta: Array, gradient: Array, state: State) -> tuple[Array, State]:
         """theta after one step down `gradient`, and the next state; no input is modified."""
         theta, gradient = _read("theta", theta), _read("gradient", gradient)
         if gradient.shape != theta.shape:
             raise ValueError(f"gradient has shape {gradient.shape} but theta has {theta.shape}.")
-        gradient = gradient.astype(theta.dtype, copy=False)
+        if gradient.dtype != theta.dtype:
+            gradient = gradient.astype(theta.dtype)
+        if self.clips:
+            gradient = self._clipped(gradient)
+        moved, moments = self._move(theta, gradient, state, self._rate(state.step))
+        return moved, State(state.step + 1, moments)
+
+    @property
+    def clips(self) -> bool:
+        """Whether gradients are clipped."""
+        return self.clip_value is not None or self.clip_norm is not None
+
+    def _rate(self, step: int) -> float:
+        rate = self.learning_rate
+        return rate if isinstance(rate, float) else rate(step)
+
+    @_small_is_zero
+    def _clipped(self, gradient: Array) -> Array:
         if self.clip_value is not None:
             gradient = gradient.clip(-self.clip_value, self.clip_value)
         if self.clip_norm is not None:
             norm = math.sqrt(np.square(gradient, dtype=np.float64).sum())
             gradient = gradient * (self.clip_norm / norm) if norm > self.clip_norm else gradient
-        rate = self.learning_rate
-        rate = rate if isinstance(rate, float) else rate(state.step)
-        moved, moments = self._move(theta, gradient, state, rate)
-        return moved, State(state.step + 1, moments)
+        return gradient
 
     @abstractmethod
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]: ...
@@ -82,6 +98,7 @@ class SGD(Optimizer):
         theta = _read("theta", theta)
         return State(0, (np.zeros_like(theta),) if self.momentum else ())
 
+    @_small_is_zero
     def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
         if not state.moments:
             return theta - rate * gradient, ()
@@ -116,20 +133,38 @@ class Adam(Optimizer):
         theta = _read("theta", theta)
         return State(0, (np.zeros_like(theta), np.zeros_like(theta)))
 
-    def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
-        count = state.step + 1
+    def numbers(self, step: int, rate: float | None = None) -> tuple[float, float, float, float]:
+        """beta1, beta2, floor and rate of an update after `step` others: theta -= rate m / (sqrt(v) + floor)."""
+        count = step + 1
         weight1 = (1 - self.beta1**count) / (1 - self.beta1)  # sum of the weights in the first moment
         weight2 = math.sqrt((1 - self.beta2**count) / (1 - self.beta2))
-        first = self.beta1 * state.moments[0]
-        first += gradient
-        move = gradient * gradient
-        second = self.beta2 * state.moments[1]
-        second += move
-        np.sqrt(second, out=move)
-        move += self.epsilon * weight2
-        np.divide(first, move, out=move)
-        move *= rate * weight2 / weight1
-        return np.subtract(theta, move, out=move), (first, second)
+        rate = self._rate(step) if rate is None else rate
+        return self.beta1, self.beta2, self.epsilon * weight2, rate * weight2 / weight1
+
+    def _move(self, theta: Array, gradient: Array, state: State, rate: float) -> tuple[Array, tuple[Array, ...]]:
+        numbers = self.numbers(state.step, rate)
+        kernels = sys.modules.get("fastmeta_kernels.cpu")  # which meta-gradients have loaded: one pass, the same bits
+        made = kernels and kernels.adam(theta, gradient, state.moments, numbers)
+        moved, *moments = made or _adam(theta, gradient, state.moments, numbers)
+        return moved, tuple(moments)
+
+
+@_small_is_zero
+def _adam(
+    theta: Array, gradient: Array, moments: tuple[Array, ...], numbers: tuple[float, float, float, float]
+) -> tuple[Array, Array, Array]:
+    """theta - rate m / (sqrt(v) + floor), m = beta1 m + g and v = beta2 v + g^2, of (beta1, beta2, floor, rate)."""
+    beta1, beta2, floor, rate = numbers
+    first = beta1 * moments[0]
+    first += gradient
+    move = gradient * gradient
+    second = beta2 * moments[1]
+    second += move
+    np.sqrt(second, out=move)
+    move += floor
+    np.divide(first, move, out=move)
+    move *= rate
+    return np.subtract(theta, move, out=move), first, second
 
 
 def _read(name: str, values: Any) -> Array:

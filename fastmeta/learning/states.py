@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from fastmeta_kernels.contract import Array
 
+BlockSlopes = tuple[Array, dict[str, Array]]  # mean losses (B,) of blocks of tasks; slopes (B, ...) by what is learned
+
 
 class State(NamedTuple):
     """An optimizer's: how many updates it made, and running means of the gradient, each of theta's shape and dtype."""

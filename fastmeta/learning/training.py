@@ -41,14 +41,15 @@ def advance(training: Training, slopes: dict[str, Array], optimizers: dict[str, 
     Raises DivergenceError where a slope is not finite or the update overflows, ValueError where one is not there.
     """
     step, parameters, moments = training
-    if odd := sorted(parameters.keys() ^ slopes.keys()):
+    if parameters.keys() != slopes.keys():
+        odd = sorted(parameters.keys() ^ slopes.keys())
         raise ValueError(
             f"slopes of {', '.join(slopes)} must be of {', '.join(parameters)}, which initial_parameters names: "
             f"{odd[0]} is in one of them only. Return a slope for each from meta_gradients."
         )
     moved, states = {}, {}
     for name, slope in slopes.items():
-        if not np.isfinite(slope).all():
+        if not checks.all_finite(slope):
             raise checks.DivergenceError(f"the meta-gradient of {name} is not finite. {_CURES}")
         try:
             with overflows():

@@ -13,8 +13,10 @@ Span = tuple[int, int]  # tasks begin .. end - 1
 
 
 def block_count(tasks: int) -> int:
-    """B = min(T, max(16, T // 32)) blocks of T tasks: as many ranks can share them."""
-    return min(tasks, max(FEWEST, tasks // LARGEST))
+    """B blocks of T tasks, as many as ranks can share them: min(T, max(16, T // 32)), or the next divisor of T up to
+    twice as many, because blocks of equal size are computed in one call."""
+    count = min(tasks, max(FEWEST, tasks // LARGEST))
+    return next((more for more in range(count, 2 * count + 1) if tasks % more == 0), count)
 
 
 def dealt(tasks: int, rank: int, ranks: int) -> list[Span]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,25 +19,31 @@ class Layout:
     def __init__(self, parameters: Mapping[str, Array]) -> None:
         self.shapes = {name: np.shape(values) for name, values in parameters.items()}
         self.dtype = np.dtype(str(parameters["theta"].dtype))
-        self.size = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        self._room: Array | None = None
+        ends = list(accumulate(prod(shape) for shape in self.shapes.values()))
+        self.size, self._places = ends[-1], dict(zip(self.shapes, pairwise([0, *ends]), strict=True))
 
-    def row(self, slopes: Mapping[str, Any], share: float) -> Array:
-        """(size,): slopes times `share`, from wherever they lie; ValueError where one is not there."""
+    def rows(self, slopes: Mapping[str, Any], shares: Array) -> Array:
+        """(B, size): slopes (B, ...) times shares (B,), from wherever they lie; ValueError where one is not there.
+
+        Its room is that of the last call with as many.
+        """
         if odd := sorted(self.shapes.keys() ^ slopes.keys()):
             raise ValueError(
                 f"slopes of {', '.join(slopes)} must be of {', '.join(self.shapes)}, which initial_parameters names: "
                 f"{odd[0]} is in one of them only. Return a slope for each from meta_gradients."
             )
-        parts = [np.asarray(on_host(slopes[name]), self.dtype).reshape(shape) for name, shape in self.shapes.items()]
-        row: Array = np.concatenate([part.ravel() for part in parts])
-        row *= self.dtype.type(share)
-        return row
+        if self._room is None or len(self._room) != len(shares):
+            self._room = np.empty((len(shares), self.size), self.dtype)
+        rows, factors = self._room, shares.astype(self.dtype)[:, None]
+        for name, (begin, end) in self._places.items():
+            given = np.asarray(on_host(slopes[name]), self.dtype).reshape(len(shares), end - begin)
+            np.multiply(given, factors, out=rows[:, begin:end])
+        return rows
 
     def slopes(self, row: Array) -> dict[str, Array]:
         """The slopes in a row, by name."""
-        edges = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()])[:-1]
-        parts = np.split(row, edges)
-        return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        return {name: row[slice(*self._places[name])].reshape(shape) for name, shape in self.shapes.items()}
 
 
 def in_order(rows: Array) -> Array:

@@ -45,6 +45,7 @@ class Transport:
         names = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
         self._losses = {getattr(mpi, name) for name in names if hasattr(mpi, name)}
         self._survives = os.environ.get(SURVIVES, "0") not in ("0", "false")
+        self._rooms: dict[str, Array] = {}
         self._doubt: BaseException | None = None  # an error that may be of a lost rank, though it says otherwise
 
     @property
@@ -92,10 +93,10 @@ class Transport:
             return in_order(rows), losses
         blocks, size = rows.shape
         part = -(-size // ranks)
-        send = np.zeros((blocks, ranks * part), rows.dtype)
-        send[:, :size] = rows
-        send = np.ascontiguousarray(send.reshape(blocks, ranks, part).swapaxes(0, 1))
-        parts = np.zeros((sum(counts), part), rows.dtype)
+        send = self._kept("send", (ranks, blocks, part), rows.dtype)
+        for rank, columns in enumerate(np.split(rows, range(part, ranks * part, part), axis=1)):
+            send[rank, :, : columns.shape[1]] = columns
+        parts = self._kept("parts", (sum(counts), part), rows.dtype)
         here, there = [blocks * part] * ranks, [count * part for count in counts]
         kind = self.mpi.FLOAT if rows.itemsize == 4 else self.mpi.DOUBLE
         with self._noticed():
@@ -126,6 +127,7 @@ class Transport:
         lost, what was taken for a sign of it is raised.
         """
         before = self.size
+        self._rooms.clear()
         self._comm.Revoke()
         self._comm = self._comm.Shrink()
         self._comm.Set_errhandler(self.mpi.ERRORS_RETURN)
@@ -138,6 +140,13 @@ class Transport:
     def abort(self) -> None:
         """End all ranks at once."""
         self.mpi.COMM_WORLD.Abort(1)
+
+    def _kept(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Room for messages, the same from update to update: new memory takes longer than what is done in it."""
+        room = self._rooms.get(name)
+        if room is None or room.shape != shape or room.dtype != dtype:
+            room = self._rooms[name] = np.zeros(shape, dtype)
+        return room
 
     @contextmanager
     def _noticed(self) -> Iterator[None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fastmeta.gradients.products import Product
 from fastmeta.networks.network import Network
 from fastmeta.rl.samples import Samples
 from fastmeta_kernels.contract import Array
@@ -26,6 +27,7 @@ class Adaptation:
     order: int = 2
     phis: list[Array] = field(default_factory=list)  # S + 1 of (T, P), and
     slopes: list[Array] = field(default_factory=list)  # S of (T, P), once `run` was called
+    hessians: tuple[Product, ...] = ()  # S of them, once `kept` was called
 
     def run(self, theta: Array) -> Adaptation:
         """The same inner steps, taken from theta (P,)."""
@@ -40,8 +42,8 @@ class Adaptation:
         """J u (T, P) of u (T, P): u_k+1 = u_k - rate_k H_k u_k."""
         if self.order == 1:
             return u
-        for samples, rate, phi in zip(self.sets, self.rates, self.phis, strict=False):
-            u = u - rate * samples.hvp(phi, _as(u, phi), self.surrogate)
+        for k, rate in enumerate(self.rates):
+            u = u - rate * self._hvp(k, u)
         return u
 
     def pull(self, v: Array, added: list[Array] | None = None) -> tuple[Array, Array]:
@@ -53,8 +55,7 @@ class Adaptation:
         for k in reversed(range(len(self.sets))):
             by_rate[:, k] = -self.slopes[k] * v
             if self.order == 2:
-                scaled = _as(self.rates[k] * v, self.phis[k])
-                v = v - self.sets[k].hvp(self.phis[k], scaled, self.surrogate)
+                v = v - self._hvp(k, self.rates[k] * v)
             if added is not None:
                 v = v + added[k]
         return v, by_rate
@@ -64,6 +65,17 @@ class Adaptation:
         sets = tuple(samples.every(stride) for samples in self.sets)
         return Adaptation(sets, self.rates, self.surrogate, self.order, self.phis, self.slopes)
 
+    def kept(self) -> Adaptation:
+        """The same, for many `push` and `pull`: passes at each phi_k are kept."""
+        exact = zip(self.sets, self.phis, strict=False) if self.order == 2 else ()
+        return replace(self, hessians=tuple(samples.hessian(phi, self.surrogate) for samples, phi in exact))
+
+    def _hvp(self, k: int, v: Array) -> Array:
+        """H_k v (T, P)."""
+        phi = self.phis[k]
+        v = np.ascontiguousarray(v, phi.dtype)
+        return self.hessians[k](v) if self.hessians else self.sets[k].hvp(phi, v, self.surrogate)
+
 
 def adapted(net: Network, adapts: str) -> Array:
     """(P,): 1 where a parameter is adapted. The head is the last linear layer and what is appended behind it."""
@@ -72,7 +84,3 @@ def adapted(net: Network, adapts: str) -> Array:
         begin, _ = net.head
         moves[slice(0, begin) if adapts == "head" else slice(begin, None)] = 0
     return moves
-
-
-def _as(v: Array, phi: Array) -> Array:
-    return np.ascontiguousarray(v, phi.dtype)

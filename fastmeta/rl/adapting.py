@@ -99,12 +99,14 @@ class AdaptingPolicy(Learner):
         *,
         seed: int = 1,
         tasks_per_step: int = 40,
+        ranks: None = None,
     ) -> Any:
         """The mean return of each task's trajectories after inner steps, each on trajectories of its own.
 
         Task i is tasks.sample(1, seed=seed, step=i), its random numbers the same for every algorithm. Several
         inner_steps, as in (0, 1, 2, 3), give {inner steps: Score}. inner_lr: a number or one a step, of which the last
         repeats, as in [0.5, 0.25] of the MAML paper's test; trajectories: of each step, by default those of training.
+        ranks: None, policies are evaluated in one process.
         """
         check_fits(self.net, tasks)
         checks.integer("episodes", episodes, 1)

@@ -70,7 +70,7 @@ def width(net: Network) -> int:
 def drawn(policy: str, outputs: Array, rng: Noise | np.random.Generator) -> Array:
     """Actions drawn by outputs (T, R, O): floats (T, R, A), or whole numbers (T, R)."""
     if policy == "gaussian":
-        means, log_std = np.split(outputs, 2, axis=-1)
+        means, log_std = _halves(outputs)
         return np.asarray(means + np.exp(log_std) * rng.standard_normal(means.shape))
     edges = np.exp(_log_softmax(outputs)).cumsum(axis=-1)
     draws = rng.random((*outputs.shape[:-1], 1)) * edges[..., -1:]
@@ -79,7 +79,7 @@ def drawn(policy: str, outputs: Array, rng: Noise | np.random.Generator) -> Arra
 
 def likeliest(policy: str, outputs: Array) -> Array:
     """The mean action, or the most probable one."""
-    best: Array = np.split(outputs, 2, axis=-1)[0] if policy == "gaussian" else outputs.argmax(axis=-1)
+    best: Array = _halves(outputs)[0] if policy == "gaussian" else outputs.argmax(axis=-1)
     return best
 
 
@@ -87,7 +87,7 @@ def log_probs(policy: str, outputs: Array, actions: Array) -> Array:
     """Log densities (...,) of actions, a sum over an action's dimensions, or log probabilities; float64."""
     z = outputs.astype(np.float64)
     if policy == "gaussian":
-        means, log_std = np.split(z, 2, axis=-1)
+        means, log_std = _halves(z)
         errors = (actions - means) * np.exp(-log_std)
         density: Array = (-log_std - errors**2 / 2 - _LOG_2_PI / 2).sum(axis=-1)
         return density
@@ -98,7 +98,7 @@ def entropy(policy: str, outputs: Array) -> Array:
     """Nats (...,) of the distribution of each row of outputs."""
     z = outputs.astype(np.float64)
     if policy == "gaussian":
-        spread: Array = (np.split(z, 2, axis=-1)[1] + (1 + _LOG_2_PI) / 2).sum(axis=-1)
+        spread: Array = (_halves(z)[1] + (1 + _LOG_2_PI) / 2).sum(axis=-1)
         return spread
     logs = _log_softmax(z)
     nats: Array = -(np.exp(logs) * logs).sum(axis=-1)
@@ -109,7 +109,7 @@ def divergence(policy: str, old: Array, new: Array) -> Array:
     """KL(old || new) in nats (...,) of rows of outputs."""
     a, b = old.astype(np.float64), new.astype(np.float64)
     if policy == "gaussian":
-        (m0, s0), (m, s) = np.split(a, 2, axis=-1), np.split(b, 2, axis=-1)
+        (m0, s0), (m, s) = _halves(a), _halves(b)
         apart: Array = (s - s0 + (np.exp(2 * s0 - 2 * s) + (m - m0) ** 2 * np.exp(-2 * s)) / 2 - 0.5).sum(axis=-1)
         return apart
     logs0, logs = _log_softmax(a), _log_softmax(b)
@@ -120,13 +120,19 @@ def divergence(policy: str, old: Array, new: Array) -> Array:
 def check_spread(policy: str, outputs: Array) -> None:
     """Raise where a log standard deviation is so small or large that its policy cannot be sampled."""
     if policy == "gaussian":
-        log_std = np.split(outputs, 2, axis=-1)[1]
+        _, log_std = _halves(outputs)
         if log_std.min() < LEAST or log_std.max() > MOST:
             wrong = log_std.min() if log_std.min() < LEAST else log_std.max()
             raise checks.DivergenceError(
                 f"a log standard deviation of the policy is {wrong:.3g}, outside {LEAST:.3g} .. {MOST:g}: exploration "
                 "has ended, or has no bounds. Lower inner_lr, or begin with another log_std."
             )
+
+
+def _halves(outputs: Array) -> tuple[Array, Array]:
+    """Means and log standard deviations."""
+    half = outputs.shape[-1] // 2
+    return outputs[..., :half], outputs[..., half:]
 
 
 def _mlp(hidden: Sequence[int], outputs: int, activation: str) -> list[Layer]:

@@ -25,22 +25,21 @@ def rollout(net: Network, theta: Array, world: World, worlds: Worlds, count: int
     lead = (tasks, count, world.horizon)
     seen, rewards = np.zeros((*lead, world.observations), dtype), np.zeros(lead)
     chosen = np.zeros(lead, np.int64) if world.discrete else np.zeros((*lead, world.actions), dtype)
-    logs, lengths = np.zeros(lead), np.zeros((tasks, count), np.int64)
+    given, lengths = np.zeros((*lead, net.outputs), dtype), np.zeros((tasks, count), np.int64)
     alive = np.ones((tasks, count), bool)
     for t in range(world.horizon):
         now = _fitting("observations", world.observe(worlds, state), (tasks, count, world.observations), t)
         outputs = act(net.table, theta, np.ascontiguousarray(now, dtype))
         policies.check_spread(policy, outputs)
         actions = policies.drawn(policy, outputs, rng).astype(chosen.dtype)
-        logs[:, :, t] = policies.log_probs(policy, outputs, actions)
-        seen[:, :, t], chosen[:, :, t] = now, actions
+        seen[:, :, t], given[:, :, t], chosen[:, :, t] = now, outputs, actions
         state, earned, done = world.step(worlds, state, actions, rng)
         rewards[:, :, t] = _fitting("rewards", earned, (tasks, count), t) * alive
         lengths += alive
         alive = alive & ~_fitting("done", done, (tasks, count), t).astype(bool)
         if not alive.any():
             break
-    return Trajectories(seen, chosen, rewards, lengths, logs)
+    return Trajectories(seen, chosen, rewards, lengths, policies.log_probs(policy, given, chosen))
 
 
 def check_fits(net: Network, world: World) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastmeta import checks
 from fastmeta.gradients import functions as gradients
-from fastmeta.gradients import outputs as curvatures
+from fastmeta.gradients import products
+from fastmeta.gradients.products import Product
 from fastmeta.networks.losses import PolicyLoss
 from fastmeta.networks.network import Network
 from fastmeta.rl import policies
 from fastmeta.rl.trajectories import Trajectories
 from fastmeta_kernels.contract import Array
 
+PART, LEAST = 256, 64  # most and fewest samples of a part
 OVERFLOW = 80.0  # l - l0 at which a ratio of float32 is near its end
 
 
@@ -66,35 +69,50 @@ class Samples:
         """The same samples with other weights (T, N)."""
         return replace(self, weights=weights)
 
+    @cached_property
+    def parts(self) -> int:
+        """Parts of equal size that a task's samples are taken in: the activations of one fit a core's cache.
+
+        A mean over samples is the mean of these parts': a kernel takes them for tasks with the same parameters.
+        """
+        count, steps = 1, self.x.shape[1]
+        if self.device != "cuda":
+            count = next(b for b in range(-(-steps // PART), steps + 1) if steps % b == 0)
+        return count if steps // count >= LEAST else 1
+
     def gradient(self, phi: Array, surrogate: str, clip: float = 0.2) -> Array:
         """(T, P): the slope at phi (T, P) of the mean policy loss "log", "ratio" or "clip"."""
-        loss, logs = self._loss(surrogate, clip)
-        _, slopes = gradients.gradient(
-            self.net, phi, self.x, self.actions, self.weights, loss=loss, log_probs=logs, device=self.device
-        )
-        return slopes
+        told = self._of_loss(surrogate, clip)
+        _, slopes = gradients.gradient(self.net, self._spread(phi), *self._rows(self.x, self.actions), **told)
+        return self._mean(slopes)
 
     def hvp(self, phi: Array, v: Array, surrogate: str) -> Array:
         """(T, P): the Hessian of the policy loss at phi (T, P) times v (T, P)."""
-        loss, logs = self._loss(surrogate)
-        return gradients.hvp(
-            self.net, phi, v, self.x, self.actions, self.weights, loss=loss, log_probs=logs, device=self.device
-        )
+        told = self._of_loss(surrogate)
+        rows = self._rows(self.x, self.actions)
+        return self._mean(gradients.hvp(self.net, self._spread(phi), self._spread(v), *rows, **told))
+
+    def hessian(self, phi: Array, surrogate: str) -> Product:
+        """v (T, P) -> `hvp` at phi (T, P), whose passes are kept."""
+        told = self._of_loss(surrogate)
+        return products.hessian(self.net, phi, *self._rows(self.x, self.actions), **told)
 
     def divergence_gradient(self, phi: Array, old: Array) -> Array:
         """(T, P): the slope at phi of the mean KL(old || new), where `old` (T, N, O) are outputs."""
-        loss, _ = self._loss("kl")
-        _, slopes = gradients.gradient(self.net, phi, self.x, old, self.shares, loss=loss, device=self.device)
-        return slopes
+        told = self._of_loss("kl")
+        _, slopes = gradients.gradient(self.net, self._spread(phi), *self._rows(self.x, old), **told)
+        return self._mean(slopes)
 
-    def fisher(self, phi: Array, v: Array) -> Array:
-        """(T, P): the Hessian at phi of the mean KL(policy of phi || new), times v (T, P)."""
-        policy = policies.kind(self.net)
-        return curvatures.fisher(self.net, phi, v, self.x, self.shares, policy=policy, device=self.device)
+    def fisher(self, phi: Array) -> Product:
+        """v (T, P) -> (T, P): the Hessian at phi of the mean KL(policy of phi || new), times v; passes are kept."""
+        policy, rows = policies.kind(self.net), self._rows(self.x, self.shares)
+        return products.fisher(self.net, phi, *rows, policy=policy, device=self.device)
 
     def outputs(self, phi: Array) -> Array:
         """(T, N, O) of the policies phi (T, P)."""
-        return self.net.predict(phi, self.x, device=self.device)
+        (x,) = self._rows(self.x)
+        found = self.net.predict(self._spread(phi), x, device=self.device)
+        return found.reshape(*self.x.shape[:2], -1)
 
     def ratio_loss(self, outputs: Array) -> Array:
         """(T,) mean of -advantage * ratio by outputs (T, N, O); raises DivergenceError where a ratio overflows."""
@@ -113,10 +131,27 @@ class Samples:
         apart: Array = (policies.divergence(policies.kind(self.net), old, new) * self.shares).mean(axis=1)
         return apart
 
-    def _loss(self, surrogate: str, clip: float = 0.2) -> tuple[PolicyLoss, Array | None]:
-        ratio = surrogate in ("ratio", "clip")
-        logs = self.logs.astype(self.x.dtype) if ratio else None
-        return PolicyLoss(policies.kind(self.net), surrogate, clip), logs
+    def _of_loss(self, surrogate: str, clip: float = 0.2) -> dict[str, Any]:
+        """What a policy loss takes beside parameters, observations and targets."""
+        (weights,) = self._rows(self.shares if surrogate == "kl" else self.weights)
+        told = {"loss": PolicyLoss(policies.kind(self.net), surrogate, clip), "weights": weights, "device": self.device}
+        if surrogate in ("ratio", "clip"):
+            (told["log_probs"],) = self._rows(self.logs.astype(self.x.dtype))
+        return told
+
+    def _rows(self, *arrays: Array) -> list[Array]:
+        """Arrays (T, N, ..) in parts: (T B, N / B, ..)."""
+        tasks, steps = self.x.shape[:2]
+        return [a.reshape(tasks * self.parts, steps // self.parts, *a.shape[2:]) for a in arrays]
+
+    def _spread(self, vectors: Array) -> Array:
+        """Vectors (T, P) of tasks for their parts, (T B, P)."""
+        return np.repeat(vectors, self.parts, axis=0) if self.parts > 1 else vectors
+
+    def _mean(self, found: Array) -> Array:
+        """The mean (T, P) over parts (T B, P)."""
+        mean: Array = found.reshape(len(self.x), self.parts, -1).mean(axis=1) if self.parts > 1 else found
+        return mean
 
 
 def check_actions(net: Network, data: Trajectories) -> None:

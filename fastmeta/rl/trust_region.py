@@ -10,6 +10,7 @@ import numpy as np
 
 from fastmeta import checks
 from fastmeta.gradients.conjugate_gradients import conjugate_gradients
+from fastmeta.gradients.products import Product
 from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.states import State
 from fastmeta.rl.adaptation import Adaptation
@@ -80,18 +81,22 @@ class Step(NamedTuple):
     accepted: float
 
 
-def curvature(adaptation: Adaptation, query: Samples, v: Array) -> Array:
-    """K v (P,): the mean over tasks of J^T F J v, exact at the theta (P,) of `adaptation`.
+def curvature(adaptation: Adaptation, query: Samples) -> Product:
+    """v (P,) -> K v (P,): the mean over tasks of J^T F J v, exact at the theta (P,) of `adaptation`.
 
     Where the policies are the old ones the slope of the KL is 0: no third derivative survives, and its Hessian by theta
-    is that by phi, F, between the Jacobian of the inner steps and its transpose.
+    is that by phi, F, between the Jacobian of the inner steps and its transpose. Passes are made once for all v.
     """
-    phi = adaptation.phis[-1]
-    u = np.ascontiguousarray(np.broadcast_to(v, phi.shape), phi.dtype)
-    moved = query.fisher(phi, np.ascontiguousarray(adaptation.push(u), phi.dtype))
-    back, _ = adaptation.pull(moved)
-    mean: Array = back.mean(axis=0, dtype=np.float64)
-    return mean
+    phi, steps = adaptation.phis[-1], adaptation.kept()
+    fisher = query.fisher(phi)
+
+    def product(v: Array) -> Array:
+        u = np.ascontiguousarray(np.broadcast_to(v, phi.shape), phi.dtype)
+        back, _ = steps.pull(fisher(np.ascontiguousarray(steps.push(u), phi.dtype)))
+        mean: Array = back.mean(axis=0, dtype=np.float64)
+        return mean
+
+    return product
 
 
 def step(
@@ -104,12 +109,12 @@ def step(
     trial: Trial,
 ) -> Step:
     """theta (P,) after one trust-region update down `gradient` (P,); `before` is the loss there, which trials lower."""
-    thin, few = adaptation.every(region.stride), query.every(region.stride)
+    hessian = curvature(adaptation.every(region.stride), query.every(region.stride))
     along, product_along = gradient, gradient  # the latest direction p and K p
 
     def product(v: Array) -> Array:
         nonlocal along, product_along
-        along, product_along = v[0], curvature(thin, few, v[0]) + region.damping * v[0]
+        along, product_along = v[0], hessian(v[0]) + region.damping * v[0]
         return np.asarray(product_along)[None]
 
     g = gradient.astype(np.float64)

@@ -58,6 +58,8 @@ class Confusion:
         rows = [[f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True)] for row in [columns, *cells]]
         return "\n".join(f"{name:{width}}  {'  '.join(row)}" for name, row in zip(["", *names], rows, strict=True))
 
+    __str__ = table
+
 
 @dataclass(frozen=True, eq=False)
 class ClassAccuracies:
@@ -81,6 +83,8 @@ class ClassAccuracies:
             if self.episodes[i]
         ]
         return "\n".join([f"{'class':{width}}          accuracy  episodes  samples", *lines])
+
+    __str__ = table
 
 
 def confusion(answers: Answers) -> Confusion:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from fastmeta_kernels.blocks import Span, by_size, mean_of_parts, one_by_one
 from fastmeta_kernels.contract import (
     Array,
     InnerLoop,
@@ -21,19 +21,30 @@ from fastmeta_kernels.contract import (
 from fastmeta_kernels.host import on_host
 from fastmeta_kernels.layer_table import LINEAR_LOSS, PROTOTYPES, Table
 from fastmeta_kernels.request import Request, SetShape
+from fastmeta_kernels.seen import NAMES, Seen, again, form_of, not_asked, set_arrays
 
 Run = Callable[[Request, dict[str, Any], Sequence[str]], list[Array]]
+Keep = Callable[[Request, dict[str, Any]], Callable[[Array], Array] | None]
 
 
 class Calls:
     """The functions of `contract.Backend` over `run(request, arrays, names of results)`.
 
     most_steps: inner steps of one program, `adapt` runs it again for more; fits: whether memory "auto" keeps the
-    activations of every inner step.
+    activations of every inner step; sums_blocks: whether a request may ask for means over equal blocks of tasks; keep:
+    `run` of a request whose directions change only, if it can be prepared.
     """
 
-    def __init__(self, run: Run, most_steps: int, fits: Callable[[Request], bool]) -> None:
-        self.run, self.most_steps, self.fits = run, most_steps, fits
+    def __init__(
+        self,
+        run: Run,
+        most_steps: int,
+        fits: Callable[[Request], bool],
+        sums_blocks: bool = False,
+        keep: Keep = lambda request, arrays: None,
+    ) -> None:
+        self.run, self.most_steps, self.fits, self.sums_blocks = run, most_steps, fits, sums_blocks
+        self.keep, self.seen = keep, Seen()
 
     def predict(self, table: Table, theta: Array, x: Array) -> Array:
         """Outputs (T, N, O); see the contract."""
@@ -56,14 +67,24 @@ class Calls:
 
     def hvp(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
         """Hessian-vector products (T, P); see the contract."""
-        request, arrays = _one_set("hvp", table, theta, data)
-        return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
+        request, arrays = _of_directions("hvp", table, theta, data, _count(v))
+        return self.run(request, arrays | {"v": v}, ("products",))[0]
 
     def fisher(self, table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
         """Products with the Fisher matrix of policies F v (T, P); see the contract."""
-        request, arrays = _one_set("fisher", table, theta, data._replace(log_probs=None))
-        del arrays["query.y"]
-        return self.run(request._replace(directions=_count(v)), arrays | {"v": v}, ("products",))[0]
+        request, arrays = _of_directions("fisher", table, theta, data, _count(v))
+        return self.run(request, arrays | {"v": v}, ("products",))[0]
+
+    def products(self, kind: str, table: Table, theta: Array, data: TaskSet) -> Callable[[Array], Array]:
+        """v (T, P) -> products with the Hessian or the Fisher matrix at theta (T, P); see the contract."""
+        request, arrays = _of_directions(kind, table, theta, data, len(theta))
+        product = self.keep(request, arrays)
+        if product:
+            return product
+        parts = len(data.x) // len(theta)
+        each = self.hvp if kind == "hvp" else self.fisher
+        spread = np.repeat(theta, parts, axis=0)
+        return lambda v: mean_of_parts(each(table, spread, np.repeat(v, parts, axis=0), data), parts)
 
     def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
         """phi_S (T, P) and support losses (T, S); see the contract."""
@@ -95,41 +116,71 @@ class Calls:
         loss_weights: Array | None = None,
         each_task: bool = False,
         each_weight: bool = False,
+        blocks: int = 0,
     ) -> MetaGradientArrays:
-        """Gradient of the mean query loss after the inner loop; see the contract."""
+        """Gradient of the mean query loss after the inner loop; see the contract. Means of each of `blocks`, if any."""
+        form = None
+        plain = loss_weights is None and inner.step_parameters is None and inner.pulls is None
+        if plain and not (each_task or each_weight or blocks):
+            form = form_of(table, theta, support, query, inner, order, memory)
+            if (request := self.seen.get(form)) is not None:
+                return again(self.run, request, theta, support, query, inner)
         counts: tuple[bool, ...] = ()
-        arrays = _arrays({"theta": theta}, "query", query)
-        arrays = _with_inner_arrays(_arrays(arrays, "support", support), inner, theta.dtype)
+        arrays = set_arrays({"theta": theta}, "query", query)
+        arrays = _with_inner_arrays(set_arrays(arrays, "support", support), inner, theta.dtype)
         if loss_weights is not None:
             counts, arrays["loss_weights"] = tuple((np.asarray(on_host(loss_weights)) != 0).tolist()), loss_weights
         rates, adapted, own = _inner_shapes(inner)
         request = Request(
             "meta_gradient", table.tobytes(), theta.dtype, len(query.x), _shape(query), _shape(support), _count(theta),
             1, inner.steps, rates, adapted, order, memory != "recompute", counts, own, inner.pulls is not None,
-            each_task, each_weight and inner.steps > 0,
+            each_task, each_weight and inner.steps > 0, blocks,
         )  # fmt: skip
         if memory == "auto" and not self.fits(request):
             request = request._replace(stash=False)
-        names = ["query_losses", "support_losses", "gradient", "rates_gradient"]
+        if form is not None:
+            self.seen.keep(form, request)
+        names = list(NAMES)
         more = {"step_parameters_gradient": bool(own), "task_gradients": each_task}
         more |= {"weights_gradient": request.each_weight, "pulls_gradient": request.pulled and inner.steps > 0}
         names += [name for name, wanted in more.items() if wanted]
         found = dict(zip(names, self.run(request, arrays, names), strict=True))
         found["query_losses"] = found["query_losses"].reshape(-1)
-        found["gradient"] = found["gradient"].reshape(-1)
-        shape = inner.rates.shape
+        lead = (blocks,) if blocks else ()
+        found["gradient"] = found["gradient"].reshape(*lead, -1)
+        shape = *lead, *inner.rates.shape
         found["rates_gradient"] = (
             found["rates_gradient"].reshape(shape) if inner.steps else np.zeros(shape, theta.dtype)
         )
         if own:
-            found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(inner.steps + 1, -1)
+            found["step_parameters_gradient"] = found["step_parameters_gradient"].reshape(*lead, inner.steps + 1, -1)
         elif inner.step_parameters is not None:
-            found["step_parameters_gradient"] = np.zeros((inner.steps + 1, 0), theta.dtype)
+            found["step_parameters_gradient"] = np.zeros((*lead, inner.steps + 1, 0), theta.dtype)
         if inner.pulls is not None:
             found["pulls_gradient"] = np.reshape(found.get("pulls_gradient", np.zeros(2, theta.dtype)), 2)
         if each_weight and not request.each_weight:
             found["weights_gradient"] = np.zeros(support.x.shape[:2], theta.dtype)
-        return MetaGradientArrays(**(_not_asked(theta.dtype) | found))
+        return MetaGradientArrays(**(not_asked(theta.dtype) | found))
+
+    def block_gradients(
+        self,
+        table: Table,
+        theta: Array,
+        support: TaskSet,
+        query: TaskSet,
+        inner: InnerLoop,
+        blocks: Sequence[Span],
+        order: int = 2,
+        memory: str = "auto",
+        loss_weights: Array | None = None,
+    ) -> MetaGradientArrays:
+        """Means over the tasks of each block; see the contract."""
+
+        def of(support: TaskSet, query: TaskSet, blocks: int = 0) -> MetaGradientArrays:
+            arguments = table, theta, support, query, inner, order, memory, loss_weights
+            return self.meta_gradient(*arguments, blocks=blocks)
+
+        return (by_size if self.sums_blocks else one_by_one)(of, support, query, blocks)
 
     def prototype_loss(
         self, support: Array, y_support: Array, query: Array, y_query: Array, head: PrototypeHead
@@ -153,27 +204,17 @@ class Calls:
         return losses.reshape(-1), gradients
 
 
-@lru_cache
-def _not_asked(dtype: Any) -> dict[str, Array]:
-    """What a meta-gradient has none of, in the dtype of the call."""
-    names = "step_parameters_gradient", "task_gradients", "weights_gradient"
-    return dict.fromkeys(names, np.zeros((0, 0), dtype)) | {"pulls_gradient": np.zeros(0, dtype)}
-
-
 def _one_set(kind: str, table: Table, theta: Array, data: TaskSet) -> tuple[Request, dict[str, Any]]:
     request = Request(kind, table.tobytes(), theta.dtype, len(data.x), _shape(data), thetas=_count(theta))
-    return request, _arrays({"theta": theta}, "query", data)
+    return request, set_arrays({"theta": theta}, "query", data)
 
 
-def _arrays(arrays: dict[str, Any], name: str, data: TaskSet) -> dict[str, Any]:
-    """`arrays` with those of a set."""
-    arrays[f"{name}.x"] = data.x
-    arrays[f"{name}.y"] = data.y
-    if data.weights is not None:
-        arrays[f"{name}.weights"] = data.weights
-    if data.log_probs is not None:
-        arrays[f"{name}.log_probs"] = data.log_probs
-    return arrays
+def _of_directions(kind: str, table: Table, theta: Array, data: TaskSet, count: int) -> tuple[Request, dict[str, Any]]:
+    """The request of products with `count` directions, and its arrays but for these."""
+    request, arrays = _one_set(kind, table, theta, data._replace(log_probs=None) if kind == "fisher" else data)
+    if kind == "fisher":
+        del arrays["query.y"]
+    return request._replace(directions=count), arrays
 
 
 def _with_inner_arrays(arrays: dict[str, Any], inner: InnerLoop, dtype: Any) -> dict[str, Any]:

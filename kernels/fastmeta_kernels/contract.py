@@ -9,6 +9,7 @@ A set's loss is the mean over its samples (and outputs, where `y` has some) of w
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -137,6 +138,15 @@ class Backend(Protocol):
         """
         ...
 
+    def products(self, kind: str, table: Table, theta: Array, data: TaskSet) -> Callable[[Array], Array]:
+        """v (T, P) -> H v of kind "hvp", F v of kind "fisher" (T, P), for many v at one theta (T, P).
+
+        `data` may have B T sets: of B equal parts of each task, whose mean is taken. Where a backend can, it keeps the
+        passes at theta, as long as the function lives: the arrays may not change meanwhile, and no two threads of
+        Python may call it at once.
+        """
+        ...
+
     def adapt(self, table: Table, theta: Array, support: TaskSet, inner: InnerLoop) -> tuple[Array, Array]:
         """Adapted parameters phi_S (T, P) and support losses (T, S) before each step."""
         ...
@@ -162,6 +172,24 @@ class Backend(Protocol):
         every step's activations, "recompute" only its parameters, "auto" chooses by size; the bits are the same.
         each_task asks for the gradient of each task, each_weight, of order 2, for that by the support weights (ones
         where there are none).
+        """
+        ...
+
+    def block_gradients(
+        self,
+        table: Table,
+        theta: Array,
+        support: TaskSet,
+        query: TaskSet,
+        inner: InnerLoop,
+        blocks: Sequence[tuple[int, int]],
+        order: int = 2,
+        memory: str = "auto",
+        loss_weights: Array | None = None,
+    ) -> MetaGradientArrays:
+        """`meta_gradient` of each block of tasks begin .. end - 1: means (B, ...) over its tasks, on the host.
+
+        Blocks stand behind each other, from the first task to the last. The bits of each do not depend on the others.
         """
         ...
 

@@ -40,6 +40,7 @@ class Request(NamedTuple):
     pulled: bool = False  # whether inner steps have weight decay and a proximal term
     each_task: bool = False  # whether each task's meta-gradient is a result
     each_weight: bool = False  # whether the gradient by the support weights is
+    blocks: int = 0  # equal blocks of the tasks, over each of which means are taken; 0: over all tasks
     head: PrototypeHead | None = None
     width: int = 0  # of embeddings that no network gives
     variant: str = ""  # how a backend computes it, where there is more than one way
@@ -51,7 +52,7 @@ class Request(NamedTuple):
 
     def of_one_task(self) -> Request:
         """The same for any number of tasks."""
-        return self._replace(tasks=1, thetas=1, directions=1)
+        return self._replace(tasks=1, thetas=1, directions=1, blocks=0)
 
 
 def stash_bytes(request: Request) -> int:

@@ -316,6 +316,7 @@ class Drawings:
             ["--ways", 20, "--split", "vinyals", "--channels", 3],
             {"queries": 1, "tasks_per_step": 16, "inner_lr": 0.1, "inner_steps": 5, "split": "vinyals"},
         ),
+        (["--downsample", "pool"], {"downsample": "pool", "queries": 1, "tasks_per_step": 32}),
     ],
 )
 def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, options, recipe):
@@ -329,6 +330,7 @@ def test_omniglot_trains_by_the_recipe_for_its_ways(tmp_path, monkeypatch, optio
     ]
     net = fm.load(tmp_path / "run" / "checkpoint.safetensors", device="numpy").net
     assert (net.parameter_shapes["conv1.weight"][-1], net.outputs) == (config["channels"], config["ways"])
+    assert any(isinstance(layer, fm.MaxPool2d) for layer in net.layers) == ("pool" in options)
     assert "batch norm transductive" in output
     assert re.search(r"\d+\.\d\d % ± \d", output)
     (row,) = json.loads((tmp_path / "run" / "score.json").read_text())["scores"]

@@ -275,3 +275,14 @@ def test_a_new_algorithm_is_an_option_without_an_edit(monkeypatch):
     settings = recipes.recipe(kind, {"algorithm": "named"})
     assert settings["nudge"] == 0.25
     assert recipes.new_learner(settings, fm.MLP((1, 4, 1))).nudge == 0.25
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_help_shows_the_algorithms_that_suit_and_errors_name_them(problem):
+    suited = [word for word, kind in ALGORITHMS.items() if PROBLEMS[problem].suits(kind)]
+    shown = "".join(succeed("train", problem, "--help").split())
+    assert f"--algorithm{'|'.join(suited)}" in shown
+    other = next(word for word in ALGORITHMS if word not in suited)
+    refused = invoke("train", problem, "--algorithm", other)
+    assert refused.exit_code == 1
+    assert f"Use one of {', '.join(suited)}." in refused.output

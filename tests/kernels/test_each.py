@@ -1,5 +1,7 @@
 """The meta-gradient of each task and the slope of each support weight, on every fast backend as in the reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,28 @@ def test_more_pulled_steps_than_a_program_has_keep_their_theta():
     theta, support, _ = sets(Case("long", net, "squared_error", tasks=2, support=3, query=3))
     inner = InnerLoop(1003, np.array([[0.01]]), (0, net.parameter_count), pulls=(0.0, 0.5))
     assert relative(*(b.adapt(net.table, theta, support, inner) for b in (cpu, reference))) <= 1e-11
+
+
+@pytest.mark.parametrize("case", SOME, ids=named)
+def test_a_block_of_tasks_has_its_own_bits_whatever_is_computed_beside_it(fast, case):
+    net = case.network
+    theta, support, query = sets(replace(case, tasks=7), weighted=True)
+    inner = inner_loop(net, "float64", "scalar", "all", 2)
+
+    def of(blocks, first=0, last=7):
+        data = (type(s)(*(None if a is None else a[first:last] for a in s[:3]), *s[3:]) for s in (support, query))
+        return fast.block_gradients(net.table, theta, *data, inner, blocks, 2, "auto", np.array([0.5, 0.0, 1.0]))
+
+    blocks = [(0, 2), (2, 3), (3, 5), (5, 7)]
+    together, apart = of(blocks), [of([(0, end - begin)], begin, end) for begin, end in blocks]
+    assert together.gradient.shape == (4, net.parameter_count)
+    for name in ("gradient", "rates_gradient", "query_losses", "support_losses"):
+        expected = np.concatenate([getattr(one, name) for one in apart])
+        np.testing.assert_array_equal(getattr(together, name), expected, err_msg=name)
+    expected = reference.block_gradients(
+        net.table, theta, support, query, inner, blocks, 2, "auto", np.array([0.5, 0.0, 1.0])
+    )
+    assert relative(together.gradient, expected.gradient) <= 1e-12
+    assert relative(together.rates_gradient, expected.rates_gradient) <= 1e-11
+    whole = reference.meta_gradient(net.table, theta, support, query, inner, 2, "auto", np.array([0.5, 0.0, 1.0]))
+    assert relative(np.array([2, 1, 2, 2]) / 7 @ together.gradient, whole.gradient) <= 1e-12

@@ -129,7 +129,7 @@ def test_products_through_adaptation_on_cuda(policy):
         run, query = policies.adaptation(net, policy, 1, "ratio", device), policies.samples(net, policy, 1, device)
         run = run.run(at)
         slopes, _ = run.pull(query.gradient(run.phis[-1], "clip"))
-        found[device] = slopes, curvature(run, query, 1 + at)
+        found[device] = slopes, curvature(run, query)(1 + at)
     assert relative(found["cuda"], found["numpy"]) <= 1e-12
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -195,3 +196,56 @@ def test_bad_input(make, message):
 def test_a_learning_rate_of_another_kind():
     with pytest.raises(TypeError, match=r'learning_rate="fast" must be a number'):
         fm.Adam("fast")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 3, 16, 1761])
+def test_the_compiled_step_of_adam_has_numpys_bits(dtype, size):
+    from fastmeta_kernels.cpu import adam
+
+    rng = np.random.default_rng(size)
+    theta = rng.standard_normal(size).astype(dtype)
+    first = second = np.zeros_like(theta)
+    for step in range(1, 30):
+        scale = 10.0 ** rng.integers(-25, 10, size)  # squares that are subnormal, and 0, among them
+        slope = (rng.standard_normal(size) * scale).astype(dtype)
+        numbers = 0.9, 0.999, 1e-8 * math.sqrt(step), 1e-3 / math.sqrt(step)
+        made = adam(theta, slope, (first, second), numbers)
+        expected = optimizers._adam(theta, slope, (first, second), numbers)
+        for found, wanted in zip(made, expected, strict=True):
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found.view(np.uint8), wanted.view(np.uint8))
+        theta, first, second = made
+
+
+def test_what_the_compiled_step_of_adam_leaves_to_numpy():
+    from fastmeta_kernels.cpu import adam
+
+    one, numbers = np.ones(4, np.float32), (0.9, 0.999, 1e-8, 1e-3)
+    assert adam(one, one, (one, one), numbers)
+    large = np.full(4, 1e30, np.float32)
+    assert adam(one, large, (one, one), numbers) is None  # its square overflows
+    assert adam(one, one * np.nan, (one, one), numbers) is None
+    assert adam(one, one, (one, one), (0.9, 0.999, 1e-8, 1e300)) is None
+    assert adam(one, one, (one, one), (0.9, 0.999, 1e300, 1e-3)) is None
+    assert adam(one, one, (np.ones(8, np.float32)[::2], one), numbers) is None
+    assert adam(one.astype(">f4"), one.astype(">f4"), (one, one), numbers) is None
+    half = np.ones(4, np.float16)
+    assert adam(half, half, (half, half), numbers) is None
+
+
+def test_an_update_by_adam_is_one_whether_kernels_are_loaded_or_not(monkeypatch):
+    import fastmeta_kernels.cpu  # noqa: F401
+
+    optimizer, found = fm.Adam(fm.CosineSchedule(1e-2, 1e-4, 9), clip_norm=2), []
+    for loaded in (True, False):
+        if not loaded:
+            monkeypatch.delitem(sys.modules, "fastmeta_kernels.cpu")
+        rng = np.random.default_rng(0)
+        theta = rng.standard_normal(40).astype(np.float32)
+        state = optimizer.init(theta)
+        for _ in range(9):
+            theta, state = optimizer.update(theta, rng.standard_normal(40), state)
+        found.append((theta, *state.moments))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)

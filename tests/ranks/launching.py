@@ -31,10 +31,12 @@ def started(ranks: int, *command: object, options: tuple[str, ...] = (), **more:
     return subprocess.Popen(list(map(str, words)), env=environment, text=True, **(pipes | more))
 
 
-def program(ranks: int, folder: Path, *options: str, **given: Any) -> subprocess.Popen[str]:
+def program(
+    ranks: int, folder: Path, *options: str, stdout: Any = subprocess.PIPE, **given: Any
+) -> subprocess.Popen[str]:
     """program.py on ranks; it writes to `folder`."""
     text = json.dumps({"out": str(folder), "learners": ["MAML"], "iterations": 4} | given)
-    return started(ranks, sys.executable, PROGRAM, text, options=options)
+    return started(ranks, sys.executable, PROGRAM, text, options=options, stdout=stdout)
 
 
 def results(run: subprocess.Popen[str], folder: Path, seconds: float = 120) -> list[Any]:

@@ -40,6 +40,7 @@ TRAINED: dict[str, Callable[[str], tuple[Any, Any]]] = {
         fm.MAMLPlusPlus(IMAGES, 0.05, 2, multi_step_iterations=2, running_statistics=True, device=device),
         classes(),
     ),
+    "stepwise MAMLPlusPlus": lambda device: (fm.MAMLPlusPlus(IMAGES, 0.05, 2, device=device), classes()),
     "ArchitectureMAML": lambda device: (
         fm.ArchitectureMAML(IMAGES, 0.05, 1, operations="conv1,conv3", device=device),
         classes(),

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from tests.ranks.launching import kept, needs_mpi, program, results
 
 pytestmark = needs_mpi
 SLOW = {"slow": 0.02, "iterations": 40}
+LONG = {"slow": 0.02, "iterations": 150}
 
 
-def wait_until(happened: Any, seconds: float = 60) -> None:
+def wait_until(happened: Any, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end
@@ -39,22 +41,6 @@ def ended(run: subprocess.Popen[str]) -> str:
         return run.communicate()[0]
 
 
-def survived(folder: Path, ranks: int, victim: int, delay: float, **given: Any) -> list[Any]:
-    """What is kept by those that are left when a rank is killed `delay` seconds after all have started."""
-    folder.mkdir()
-    run = program(ranks, folder, "--with-ft", "ulfm", **SLOW, **given)
-    try:
-        wait_until(lambda: all((folder / f"pid-{rank}").exists() for rank in range(ranks)))
-        time.sleep(delay)
-        kill(folder, victim)
-        wait_until(lambda: len(kept(folder)) == ranks - 1 or run.poll() is not None)
-    finally:
-        said = ended(run)
-        print(said)
-    assert f"1 of {ranks} ranks were lost; {ranks - 1} go on" in said
-    return kept(folder)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a job is to end with, whoever is killed."""
@@ -64,22 +50,43 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return first
 
 
-@pytest.mark.slow  # of some 35 kills one left the others waiting: see docs/ranks.md
-def test_a_killed_rank_is_survived_with_the_same_bits(whole, tmp_path):
-    file = str(tmp_path / "checkpoint.safetensors")
-    found = survived(tmp_path / "first", 3, 0, 0.5, fit={"checkpoint": file})  # the one that writes
-    assert found == [whole, whole]
-    assert checkpoints.read(file).training.step == SLOW["iterations"]
+def survived(folder: Path, ranks: int, kills: int, rng: random.Random, **given: Any) -> list[Any]:
+    """What is kept by those that are left when ranks are killed at random moments, each when the one before is over."""
+    folder.mkdir()
+    said, living = folder / "said", list(range(ranks))
+    with said.open("w") as file:
+        run = program(ranks, folder, "--with-ft", "ulfm", **LONG, **given, stdout=file)
+    try:
+        wait_until(lambda: all((folder / f"pid-{rank}").exists() for rank in range(ranks)))
+        for i in range(kills):
+            time.sleep(rng.uniform(0, 1))
+            victim = 0 if i == 0 else rng.choice(living)  # first the one that writes
+            kill(folder, victim)
+            living.remove(victim)
+            lost = f"1 of {len(living) + 1} ranks were lost; {len(living)} go on, to the same bits."
+            wait_until(lambda lost=lost: lost in said.read_text() or run.poll() is not None)
+            assert lost in said.read_text(), said.read_text()
+        wait_until(lambda: len(kept(folder)) == len(living) or run.poll() is not None)
+    finally:
+        ended(run)
+    return kept(folder)
 
 
-@pytest.mark.slow
-def test_ten_kills_at_random_moments_are_survived(whole, tmp_path):
-    rng = random.Random(0)
-    for i in range(10):
-        victim, delay = rng.randrange(4), rng.uniform(0, 1.2)
-        found = survived(tmp_path / str(i), 4, victim, delay)
-        print(f"rank {victim} of 4 killed after {delay:.2f} s: {found.count(whole)} of 3 have the same bits")
-        assert found == [whole] * 3
+def test_ten_kills_at_random_moments_are_survived_with_the_same_bits(tmp_path):
+    whole, jobs = tmp_path / "whole", ((4, 3), (5, 3), (6, 4))  # ranks, and how many of them are killed
+    whole.mkdir()
+    (expected,) = results(program(1, whole, iterations=LONG["iterations"]), whole)
+    files = [tmp_path / f"{ranks}.safetensors" for ranks, _ in jobs]
+    with ThreadPoolExecutor() as at_once:
+        started = [
+            at_once.submit(survived, tmp_path / str(n), n, kills, random.Random(n), fit={"checkpoint": str(file)})
+            for (n, kills), file in zip(jobs, files, strict=True)
+        ]
+        found = [job.result() for job in started]
+    for (ranks, kills), left, file in zip(jobs, found, files, strict=True):
+        print(f"{kills} of {ranks} ranks killed: {left.count(expected)} of {ranks - kills} left have the same bits")
+        assert left == [expected] * (ranks - kills)
+        assert checkpoints.read(file).training.step == LONG["iterations"]
 
 
 def test_without_ulfm_the_job_ends_and_its_checkpoint_goes_on_with_other_ranks(whole, tmp_path):

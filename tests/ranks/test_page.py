@@ -16,6 +16,7 @@ from fastmeta.cli import main
 from tests.ranks.launching import MPIEXEC, ROOT, needs_mpi, started
 
 PAGE = (ROOT / "docs" / "ranks.md").read_text("utf-8")
+RESULTS = ROOT / "benchmarks" / "results"
 COMMANDS = re.findall(r"fastmeta (?:train|evaluate|compare)[^\n`#']+", PAGE)
 
 
@@ -25,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @needs_mpi
 def test_the_program_prints_what_is_shown_on_two_ranks(tmp_path):
-    (program,), (shown,) = blocks("python"), blocks("text")
+    (program,), (shown, _) = blocks("python"), blocks("text")
     (tmp_path / "program.py").write_text(program)
     run = started(2, sys.executable, "program.py", cwd=tmp_path)
     said, _ = run.communicate(timeout=120)
@@ -62,6 +63,25 @@ def test_its_commands_are_understood(line):
     command.parse_args(context, words)
 
 
+def test_the_measurements_are_those_of_the_committed_run():
+    results = json.loads((RESULTS / "ranks.json").read_text("utf-8"))
+    (_, measured) = blocks("text")
+    assert measured.strip() == (RESULTS / "ranks.txt").read_text("utf-8").strip()
+    (weak,) = [r for r in results["rows"] if (r["problem"], r["scaling"], r["ranks"]) == ("omniglot", "weak", 2)]
+    said = re.search(r"Omniglot is (\d+) % as fast a task on two ranks as on one; (\d+) %", PAGE)
+    assert said is not None
+    assert [int(number) for number in said.groups()] == [
+        round(100 * share) for share in (weak["efficiency"], weak["reduction"] / weak["update"])
+    ]
+    assert weak["efficiency"] >= 0.95
+    (alone,) = {row["without_ranks"] for row in results["rows"] if row["problem"] == "omniglot" and row["ranks"] == 1}
+    assert f"Two ranks are {alone / weak['update']:.0%} as fast a task as a fit without".replace("%", " %") in PAGE
+    kills = (RESULTS / "rank-kills.txt").read_text("utf-8")
+    survived = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) ranks killed: (\d+) of (\d+)", kills)]
+    assert all(left == n - killed == same for killed, n, same, left in survived)
+    assert f"{sum(killed for killed, *_ in survived)} of {sum(killed for killed, *_ in survived)} kills" in PAGE
+
+
 def test_the_cost_model_finds_what_made_the_times():
     true = {"work": {"a": 2e-3, "b": 5e-2}, "draw": {"a": 1e-6, "b": 1e-5}, "latency": 2e-5, "bandwidth": 3e9}
     rows = []
@@ -70,7 +90,7 @@ def test_the_cost_model_finds_what_made_the_times():
             seconds = benchmark.predicted(true, name, parameters, tasks, ranks)
             compute = tasks / ranks * true["work"][name] + tasks * true["draw"][name]
             row = {"problem": name, "ranks": ranks, "tasks": tasks, "parameters": parameters, "update": seconds}
-            rows.append(row | {"draw": tasks * true["draw"][name], "quickest_reduction": seconds - compute})
+            rows.append(row | {"draw": true["draw"][name], "quickest_reduction": seconds - compute})
     found = benchmark.fitted(rows)
     assert found["latency"] == pytest.approx(2e-5, rel=1e-6)
     assert found["bandwidth"] == pytest.approx(3e9, rel=1e-6)

@@ -72,7 +72,7 @@ def test_meta_gradients_and_curvature_are_the_same_on_every_device():
         sampled = maml.sampled(WORLD, WORLD.sample(4, 3), (3, 0), at)
         old = [s.outputs(p) + 0.1 for s, p in zip(sampled.adaptation.sets, sampled.adaptation.phis, strict=False)]
         along = np.random.default_rng(0).standard_normal(at.size)
-        product = curvature(sampled.adaptation, sampled.query, along)
+        product = curvature(sampled.adaptation, sampled.query)(along)
         found[device] = maml.gradients(sampled), promp.gradients(sampled, 1.01 * at, old), product
     for ours, expected in zip(*found.values(), strict=True):
         assert np.abs(ours - expected).max() < 1e-11 * np.abs(expected).max()
@@ -283,3 +283,12 @@ def test_a_ratio_that_overflows_names_its_task():
     logs[1, 0] -= 200
     with pytest.raises(fm.DivergenceError, match="the likelihood ratio of task 1 overflows"):
         replace(sampled.query, logs=logs).ratio_loss(sampled.query.outputs(sampled.adaptation.phis[-1]))
+
+
+def test_validation_keeps_the_best_iteration():
+    watched = {"validation": WORLD, "validate_every": 2, "validation_episodes": 5}
+    maml = _maml().fit(WORLD, 6, **SMALL, **watched)
+    scores = maml.history["validation"][1::2]
+    assert maml.best.score == scores.max()
+    assert maml.best.step == 2 * scores.argmax() + 2
+    assert maml.evaluate(WORLD, 5, seed=1_000_002).mean == maml.best.score  # the best is what is evaluated

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,10 @@ from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 from fastmeta_kernels.contract import Array
+
+if TYPE_CHECKING:
+    from fastmeta.gradients.block_gradients import BlockGradients
+    from fastmeta.learning.states import BlockSlopes
 
 MOMENTUM = 0.1  # share of a new batch in the running statistics
 RECIPES: dict[str, dict[str, Any]] = {
@@ -124,27 +128,28 @@ class MAMLPlusPlus(MAML):
 
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The weighted query loss, its gradients, and how far the running statistics are from this batch's."""
-        iteration = self.training.step
-        result = gradients.meta_gradient(
-            self.net,
-            self.theta,
-            batch,
-            inner_lr=self.rates,
-            inner_steps=self.inner_steps,
-            order=1 if iteration < self.first_order_iterations else 2,
-            loss=self.loss,
-            device=self.device,
-            loss_weights=self.loss_weights(iteration),
-            step_parameters=self._norms(np.arange(self.inner_steps + 1)),
-        )
-        slopes = {"theta": result.gradient}
-        if self.learn_inner_lr:
-            slopes["inner_lr"] = result.inner_lr_gradient
-        if self.step_norms:
-            slopes["norms"] = np.concatenate(list(result.step_gradients.values()), axis=1)
+        loss, slopes = super().meta_gradients(batch)
         if self.running_statistics:
             slopes["statistics"] = self.parameters["statistics"] - self._batch_statistics(batch)
-        return result.loss, slopes
+        return loss, slopes
+
+    def block_gradients(self, batch: Batch, blocks: Sequence[tuple[int, int]]) -> BlockSlopes | None:
+        """The same of each block, in one call; None with running statistics."""
+        return None if self.running_statistics else super().block_gradients(batch, blocks)
+
+    def _asked(self) -> dict[str, Any]:
+        iteration = self.training.step
+        return super()._asked() | {
+            "order": 1 if iteration < self.first_order_iterations else 2,
+            "loss_weights": self.loss_weights(iteration),
+            "step_parameters": self._norms(np.arange(self.inner_steps + 1)),
+        }
+
+    def _slopes(self, result: gradients.MetaGradient | BlockGradients) -> dict[str, Array]:
+        slopes = super()._slopes(result)
+        if self.step_norms:
+            slopes["norms"] = np.concatenate(list(result.step_gradients.values()), axis=-1)
+        return slopes
 
     def batch_norm_mode(self, asked: str | None) -> str:
         """ "transductive", "support", or "running" where there are running statistics."""

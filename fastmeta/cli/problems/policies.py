@@ -72,6 +72,10 @@ class PolicyProblem(Problem):
             raise ValueError(f'part="{part}" must be "test": tasks are drawn anew and have no other part.')
         yield self.settings["shots"], self.world()
 
+    def validation_tasks(self) -> Any:
+        """The world: validation draws other tasks than training and evaluation do."""
+        return self.world()
+
     def evaluation_rates(self) -> list[float]:
         """The rate of training, then a share of it for all further steps."""
         rate: float = self.settings["inner_lr"]

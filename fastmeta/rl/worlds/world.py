@@ -61,7 +61,10 @@ class Noise:
 
     def standard_normal(self, shape: tuple[int, ...]) -> Array:
         """Standard normal, float64, of shape (T, ...)."""
-        return np.stack([rng.standard_normal(shape[1:]) for rng in self._streams])
+        found = np.empty(shape)
+        for rng, part in zip(self._streams, found, strict=True):
+            rng.standard_normal(out=part)
+        return found
 
 
 def stream(seed: int, step: int) -> np.random.Generator:

@@ -14,6 +14,7 @@ from fastmeta_kernels.host import on_host
 
 __all__ = [
     "adapt",
+    "block_gradients",
     "fisher",
     "free_bytes",
     "gradient",
@@ -24,6 +25,7 @@ __all__ = [
     "on_device",
     "on_host",
     "predict",
+    "products",
     "prototype_gradient",
     "prototype_loss",
     "pullback",
@@ -32,7 +34,8 @@ __all__ = [
 
 CALLS = Calls(run, most_steps=200, fits=fits)
 predict, loss, gradient, pullback, hvp = CALLS.predict, CALLS.loss, CALLS.gradient, CALLS.pullback, CALLS.hvp
-adapt, meta_gradient, fisher = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher
+adapt, meta_gradient, fisher, products = CALLS.adapt, CALLS.meta_gradient, CALLS.fisher, CALLS.products
+block_gradients = CALLS.block_gradients
 prototype_loss, prototype_gradient = CALLS.prototype_loss, CALLS.prototype_gradient
 
 

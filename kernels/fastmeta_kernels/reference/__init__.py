@@ -2,12 +2,13 @@
 
 from fastmeta_kernels.host import free_bytes, is_own, on_device, on_host
 from fastmeta_kernels.reference.blas import ready
-from fastmeta_kernels.reference.derivatives import fisher, gradient, hvp, loss, predict, pullback
-from fastmeta_kernels.reference.inner_loop import adapt, meta_gradient
+from fastmeta_kernels.reference.derivatives import fisher, gradient, hvp, loss, predict, products, pullback
+from fastmeta_kernels.reference.inner_loop import adapt, block_gradients, meta_gradient
 from fastmeta_kernels.reference.prototypes import prototype_gradient, prototype_loss
 
 __all__ = [
     "adapt",
+    "block_gradients",
     "fisher",
     "free_bytes",
     "gradient",
@@ -18,6 +19,7 @@ __all__ = [
     "on_device",
     "on_host",
     "predict",
+    "products",
     "prototype_gradient",
     "prototype_loss",
     "pullback",

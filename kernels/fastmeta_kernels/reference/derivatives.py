@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmeta_kernels.blocks import mean_of_parts
 from fastmeta_kernels.contract import Array, TaskSet
 from fastmeta_kernels.layer_table import Table
 from fastmeta_kernels.reference import losses, network, policy_losses
@@ -44,8 +46,7 @@ def gradient(table: Table, theta: Array, data: TaskSet) -> tuple[Array, Array]:
 @quiet
 def hvp(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
     """H v = d/de grad L(theta + e v) at e = 0, by Pearlmutter's R-operator. (T, P)."""
-    theta = np.atleast_2d(theta)
-    return product_and_slopes(table, theta, np.atleast_2d(v), data, gradient_pass(table, theta, data))[0]
+    return products("hvp", table, theta, data)(v)
 
 
 @quiet
@@ -61,10 +62,26 @@ def fisher(table: Table, theta: Array, v: Array, data: TaskSet) -> Array:
 
     `data` has the policy's loss and weights; its targets are not used.
     """
-    theta = np.atleast_2d(theta)
-    xs = network.forward(table, theta, data.x)
-    x_dots = network.forward_tangent(table, theta, np.atleast_2d(v), xs)
-    return network.backward(table, theta, xs, policy_losses.metric(xs[-1], x_dots[-1], data))[0]
+    return products("fisher", table, theta, data)(v)
+
+
+def products(kind: str, table: Table, theta: Array, data: TaskSet) -> Callable[[Array], Array]:
+    """v -> H v or F v (T, P), by kind "hvp" or "fisher", from passes at theta that are kept."""
+    parts = len(data.x) // len(theta) if theta.ndim > 1 else 1  # of a task
+    theta = np.repeat(np.atleast_2d(theta), parts, axis=0)
+    run = quiet(gradient_pass)(table, theta, data) if kind == "hvp" else None
+    xs = run.xs if run else quiet(network.forward)(table, theta, data.x)
+
+    @quiet
+    def product(v: Array) -> Array:
+        v = np.repeat(np.atleast_2d(v), parts, axis=0)
+        if run:
+            return mean_of_parts(product_and_slopes(table, theta, v, data, run)[0], parts)
+        x_dots = network.forward_tangent(table, theta, v, xs)
+        dz = policy_losses.metric(xs[-1], x_dots[-1], data)
+        return mean_of_parts(network.backward(table, theta, xs, dz)[0], parts)
+
+    return product
 
 
 def gradient_pass(table: Table, theta: Array, data: TaskSet) -> Pass:

@@ -9,13 +9,18 @@ gradient, and go no further.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fastmeta_kernels.contract import Array, InnerLoop, MetaGradientArrays, TaskSet
 from fastmeta_kernels.layer_table import Table, blocks, places
 from fastmeta_kernels.reference.derivatives import Pass, gradient_pass, product_and_slopes, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastmeta_kernels.blocks import Span
 
 STASH_BYTES = 256 * 1024**2  # "auto" keeps every step's activations up to here
 
@@ -103,6 +108,26 @@ def meta_gradient(
     nothing = np.zeros((0, 0), v.dtype)
     asked = v if each_task else nothing, weights_gradient if each_weight else nothing, pulls_gradient
     return MetaGradientArrays(query_losses, support_losses, v.mean(axis=0), rates_gradient, own_gradient, *asked)
+
+
+def block_gradients(
+    table: Table,
+    theta: Array,
+    support: TaskSet,
+    query: TaskSet,
+    inner: InnerLoop,
+    blocks: Sequence[Span],
+    order: int = 2,
+    memory: str = "auto",
+    loss_weights: Array | None = None,
+) -> MetaGradientArrays:
+    """`meta_gradient` of each block of tasks, one after the other: its bits do not depend on the others."""
+    from fastmeta_kernels.blocks import one_by_one  # late: who adapts needs none of it
+
+    def of(support: TaskSet, query: TaskSet) -> MetaGradientArrays:
+        return meta_gradient(table, theta, support, query, inner, order, memory, loss_weights)
+
+    return one_by_one(of, support, query, blocks)
 
 
 def _each_task(theta: Array, data: TaskSet) -> Array:

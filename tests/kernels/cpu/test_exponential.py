@@ -34,6 +34,8 @@ def points(name: str, dtype: str) -> np.ndarray:
     lowest = np.log(float(np.finfo(dtype).tiny)) + 2
     if name == "log1p":
         even, sign = rng.uniform(0, 1, 40_000), np.ones(24_000)
+    elif name == "log":
+        return (1 + 10.0 ** rng.uniform(-7, 6, 64_000)).astype(dtype)
     elif name in ("exp", "expm1"):
         even, sign = rng.uniform(lowest, 0, 40_000), -np.ones(24_000)
     else:
@@ -45,7 +47,9 @@ def points(name: str, dtype: str) -> np.ndarray:
 
 @pytest.mark.skipif(np.finfo(LONG).nmant <= 52, reason="no type is longer than float64 here")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("name", "ulp"), [("exp", 1), ("expm1", 2), ("log1p", 2), ("tanh", 3), ("softplus", 3)])
+@pytest.mark.parametrize(
+    ("name", "ulp"), [("exp", 1), ("expm1", 2), ("log1p", 2), ("log", 2), ("tanh", 3), ("softplus", 3)]
+)
 def test_error_in_ulp(name, ulp, dtype):
     x = points(name, dtype)
     found, wanted = np.empty_like(x), exact(name, x)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from fastmeta_kernels.cpu.execution.execute import instruct
 from fastmeta_kernels.cpu.execution.workers import LINE
 from fastmeta_kernels.cpu.layout.instruction import SERIAL, any_one, step_of
 from fastmeta_kernels.cpu.layout.job import code_of, job_of, rows_of, schedule_of
 from fastmeta_kernels.cpu.machine.atomic import fetch_add, give_way, pause, read, replace
-from fastmeta_kernels.cpu.machine.jit import compile_linked, kernel, linked, linked_address
+from fastmeta_kernels.cpu.machine.jit import compile_linked, kernel, lane_of, linked, linked_address
 
 PATIENCE = 500  # looks, 5 to 25 us, until a thread does another's part too
 LOOKS = 2000  # until it lets other programs have the core for once
@@ -83,5 +81,5 @@ def compile_shares(lane: Any) -> None:
 
 def functions(dtype: Any) -> tuple[int, int]:
     """Where `run_chunks` and `run_part` lie, once they are compiled."""
-    lane = numba.from_dtype(dtype)
+    lane = lane_of(dtype)
     return linked_address("run_chunks", lane), linked_address("run_part", lane)

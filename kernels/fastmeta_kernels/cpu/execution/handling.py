@@ -9,12 +9,13 @@ from fastmeta_kernels.cpu.layout.job import code_of, job_of, schedule_of
 from fastmeta_kernels.cpu.machine.jit import inlined, linked
 
 HANDLERS: dict[int, str] = {}  # kind of instruction -> its handler
+LANE_HANDLERS: dict[int, str] = {}  # the same of tasks in lanes
 
 
-def handles(*kinds: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def handles(*kinds: int, register: dict[int, str] = HANDLERS) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A handler of these kinds: machine code of its own, named after the function."""
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
+    def registered(function: Callable[..., None]) -> Callable[..., None]:
         body = inlined(function)
 
         def handle(ws, jobs, r, l, t, part, parts):
@@ -22,7 +23,7 @@ def handles(*kinds: int) -> Callable[[Callable[..., None]], Callable[..., None]]
             body(ws, job, code_of(job), l, step_of(schedule_of(job), r), t, part, parts)
 
         handle.__name__ = handle.__qualname__ = function.__name__  # machine code is named after it
-        HANDLERS.update(dict.fromkeys(kinds, function.__name__))
+        register.update(dict.fromkeys(kinds, function.__name__))
         return linked(handle)
 
-    return register
+    return registered

@@ -26,7 +26,7 @@ class Work(NamedTuple):
     workspace: int  # scalars, with a panel at its end
     panel: int  # scalars of which each of the threads that share a task has its own
     dtype: Any
-    most: int = MOST  # threads that can share a task
+    most: int = MOST  # threads that can share a task; 1: none can
     use: str = "network"  # a workspace is kept for each
 
 
@@ -56,12 +56,20 @@ def _by_environment() -> int:
 
 
 def launch(work: Work) -> None:
-    """Tasks over threads, little work in the calling one; threads share a task's instructions where they are more."""
+    """Carry out a job."""
+    crew().run(*arranged(work))
+
+
+def arranged(work: Work) -> tuple[int, int, int, int]:
+    """What runs where, of `Crew.run`: tasks over threads, little work in the calling one.
+
+    Threads share a task's instructions where they are more than tasks.
+    """
     tasks, cost = work.tasks, work.cost
     threads = 1 if tasks * cost < ALONE_WORK else thread_count()
-    shared = tasks < threads and cost >= SHARED_WORK
+    shared = tasks < threads and cost >= SHARED_WORK and work.most > 1
     used = min(threads, work.most if shared else work.chunks)
     copies, panels = (1, used - 1) if shared else (used, 0)
     size = work.workspace + panels * work.panel
     workspaces = job.workspace((work.key, copies, panels), copies, size, work.dtype, work.use)
-    crew().run(work.functions[used > 1 and shared], workspaces.at, work.jobs, used)
+    return work.functions[used > 1 and shared], workspaces.at, work.jobs, used

@@ -16,12 +16,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout.job import address, integers_at
 from fastmeta_kernels.cpu.machine import semaphore
 from fastmeta_kernels.cpu.machine.atomic import fetch_add, pause, read, replace
+from fastmeta_kernels.cpu.machine.compiler import types
 from fastmeta_kernels.cpu.machine.jit import call_address, kernel, symbol
 from fastmeta_kernels.cpu.machine.semaphore import post, take, wait
 
@@ -98,6 +98,9 @@ def _lead(board, slots, count):
         _wait_for_one(board)
 
 
+lead = kernel(_lead)
+
+
 class Board(NamedTuple):
     """The words of a call that threads share, and where they lie."""
 
@@ -116,8 +119,11 @@ class Crew:
         self.boards: list[Board] = []  # at rest
         self.lock = threading.Lock()
 
-    def run(self, function: int, workspaces: int, jobs: int, parts: int) -> None:
-        """Run the kernel (workspaces, jobs, part, parts, counters) at an address, one part in the calling thread."""
+    def run(self, function: int, workspaces: int, jobs: int, parts: int, lead: Any = None) -> Any:
+        """Run the kernel (workspaces, jobs, part, parts, counters) at an address, one part in the calling thread.
+
+        lead: what calls `lead` with these (board, slots, workers), by default once; what it returns.
+        """
         if min(parts - 1, self.most) > self.count or self.lead is None:
             self._hire(parts - 1)
         try:
@@ -129,8 +135,9 @@ class Crew:
         letter[WORKSPACES] = workspaces
         letter[JOBS] = jobs
         letter[PARTS] = parts
-        self.lead(board.at, self.at, self.count)
+        done = (lead or self.lead)(board.at, self.at, self.count)
         self.boards.append(board)
+        return done
 
     def _board(self) -> Board:
         words = _lines(COUNTERS // LINE + 1 + MOST)

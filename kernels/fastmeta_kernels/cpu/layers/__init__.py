@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import Protocol
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu.layers import activations, affine, append, convolution, layer_norm, linear, narrow, pooling
+from fastmeta_kernels.cpu.layers import (
+    activations,
+    affine,
+    append,
+    convolution,
+    in_lanes,
+    layer_norm,
+    linear,
+    narrow,
+    pooling,
+)
 from fastmeta_kernels.cpu.layers.batch_norm import passes as batch_norm
 from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
 from fastmeta_kernels.cpu.layout.instruction import Code
-from fastmeta_kernels.cpu.layout.layer import NARROW, POOLED_NORM, WINOGRAD, Layer
+from fastmeta_kernels.cpu.layout.layer import IN_LANES, NARROW, POOLED_NORM, WINOGRAD, Layer
 from fastmeta_kernels.cpu.layout.places import Into, Places
 
 
@@ -53,4 +63,5 @@ LAYERS: dict[int, LayerKind] = {
     NARROW: narrow,
     WINOGRAD: winograd,
     POOLED_NORM: batch_norm.WITH_POOL,
+    IN_LANES: in_lanes,
 }

@@ -115,7 +115,7 @@ def _mask(ws, it, n, y, value):
 
 
 @kernel
-def _derivative(kind, y):
+def derivative(kind, y):
     """f'(x) from y = f(x): tanh 1 - y^2, softplus 1 - exp(-y)."""
     if kind == TANH:
         return all_of(y, 1.0) - y * y
@@ -124,7 +124,7 @@ def _derivative(kind, y):
 
 
 @kernel
-def _second_derivative(kind, y):
+def second_derivative(kind, y):
     """f''(x) from y = f(x): tanh -2 y (1 - y^2), softplus (1 - exp(-y)) exp(-y)."""
     if kind == TANH:
         return all_of(y, -2.0) * y * (all_of(y, 1.0) - y * y)
@@ -174,7 +174,7 @@ def _backward(ws, it, n, y, dy, dx):
                 continue
             for p in range(0, it.w * cp, cp):
                 for q in range(p, p + it.c, width):
-                    slope = _derivative(kind, load(ws, y + to + q))
+                    slope = derivative(kind, load(ws, y + to + q))
                     _keep(ws, at + q, slope * load(ws, dy + to + q), p + it.c - q)
 
 
@@ -192,7 +192,7 @@ def _forward_tangent(ws, it, n, y, x_dot, y_dot):
                 continue
             for p in range(0, it.w * cp, cp):
                 for q in range(p, p + it.c, width):
-                    slope = _derivative(kind, load(ws, y + to + q))
+                    slope = derivative(kind, load(ws, y + to + q))
                     _keep(ws, y_dot + to + q, slope * load(ws, at + q), p + it.c - q)
 
 
@@ -209,6 +209,6 @@ def _backward_tangent(ws, it, n, y, x_dot, dy, dy_dot, dx_dot):
             at, to = i * it.x_n + r * it.x_r, i * it.y_n + r * it.y_r
             for p in range(0, it.w * cp, cp):
                 for q in range(p, p + it.c, width):
-                    bend = _second_derivative(kind, load(ws, y + to + q)) * load(ws, dy + to + q)
+                    bend = second_derivative(kind, load(ws, y + to + q)) * load(ws, dy + to + q)
                     value = load(ws, dx_dot + at + q) + bend * load(ws, x_dot + at + q)
                     _keep(ws, dx_dot + at + q, value, p + it.c - q)

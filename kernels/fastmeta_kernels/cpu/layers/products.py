@@ -8,9 +8,10 @@ from __future__ import annotations
 from fastmeta_kernels.cpu.layout.instruction import NONE, OWN, PRODUCT, TRANSPOSE, Code, Operand, one, place, share
 from fastmeta_kernels.cpu.layout.job import RATES, array_at
 from fastmeta_kernels.cpu.layout.places import ADD, MATRIX, RATED, SIGNED
+from fastmeta_kernels.cpu.machine.between_lanes import transpose
 from fastmeta_kernels.cpu.machine.jit import inlined
 from fastmeta_kernels.cpu.machine.product import masked_product
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, transpose
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store
 
 # Flags beside those of `places`: a sum over I; K1 steps from A, B to the operands A1, B1; threads share rows; sums over
 # K are those of A, not B; a sum over J. With MATRIX D has the row stride of C.
@@ -30,13 +31,15 @@ def multiply(
     j: tuple[int, int, int, int] = (1, 0, 0, 0),
     mask: Operand = NONE,
     sums: Operand = NONE,
+    bcs: int = 1,
 ) -> None:
     """Emit a product of `shape` (m, n, K1, K): a = (A, ars, acs, a1), b = (B, ldb, b1), c = (C, ldc), D a row to add.
 
-    i, j: count, and the distances in A, B and C. sums: where sums over K go.
+    i, j: count, and the distances in A, B and C. sums: where sums over K go. bcs: from column to column of B, which is
+    1 but for tasks in lanes.
     """
     code.add(
-        PRODUCT, OWN, d=d, relu=relu, flags=flags, mask=mask, sums=sums,
+        PRODUCT, OWN, d=d, relu=relu, flags=flags, mask=mask, sums=sums, bcs=bcs,
         **dict(zip(("m", "columns", "k1", "k"), shape, strict=True)),
         **dict(zip(("a", "ars", "acs", "a1"), a, strict=True)),
         **dict(zip(("b", "ldb", "b1"), b, strict=True)),
@@ -59,7 +62,7 @@ def run_transpose(ws, code, l, now, part, parts):
     first, last = share(it.rows // width, part, parts)
     for i in range(first * width, last * width, width):
         for j in range(0, it.columns, width):
-            transpose(ws, source + i * it.ld + j, it.ld, target + j * it.ldt + i, it.ldt)
+            transpose(ws, source + i * it.ld + j, it.ld, ws, target + j * it.ldt + i, it.ldt)
 
 
 @inlined

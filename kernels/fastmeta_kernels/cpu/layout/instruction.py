@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout.layer import Layer
 from fastmeta_kernels.cpu.layout.record import record_of, record_type, row_as, seen_as
+from fastmeta_kernels.cpu.machine.compiler import intrinsic, types
 from fastmeta_kernels.cpu.machine.jit import inlined, kernel
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 
@@ -96,7 +95,7 @@ _FIELDS = {  # "targets", "weights", "log_probs", "losses" and "stream" are stre
 }
 _GEOMETRY = "n kind h w c cp oh ow oc ocp kernel x_n x_r y_n y_r"
 # C (m, n) = D + A B as in `product`, then the grid's counts and distances, the mask, and where sums over K go.
-_PRODUCT = "m columns k1 k a ars acs a1 b ldb b1 c ldc d relu flags i a_i b_i c_i j a_j b_j c_j mask sums"
+_PRODUCT = "m columns k1 k a ars acs a1 b ldb b1 bcs c ldc d relu flags i a_i b_i c_i j a_j b_j c_j mask sums"
 _STEP = "zero p s u r g next x inner_step rate_row sign begin end"
 
 

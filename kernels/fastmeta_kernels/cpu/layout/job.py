@@ -6,17 +6,17 @@ of inputs.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastmeta_kernels.cpu.layout import instruction
 from fastmeta_kernels.cpu.layout.layer import CACHE_LINE
 from fastmeta_kernels.cpu.layout.record import row_as
+from fastmeta_kernels.cpu.machine.compiler import carray, intrinsic, types
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.memory import require
 
@@ -26,11 +26,13 @@ from fastmeta_kernels.memory import require
     SUPPORT_LOSSES, QUERY_LOSSES, RESULTS, GRADIENTS, RATES_GRADIENTS, STEP_PARAMETERS, STEP_GRADIENTS, HEAD, SLOPES,
     PULLS, PULLS_GRADIENT, SUPPORT_LOGS, QUERY_LOGS,
 ) = range(23)  # fmt: skip
-_SIZES = (
-    "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers".split()  # noqa: SIM905
-)
+_SIZES = "tasks chunks workspace_size code code_rows schedule schedule_rows first_rows last_rows handlers batch"
+_KEPT = "threads_jobs job_bytes kept_at kept_from kept_to"  # of products whose passes are kept, execution/kept.py
+# `batch` is T; the job's tasks are those, or blocks of them, one in each lane of a vector.
 # `streams` has of each its address, the bytes from task to task and the bytes from chunk to chunk.
-JOB = np.dtype([*((name, np.int64) for name in _SIZES), ("streams", np.int64, (23, 3))], align=True)
+JOB = np.dtype(
+    [*((name, np.int64) for name in f"{_SIZES} {_KEPT}".split()), ("streams", np.int64, (23, 3))], align=True
+)
 FIELDS = JOB.itemsize // 8
 
 _local = threading.local()
@@ -74,6 +76,12 @@ def integers_at(address, offset, size):
 
 
 @kernel
+def job_at(address):
+    """The job, (1, FIELDS), that lies at an address."""
+    return carray(_integers(address), (1, FIELDS))
+
+
+@kernel
 def chunk_of(job, t):
     """The chunk that has task t."""
     return ((t + 1) * job.chunks - 1) // job.tasks
@@ -102,8 +110,21 @@ def stream(like, job, which, t, size):
 
 
 @kernel
+def lane_task(job, block, lane, lanes):
+    """The task in a lane of a block; a lane for which there is none has the last task again."""
+    return min(block * lanes + lane, job.batch - 1)
+
+
+@kernel
+def lane_address(job, which, block, lane, lanes):
+    """The address of what a stream has for the task in a lane of a block."""
+    streams = job.streams
+    return streams[which, 0] + lane_task(job, block, lane, lanes) * streams[which, 1]
+
+
+@kernel
 def integers(job, which, t, size):
-    """The first `size` int64 that a stream has for task t."""
+    """The first `size` int64, a number or a shape, that a stream has for task t."""
     return carray(_integers(_start(job, which, t)), size)
 
 
@@ -119,9 +140,20 @@ def schedule_of(job):
     return carray(_integers(job.schedule), (job.schedule_rows, instruction.STEP_FIELDS))
 
 
+_HEAD = object.__basicsize__  # of any Python object; behind it NumPy's C interface has the address of an array's values
+_word_at = ctypes.c_size_t.from_address
+
+
 def address(array: NDArray[Any]) -> int:
-    """Where an array's values begin."""
-    return array.ctypes.data
+    """Where an array's values begin; `array.ctypes.data` in a seventh of the time."""
+    return _word_at(id(array) + _HEAD).value
+
+
+if address(_probe := np.zeros(1)) != _probe.ctypes.data:  # not CPython's objects
+
+    def address(array: NDArray[Any]) -> int:
+        """Where an array's values begin."""
+        return array.ctypes.data
 
 
 class Workspace(NamedTuple):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 CACHE_LINE = 64
 # Kinds that there are only here, behind any that layer_table may number: a last linear layer of few outputs, a
-# convolution by tiles, batch norm and the max-pool behind it, where its windows are POOLED_SIZE x POOLED_SIZE.
-NARROW, WINOGRAD, POOLED_NORM = range(100, 103)
+# convolution by tiles, batch norm and the max-pool behind it, where its windows are POOLED_SIZE x POOLED_SIZE, a linear
+# layer of tasks in lanes.
+NARROW, WINOGRAD, POOLED_NORM, IN_LANES = range(100, 104)
 POOLED_SIZE = 2
 
 

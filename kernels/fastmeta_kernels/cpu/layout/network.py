@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 
 from fastmeta_kernels import layer_table as lt
 from fastmeta_kernels.cpu.layout import winograd as winograd_layout
-from fastmeta_kernels.cpu.layout.layer import CACHE_LINE, NARROW, POOLED_NORM, POOLED_SIZE, WINOGRAD, Layer, Room, up
+from fastmeta_kernels.cpu.layout.layer import (  # fmt: skip
+    CACHE_LINE,
+    IN_LANES,
+    NARROW,
+    POOLED_NORM,
+    POOLED_SIZE,
+    WINOGRAD,
+    Layer,
+    Room,
+    up,
+)
 from fastmeta_kernels.cpu.layout.packing import Block, Packing, weight
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
 from fastmeta_kernels.fused_layers import fused
@@ -56,6 +66,7 @@ class Plan:
 def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_layout.CHOSEN) -> Plan:
     """The plan of a layer table (its bytes) for `samples` samples of scalars of `itemsize` bytes.
 
+    A scalar of VECTOR_BYTES bytes is a vector with one task in each lane: nothing is padded, or transposed.
     winograd: "auto", "0" or "1", as in `winograd_layout`.
     """
     logical = np.frombuffer(table, np.int64).reshape(-1, lt.FIELDS)
@@ -68,6 +79,9 @@ def plan(table: bytes, samples: int, itemsize: int, winograd: str = winograd_lay
     for i, row in enumerate(kept):
         if i > 0 and row[lt.KIND] == lt.CONVOLUTION and _by_winograd(row, samples, itemsize, winograd):
             row[lt.KIND] = WINOGRAD
+        if itemsize == VECTOR_BYTES and row[lt.KIND] == lt.LINEAR:
+            row[lt.KIND] = IN_LANES
+            row[lt.IN_H : lt.IN_C + 1] = 1, 1, row[lt.IN_H : lt.IN_C + 1].prod()
     first = next(i for i, row in enumerate(kept) if row[lt.WEIGHT] >= 0)
     geometry = _geometry(kept, width)
     room = Room(line)

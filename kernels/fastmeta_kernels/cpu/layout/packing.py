@@ -7,7 +7,7 @@ from math import prod
 from typing import NamedTuple
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu.layout.layer import NARROW, WINOGRAD, Layer, up
+from fastmeta_kernels.cpu.layout.layer import IN_LANES, NARROW, WINOGRAD, Layer, up
 
 
 class Block(NamedTuple):
@@ -51,7 +51,7 @@ def weight(layer: Layer) -> tuple[tuple[int, int, int], tuple[int, int, int], in
     """Shape (pixels, C, O) of a layer's weight, its strides when packed, and its packed size."""
     if layer.kind == lt.APPEND:
         return (1, 1, layer.oc - layer.c), (0, 0, 1), layer.oc - layer.c
-    if layer.kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW, WINOGRAD):
+    if layer.kind not in (lt.LINEAR, lt.CONVOLUTION, NARROW, WINOGRAD, IN_LANES):
         return vector(layer)
     pixels = layer.kernel**2 if layer.kind in (lt.CONVOLUTION, WINOGRAD) else layer.h * layer.w
     c, cp = layer.c, layer.cp

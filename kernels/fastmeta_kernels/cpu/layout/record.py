@@ -7,10 +7,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, types
-from numba.core.datamodel import register_default
-from numba.core.datamodel.models import RecordModel
-from numba.extending import intrinsic
+
+from fastmeta_kernels.cpu.machine.compiler import RecordModel, from_dtype, intrinsic, register_default, types
 
 
 def record_of(names: str, count: int = 0) -> np.dtype[np.void]:

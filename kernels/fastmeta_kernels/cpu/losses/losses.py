@@ -5,8 +5,6 @@ dz and the softmax probabilities, or in their place Huber's second derivatives, 
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastmeta_kernels.contract import Loss
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.instruction import (
@@ -24,6 +22,7 @@ from fastmeta_kernels.cpu.layout.instruction import (
 from fastmeta_kernels.cpu.layout.job import RATES_GRADIENTS, SLOPES, integers, stream
 from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.losses import policies
+from fastmeta_kernels.cpu.losses.softmax import below_largest, exponentials, logarithms
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.layer_table import CROSS_ENTROPY, HUBER, LINEAR_LOSS, POLICY
 from fastmeta_kernels.request import Request
@@ -112,24 +111,28 @@ def cross_entropy(ws, n, o, z, labels, weights, dz, p):
     """L = 1 / N sum_n w_n (log sum_j exp z_j - z_label), p = softmax(z), dz = w_n (p - onehot) / N; labels (N,)."""
     loss = 0.0
     share = 1.0 / n
+    below_largest(ws, n, o, z, p)
     for i in range(n):
         w = weights[i] * share if weights.size > 0 else share
-        row = z + i * o
-        top = ws[row]
-        for j in range(row + 1, row + o):
-            top = max(top, ws[j])
+        loss -= w * ws[p + i * o + labels[i]]
+    exponentials(ws, p, n * o)
+    for i in range(n):
         mass = ws.dtype.type(0.0)
-        for j in range(o):
-            e = np.exp(ws[row + j] - top)
-            ws[p + i * o + j] = e
-            mass += e
+        for j in range(i * o, i * o + o):
+            mass += ws[p + j]
         inverse = ws.dtype.type(1.0) / mass
         for j in range(i * o, i * o + o):
             ws[p + j] *= inverse
+        ws[dz + i] = mass
+    logarithms(ws, dz, n)
+    for i in range(n):
+        loss += (weights[i] * share if weights.size > 0 else share) * ws[dz + i]
+    for i in range(n):
+        w = weights[i] * share if weights.size > 0 else share
+        for j in range(i * o, i * o + o):
             ws[dz + j] = w * ws[p + j]
-        label = labels[i]
-        ws[dz + i * o + label] = w * (ws[p + i * o + label] - 1.0)
-        loss += w * (np.log(mass) + (top - ws[row + label]))
+        label = i * o + labels[i]
+        ws[dz + label] = w * (ws[p + label] - 1.0)
     return loss
 
 

@@ -15,8 +15,9 @@ from fastmeta_kernels.cpu.layout.job import HEAD as HEAD_STREAM
 from fastmeta_kernels.cpu.layout.job import QUERY_LOSSES, array_at, integers, integers_at, stream
 from fastmeta_kernels.cpu.layout.prototypes import FIELDS, head_of
 from fastmeta_kernels.cpu.losses.prototype_queries import embeddings, inverse_root, queries
+from fastmeta_kernels.cpu.machine.between_lanes import transpose
 from fastmeta_kernels.cpu.machine.jit import kernel, linked
-from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total, transpose
+from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES, load, splat, store, total
 
 PREPARE, BLOCK, FINISH = range(3)
 
@@ -60,7 +61,7 @@ def _prepare(ws, head, t):
                 store(ws, c + i * dp + j, load(ws, c + i * dp + j) - s)
     for i in range(0, kp, width):
         for j in range(0, dp, width):
-            transpose(ws, c + i * dp + j, dp, head.ct + j * kp + i, kp)
+            transpose(ws, c + i * dp + j, dp, ws, head.ct + j * kp + i, kp)
     _scale_prototypes(ws, head)
 
 
@@ -141,7 +142,7 @@ def emit(code: Code) -> None:
 
 @kernel
 def _heads(job, t):
-    return integers(job, HEAD_STREAM, t, FIELDS).reshape((1, FIELDS))
+    return integers(job, HEAD_STREAM, t, (1, FIELDS))
 
 
 @kernel

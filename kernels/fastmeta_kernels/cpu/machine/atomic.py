@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from fastmeta_kernels.cpu.machine.compiler import binding, cgutils, intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.vector import INT64
 
-YIELD = "sched_yield" if llvmlite.binding.address_of_symbol("sched_yield") else None  # POSIX
-PAUSE = "llvm.x86.sse2.pause" if llvmlite.binding.get_default_triple().startswith(("x86_64", "i686")) else None
+YIELD = "sched_yield" if binding.address_of_symbol("sched_yield") else None  # POSIX
+PAUSE = "llvm.x86.sse2.pause" if binding.get_default_triple().startswith(("x86_64", "i686")) else None
 
 
 def _word(builder: Any, address: Any) -> Any:

@@ -8,17 +8,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from fastmeta_kernels.cpu.machine.compiler import cgutils, intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.jit import kernel
 from fastmeta_kernels.cpu.machine.selection import where_above
 from fastmeta_kernels.cpu.machine.vector import (
     BYTES,
     SCALAR,
     SUFFIX,
+    VECTOR_BYTES,
     Vector,
     all_of,
     fma_ir,
@@ -80,9 +77,28 @@ def log1p(context: Any, x: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lane = signature.return_type.lane
         z = builder.fdiv(args[0], builder.fadd(args[0], _of(builder, lane, 2.0)))
-        square = builder.fmul(z, z)
-        tail = _series(builder, lane, square, [2 / (2 * n + 1) for n in range(1, ATANH_TERMS[lane])])
-        return fma_ir(builder, lane, builder.fmul(z, square), tail, builder.fadd(z, z))
+        return _two_atanh(builder, lane, z)
+
+    return Vector(x.lane)(x), emit
+
+
+@intrinsic
+def log(context: Any, x: Any) -> Any:
+    """log(x) lane by lane for finite x >= 1, to 2 ulp; NaN where x is.
+
+    x = m 2^e with 1 <= m < 2, log x = e log 2 + 2 atanh(z) with z = (m - 1) / (m + 1).
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lane, bits = signature.return_type.lane, _bits(signature.return_type.lane)
+        one = _of(builder, lane, 1.0)
+        whole, of_one = (builder.bitcast(value, bits) for value in (args[0], one))
+        mantissa, shift = (ir.Constant(bits, [n] * bits.count) for n in (2 ** MANTISSA[lane] - 1, MANTISSA[lane]))
+        e = builder.sitofp(builder.ashr(builder.sub(whole, of_one), shift), one.type)
+        m = builder.bitcast(builder.or_(builder.and_(whole, mantissa), of_one), one.type)
+        z = builder.fdiv(builder.fsub(m, one), builder.fadd(m, one))
+        value = fma_ir(builder, lane, e, _of(builder, lane, math.log(2)), _two_atanh(builder, lane, z))
+        return builder.select(builder.fcmp_unordered("uno", args[0], args[0]), args[0], value)
 
     return Vector(x.lane)(x), emit
 
@@ -129,6 +145,18 @@ def largest(context: Any, vector: Any) -> Any:
 
 def _of(builder: Any, lane: Any, number: float) -> Any:
     return splat_ir(builder, lane, ir.Constant(SCALAR[lane], number))
+
+
+def _two_atanh(builder: Any, lane: Any, z: Any) -> Any:
+    """2 atanh(z) for z in [0, 1 / 3]."""
+    square = builder.fmul(z, z)
+    tail = _series(builder, lane, square, [2 / (2 * n + 1) for n in range(1, ATANH_TERMS[lane])])
+    return fma_ir(builder, lane, builder.fmul(z, square), tail, builder.fadd(z, z))
+
+
+def _bits(lane: Any) -> Any:
+    """The whole numbers in the places of a vector's lanes."""
+    return ir.VectorType(ir.IntType(8 * BYTES[lane]), VECTOR_BYTES // BYTES[lane])
 
 
 def _reduced(builder: Any, lane: Any, x: Any) -> tuple[Any, Any]:

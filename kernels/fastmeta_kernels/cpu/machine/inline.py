@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import register_pass
-from numba.core.typed_passes import NativeLowering
+from fastmeta_kernels.cpu.machine.compiler import CompilerBase, DefaultPassBuilder, NativeLowering, register_pass
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

@@ -1,7 +1,8 @@
 """Every Numba option in one place, and a disk cache that cannot serve stale machine code.
 
 Numba stamps a cached function with its own file only, so a changed helper in another file would be served
-stale. Here the stamp is a hash over all sources of this package, the options and the vector width.
+stale. Here the stamp is a hash over all sources of this package, the options and the vector width. Where a library
+has the kernels, their addresses are looked up in it and nothing is compiled.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ import hashlib
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
-import llvmlite.binding
-import numba
-from llvmlite import ir
-from numba import carray, types
-from numba.core import cgutils, sigutils
-from numba.core.ccallback import CFunc
-from numba.extending import intrinsic
-
-from fastmeta_kernels.cpu.machine.cache import KernelCache
+from fastmeta_kernels import library
+from fastmeta_kernels.cpu.machine.compiler import (
+    LIBRARY,
+    CFunc,
+    binding,
+    carray,
+    cgutils,
+    from_dtype,
+    intrinsic,
+    ir,
+    numba,
+    sigutils,
+    types,
+)
 from fastmeta_kernels.cpu.machine.inline import InlineCompiler, SymbolCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,8 +39,8 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "nsz"},
 }
 HELPER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InlineCompiler}
-PACKAGE = Path(__file__).resolve().parents[2]
 _linked: dict[str, Callable[[Any], None]] = {}
+_others: list[Callable[[Any], Any]] = []
 _kept: list[Any] = []  # compiled symbols live as long as the process
 
 
@@ -49,21 +54,30 @@ def inlined(function: F) -> F:
     return cast(F, numba.njit(forceinline=True, **HELPER, **OPTIONS)(function))
 
 
-def symbol(name: str, signature: Any, template: Callable[..., Any], **bound: Any) -> int:
-    """Compile a function over pointers and scalars under an external name that other kernels call; its address.
+def exact(function: F) -> F:
+    """A helper whose operations are each rounded by themselves, in the order they are written in."""
+    return cast(F, numba.njit(**HELPER, **OPTIONS | {"fastmath": False})(function))
 
-    Its machine code is kept on disk.
+
+def symbol(name: str, signature: Any, template: Callable[..., Any], exact: bool = False, **bound: Any) -> int:
+    """Compile, or find, a function over pointers and scalars under a name that other kernels call; its address.
+
+    Its machine code is kept on disk. exact: every operation is rounded by itself, in the order it is written in.
     `bound` are globals of the template: Numba's cache never finds a function again that has a closure.
     """
+    if LIBRARY is not None:
+        return LIBRARY.address(name)
+    from fastmeta_kernels.cpu.machine.cache import KernelCache
+
     function = FunctionType(template.__code__, template.__globals__ | bound, name)
     function.__qualname__ = name  # what the cache files are called
-    options = {key: value for key, value in OPTIONS.items() if key != "nogil"}
+    options = {key: value for key, value in OPTIONS.items() if key != "nogil"} | ({"fastmath": False} if exact else {})
     signature = sigutils.normalize_signature(signature)
     compiled = CFunc(function, signature, locals={}, options=options, pipeline_class=SymbolCompiler)  # type: ignore[arg-type]
     compiled._cache = KernelCache(function, SOURCE_STAMP)
     compiled.compile()
     address: Any = compiled.address
-    llvmlite.binding.add_symbol(name, address)
+    binding.add_symbol(name, address)
     _kept.append(compiled)
     return int(address)
 
@@ -116,6 +130,12 @@ def linked(function: F) -> F:
     return cast(F, wrapped)
 
 
+def for_each_dtype(make: F) -> F:
+    """A cached function of a dtype that compiles symbols for it: a library has them for both."""
+    _others.append(lru_cache(make))
+    return cast(F, _others[-1])
+
+
 def _flat(context: Any, builder: Any, types_of: Any, args: Any) -> tuple[Any, list[Any]]:
     """The type of a linked kernel and its arguments: pointers and integers, for arrays and integers."""
     ws, plan = (context.make_array(types_of[i])(context, builder, args[i]) for i in (0, 1))
@@ -149,23 +169,34 @@ def call_address(context: Any, address: Any, ws: Any, plan: Any, i: Any, j: Any,
 
 def compile_linked(lane: Any, *names: str) -> None:
     """Compile, or load from the cache, the linked kernels of these names, for float32 or float64."""
-    for name in names:
+    for name in names if LIBRARY is None else ():
         _linked[name](lane)
+
+
+def compile_all(dtype: Any) -> None:
+    """Compile every linked kernel and other symbol for a dtype; what they call by name is there."""
+    compile_linked(lane_of(dtype), *_linked)
+    for make in _others:
+        make(dtype)
+
+
+def lane_of(dtype: Any) -> Any:
+    """What kernels for a dtype are told apart by."""
+    return from_dtype(dtype) if LIBRARY is None else dtype
 
 
 def linked_address(name: str, lane: Any) -> int:
     """Where the machine code of a linked kernel that was compiled lies."""
-    return int(llvmlite.binding.address_of_symbol(f"fastmeta_{name}_{lane}"))
+    symbol_name = f"fastmeta_{name}_{lane}"
+    return int(binding.address_of_symbol(symbol_name)) if LIBRARY is None else LIBRARY.address(symbol_name)
 
 
 def _source_stamp() -> str:
     options = [(key, sorted(value) if isinstance(value, set) else value) for key, value in sorted(OPTIONS.items())]
-    digest = hashlib.sha256(repr((numba.__version__, options, os.environ.get("FASTMETA_VECTOR_BYTES"))).encode())
-    for path in sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "cpu").rglob("*.py")]):
-        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
-    return digest.hexdigest()
+    what = library.stamp(), numba.__version__, options, os.environ.get("FASTMETA_VECTOR_BYTES")
+    return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
 # Hash of whatever decides the machine code, but for the processor, which Numba looks at itself. Taken as the sources
 # are imported: what is edited later belongs to another process.
-SOURCE_STAMP = _source_stamp()
+SOURCE_STAMP = _source_stamp() if LIBRARY is None else ""

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
+from fastmeta_kernels.cpu.machine.compiler import ir
 from fastmeta_kernels.cpu.machine.vector import (
     BYTES,
     INT64,
@@ -37,12 +36,11 @@ POINTERS = "abcdm"
 ARGUMENTS = ("K1", "K", "a", "ars", "acs", "a1", "b", "ldb", "b1", "c", "ldc", "d", "ldd", "m", "ldm")
 
 
-def heights(vectors: int) -> list[int]:
+def heights(vectors: int, tallest: int, latency: int = LATENCY, overhead: int = OVERHEAD) -> list[int]:
     """The height of the next tile for 0, 1, ... rows left, at the least cost; further on the tallest is right."""
-    tallest = TALLEST[vectors]
     cost, best = [0.0], [0]
     for rows in range(1, 4 * tallest + 1):
-        choices = [(max(h * vectors, LATENCY) + OVERHEAD + cost[rows - h], h) for h in range(1, min(rows, tallest) + 1)]
+        choices = [(max(h * vectors, latency) + overhead + cost[rows - h], h) for h in range(1, min(rows, tallest) + 1)]
         least, height = min(choices, key=lambda choice: (choice[0], -choice[1]))
         cost.append(least)
         best.append(height)
@@ -64,8 +62,8 @@ def tile(module: ir.Module, lane: Any, rows: int, vectors: int) -> ir.Function:
     integer = lambda n: ir.Constant(INT64, n)  # noqa: E731
 
     # one pointer a group of rows, opaque; offsets within a group
-    groups = [a] + [_opaque(builder, builder.gep(a, [builder.mul(ars, integer(i))])) for i in range(GROUP, rows, GROUP)]
-    within = [integer(0), ars, builder.mul(ars, integer(2)), _opaque(builder, builder.mul(ars, integer(3)))]
+    groups = [a] + [opaque(builder, builder.gep(a, [builder.mul(ars, integer(i))])) for i in range(GROUP, rows, GROUP)]
+    within = [integer(0), ars, builder.mul(ars, integer(2)), opaque(builder, builder.mul(ars, integer(3)))]
 
     entry = builder.block
     names = ("outer", "outer_body", "inner", "inner_body", "outer_end", "done")
@@ -132,6 +130,7 @@ def tile(module: ir.Module, lane: Any, rows: int, vectors: int) -> ir.Function:
     return function
 
 
-def _opaque(builder: Any, value: Any) -> Any:
+def opaque(builder: Any, value: Any) -> Any:
+    """A value that LLVM knows nothing of."""
     form = ir.FunctionType(value.type, [value.type])
     return builder.call(ir.InlineAsm(form, "", "=r,0", side_effect=False), [value])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from functools import cache
-from pathlib import Path, PurePosixPath
 
 
 def available() -> int:
@@ -23,7 +22,8 @@ def quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float
     shares = [math.inf]
     for line in _text(own).splitlines():
         _, controllers, path = line.split(":", 2)
-        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+        names = path.strip("/").split("/")
+        for group in ("/".join(names[:count]) for count in range(len(names), -1, -1)):
             if not controllers:  # version 2
                 shares.append(_share(*_text(f"{root}/{group}/cpu.max").split()))
             elif "cpu" in controllers.split(","):
@@ -47,6 +47,7 @@ def _share(limit: str = "max", period: str = "100000") -> float:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text("utf-8")
+        with open(path, encoding="utf-8") as file:
+            return file.read()
     except OSError:
         return ""

@@ -5,11 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from fastmeta_kernels.cpu.machine.compiler import LIBRARY, cgutils, intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.jit import symbol
 from fastmeta_kernels.cpu.machine.microkernel import ARGUMENTS, POINTERS, TALLEST, heights, tile
 from fastmeta_kernels.cpu.machine.vector import BYTES, INT64, SCALAR, SUFFIX, VECTOR_BYTES, data_pointer
@@ -76,7 +72,7 @@ def _ones(builder: Any, lane: Any, width: int) -> Any:
 
 def _panel(module: ir.Module, lane: Any, vectors: int) -> ir.Function:
     """All rows of `vectors` vectors of columns."""
-    table = heights(vectors)
+    table = heights(vectors, TALLEST[vectors])
     tiles = {height: tile(module, lane, height, vectors) for height in sorted(set(table) - {0})}
     kinds = list(next(iter(tiles.values())).function_type.args)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64, *kinds]), f"panel_{vectors}")
@@ -125,7 +121,8 @@ def _product(ws, m, n, K1, K, a, ars, acs, a1, b, ldb, b1, c, ldc, d, ldd, mask,
 @lru_cache
 def compile_product(lane: Any) -> None:
     """Compile (or load) the product for float32 or float64 lanes; must run before a kernel that calls it."""
-    symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 16, lane, lane), _product)
+    if LIBRARY is None:
+        symbol(_name(lane), types.void(types.CPointer(lane), *[types.int64] * 16, lane, lane), _product)
 
 
 def _name(lane: Any) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba.extending import intrinsic
+from fastmeta_kernels.cpu.machine.compiler import intrinsic, ir
 
 
 @intrinsic

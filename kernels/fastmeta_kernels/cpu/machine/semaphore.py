@@ -5,12 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-import llvmlite.binding
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
+from fastmeta_kernels.cpu.machine.compiler import cgutils, intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.vector import INT32, INT64
 
 BYTES = 64  # of a semaphore: 32 in the C libraries of Linux
@@ -18,9 +13,10 @@ BYTES = 64  # of a semaphore: 32 in the C libraries of Linux
 
 def make(address: int) -> bool:
     """Begin a semaphore of 0 in zeroed memory; whether this system has them."""
-    if llvmlite.binding.address_of_symbol("sem_init") is None:
+    try:
+        start = ctypes.CDLL(None).sem_init
+    except (AttributeError, OSError, TypeError):  # Windows
         return False
-    start = ctypes.CDLL(None).sem_init
     start.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint
     return bool(start(address, 0, 0) == 0)
 

@@ -12,11 +12,17 @@ import operator
 import os
 from typing import Any
 
-import llvmlite.binding
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from fastmeta_kernels.cpu.machine.compiler import (
+    LIBRARY,
+    binding,
+    cgutils,
+    intrinsic,
+    ir,
+    models,
+    overload,
+    register_model,
+    types,
+)
 
 FLAGS = ("contract", "nsz")
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
@@ -26,13 +32,15 @@ BYTES = {types.float32: 4, types.float64: 8}
 
 
 def _host_vector_bytes() -> int:
-    """64 with AVX-512, 32 with AVX, else 16; FASTMETA_VECTOR_BYTES overrides (for tests)."""
+    """The library's; else 64 with AVX-512, 32 with AVX, else 16; FASTMETA_VECTOR_BYTES overrides (for tests)."""
     chosen = os.environ.get("FASTMETA_VECTOR_BYTES")
     if chosen:
         if chosen not in ("16", "32", "64"):
             raise ValueError(f'FASTMETA_VECTOR_BYTES="{chosen}" must be 16, 32 or 64.')
         return int(chosen)
-    features = llvmlite.binding.get_host_cpu_features()
+    if LIBRARY is not None:
+        return LIBRARY.level.vector_bytes
+    features = binding.get_host_cpu_features()
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
 
@@ -231,30 +239,6 @@ def maximum(context: Any, a: Any, b: Any) -> Any:
         return builder.select(builder.fcmp_unordered("uno", args[1], args[1]), args[1], larger)
 
     return a(a, b), emit
-
-
-@intrinsic
-def transpose(context: Any, array: Any, source: Any, source_stride: Any, target: Any, target_stride: Any) -> Any:
-    """Transpose a width x width block of `array` from offset `source` to offset `target`, in registers."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lane = signature.args[0].dtype
-        width = vector_ir(lane).count
-        read = data_pointer(context, builder, signature.args[0], args[0], args[1])
-        write = data_pointer(context, builder, signature.args[0], args[0], args[3])
-        at = lambda base, stride, i: builder.gep(base, [builder.mul(stride, ir.Constant(INT64, i))])  # noqa: E731
-        rows = [load_ir(builder, lane, at(read, args[2], i)) for i in range(width)]
-        low = [n for i in range(width // 2) for n in (i, width + i)]
-        halves = [ir.Constant(ir.VectorType(INT32, width), [n + add for n in low]) for add in (0, width // 2)]
-        # perfect shuffles: log2(width) rounds of interleaving row i with row i + width / 2
-        for _ in range(width.bit_length() - 1):
-            pairs = [(rows[i], rows[i + width // 2]) for i in range(width // 2)]
-            rows = [builder.shuffle_vector(a, b, half) for a, b in pairs for half in halves]
-        for i in range(width):
-            store_ir(builder, lane, rows[i], at(write, args[4], i))
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64, types.int64, types.int64), emit
 
 
 def _lane_by_lane(symbol: Any, instruction: str) -> None:

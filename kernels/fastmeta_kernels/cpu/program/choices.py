@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from fastmeta_kernels.cpu.layout.lanes import LANES, scalar_bytes
 from fastmeta_kernels.cpu.layout.network import Plan, plan
 from fastmeta_kernels.cpu.layout.packing import Block
 from fastmeta_kernels.cpu.program.passes import MATRICES
@@ -17,6 +18,11 @@ class Choices:
     """What follows from a request."""
 
     request: Request
+
+    @cached_property
+    def in_lanes(self) -> bool:
+        """Whether a task of the program is a block of them, one in each lane."""
+        return self.request.variant == LANES
 
     @cached_property
     def support(self) -> Plan:
@@ -106,4 +112,5 @@ class Choices:
         return sum(block.size for block in self.own)
 
     def _plan(self, samples: int) -> Plan:
-        return plan(self.request.table, samples, self.request.dtype.itemsize, self.request.variant or "auto")
+        of = self.request
+        return plan(of.table, samples, scalar_bytes(of), "auto" if of.variant in ("", LANES) else of.variant)

@@ -8,14 +8,14 @@ a network in two: the body of ANIL and its head, which reads the body's features
 from __future__ import annotations
 
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu.layers import LAYERS, activations, convolution, linear, narrow
+from fastmeta_kernels.cpu.layers import LAYERS, activations, convolution, in_lanes, linear, narrow
 from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
 from fastmeta_kernels.cpu.layout.instruction import MOVE, SERIAL, Code, Operand, R, S, at
-from fastmeta_kernels.cpu.layout.layer import NARROW, WINOGRAD, Layer
+from fastmeta_kernels.cpu.layout.layer import IN_LANES, NARROW, WINOGRAD, Layer
 from fastmeta_kernels.cpu.layout.network import Plan
 from fastmeta_kernels.cpu.layout.places import ADD, SIGNED, STEP, Places, places
 
-MATRICES = {lt.LINEAR: linear, NARROW: narrow}
+MATRICES = {lt.LINEAR: linear, NARROW: narrow, IN_LANES: in_lanes}
 WEIGHTS = MATRICES | {lt.CONVOLUTION: convolution, WINOGRAD: winograd}
 
 

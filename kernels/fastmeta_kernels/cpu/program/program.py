@@ -14,6 +14,7 @@ from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
 from fastmeta_kernels.cpu.layout.instruction import SERIAL, G, at
+from fastmeta_kernels.cpu.layout.lanes import scalar_bytes
 from fastmeta_kernels.cpu.layout.places import ADDED
 from fastmeta_kernels.cpu.losses import policies
 from fastmeta_kernels.cpu.program import inner_loop, parameters, samples
@@ -32,10 +33,11 @@ def program(request: Request) -> Program:
     choices = Choices(request)
     support, query = choices.support, choices.query
     kind = request.kind
-    schedule = Schedule(request.dtype.itemsize)
+    scalar = scalar_bytes(request)
+    schedule, lanes = Schedule(scalar), scalar // request.dtype.itemsize
     schedule.size = query.zeros + schedule.up(max(support.sums, query.sums))
     vectors = Vectors(choices, schedule.room(query.packed * (choices.kept + 1)))
-    total = schedule.room(query.packed if kind == "meta_gradient" else 0)
+    total = schedule.room(query.packed if kind == "meta_gradient" and not choices.in_lanes else 0)
     _load(schedule, choices, vectors, total)
     found = inner_loop.descend(schedule, choices, vectors) if kind in ("adapt", "meta_gradient") else None
     head = None
@@ -43,10 +45,13 @@ def program(request: Request) -> Program:
         _store(schedule, choices, vectors.phi(request.steps))
     else:
         head = _query(schedule, choices, vectors, found, total)
-    work = query.packed * request.query.samples
+    work = query.packed * request.query.samples * lanes
     panel = max(support.panel, query.panel)
+    room = (schedule.size + panel) * lanes
     rows = schedule.first_rows, schedule.last_rows
-    return Program(schedule.code.array(), schedule.array(), *rows, schedule.size + panel, panel, query, work, head)
+    kept = vectors.theta, vectors.query + query.set_size
+    code, steps = schedule.code.array(), schedule.array()
+    return Program(code, steps, *rows, room, panel, query, work, head, kept, schedule.kept_rows)
 
 
 def _load(schedule: Schedule, choices: Choices, vectors: Vectors, total: int) -> None:
@@ -54,8 +59,9 @@ def _load(schedule: Schedule, choices: Choices, vectors: Vectors, total: int) ->
     code, query = schedule.code, choices.query
     schedule.segment("zeros", lambda: parameters.clear(code, query, at(op.P)))
     schedule.segment("theta", lambda: parameters.move(code, query.blocks, job.THETA, at(op.P), parameters.LOAD))
-    for zeros in (total, vectors.theta) if choices.request.kind == "meta_gradient" else (vectors.theta,):
-        schedule.run("zeros", p=zeros)
+    zeros = (total, vectors.theta) if choices.request.kind == "meta_gradient" else (vectors.theta,)
+    for vector in () if choices.in_lanes else zeros:
+        schedule.run("zeros", p=vector)
     schedule.run("theta", p=vectors.theta)
     schedule.first_rows = len(schedule.rows)
     schedule.segment("own", lambda: _move_own(schedule, choices, job.STEP_PARAMETERS, op.P, parameters.LOAD))
@@ -70,6 +76,7 @@ def _query(
     code = schedule.code
     kind, phi = request.kind, vectors.phi(request.steps)
     s, v = schedule.room(query.set_size), schedule.room(query.packed)
+    vectors.query = s
     passes, head = Passes(code, query), _head(schedule, choices, s)
     schedule.segment("query", lambda: samples.read(code, query, job.QUERY_X))
     schedule.run("query", s=s)
@@ -100,6 +107,7 @@ def _direction(schedule: Schedule, choices: Choices) -> tuple[int, int]:
     """Where a direction lies, which is loaded, and a set for the tangents along it."""
     query = choices.query
     u, r = schedule.room(query.packed), schedule.room(query.set_size)
+    schedule.kept_rows = len(schedule.rows)
     direction = query.blocks, job.DIRECTION, at(op.U), parameters.LOAD
     schedule.segment("direction", lambda: parameters.move(schedule.code, *direction))
     schedule.run("direction", u=u)
@@ -108,9 +116,11 @@ def _direction(schedule: Schedule, choices: Choices) -> tuple[int, int]:
 
 def _fisher(schedule: Schedule, choices: Choices, passes: Passes, phi: int, s: int, g: int) -> None:
     """G = J^T M J u: forward and tangents, the metric in place of the loss, and back."""
+    schedule.segment("query values", passes.forward)
+    schedule.run("query values", p=phi, s=s)
     u, r = _direction(schedule, choices)
     metric = partial(policies.emit_metric, schedule.code, choices.request, choices.query)
-    schedule.segment("fisher", passes.forward, passes.forward_tangent, metric, passes.backward)
+    schedule.segment("fisher", passes.forward_tangent, metric, passes.backward)
     schedule.run("fisher", p=phi, s=s, u=u, r=r, g=g)
     _store(schedule, choices, g)
 
@@ -125,12 +135,17 @@ def _meta_gradient(
     s: int,
     total: int,
 ) -> None:
-    """The sweep back, and v_0 to the sum over a chunk's tasks, which the last of them stores."""
+    """The sweep back, and v_0 to the sum over a chunk's tasks, which the last of them stores; a block of lanes does."""
     code, query = schedule.code, choices.query
     schedule.segment("own gradient", lambda: _move_own(schedule, choices, job.STEP_GRADIENTS, G, parameters.ADD))
     schedule.segment("own zeros", lambda: _move_own(schedule, choices, job.STEP_PARAMETERS, G, parameters.LOAD))
     schedule.segment("added", lambda: passes.backward(ADDED))
     sweep_back(schedule, choices, vectors, found, v, s)
+    if choices.in_lanes:
+        to = job.GRADIENTS, at(G), parameters.ADD
+        schedule.segment("sum", lambda: parameters.move(code, query.blocks, *to))
+        schedule.run("sum", g=v)
+        return
     schedule.segment("sum", lambda: parameters.add(code, query, at(op.P), at(G)))
     schedule.run("sum", p=total, g=v)
     before = len(schedule.rows)

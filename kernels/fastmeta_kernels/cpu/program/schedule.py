@@ -26,6 +26,8 @@ class Program(NamedTuple):
     query: Plan
     work: int  # multiply-adds of a task, about
     head: NDArray[np.void] | None  # a prototype head, but for the data's fields
+    kept: tuple[int, int]  # first and last scalar of what products need again: parameters and their set
+    kept_rows: int  # rows at the schedule's start that make it
 
 
 class Schedule:
@@ -37,6 +39,7 @@ class Schedule:
         self.segments: dict[str, tuple[int, int]] = {}
         self.line, self.size = CACHE_LINE // itemsize, 0
         self.first_rows = self.last_rows = 0  # at its start and end for a chunk's first and last task only
+        self.kept_rows = 0  # at its start, before those that depend on a direction
 
     def up(self, count: int) -> int:
         """`count` in whole cache lines."""

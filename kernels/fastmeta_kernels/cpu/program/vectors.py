@@ -14,6 +14,7 @@ class Vectors:
 
     choices: Choices
     theta: int
+    query: int = 0  # the query set
     g: int = 0
     sets: int = 0
     set_size: int = 0

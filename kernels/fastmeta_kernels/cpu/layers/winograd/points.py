@@ -15,11 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
 from fastmeta_kernels.cpu.layout.winograd import PATCH, TAPS, TILE
+from fastmeta_kernels.cpu.machine.compiler import intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.vector import (
     FLAGS,
     INT64,

@@ -1,0 +1,1 @@
+"""Published few-shot numbers on Omniglot, again: `python -m benchmarks.omniglot`, see __main__.py."""
