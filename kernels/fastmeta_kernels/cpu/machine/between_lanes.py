@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
+from fastmeta_kernels.cpu.machine.compiler import intrinsic, ir, types
 from fastmeta_kernels.cpu.machine.vector import (
     INT32,
     INT64,
