@@ -1,7 +1,8 @@
 """The rows: which algorithm, on which network, by which recipe, at which size; and what papers say of it.
 
 Recipes are options of `fastmeta train omniglot`. They take fewer tasks an update and larger rates than the papers, and
-more query drawings of each class: more updates in the same time. They are changed by scores on validation characters.
+more query drawings of each class: more updates in the same time. None has been searched for yet; a search goes by
+scores on validation characters.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ VALIDATIONS = 10  # scores on validation characters in the course of a training,
 SUPPORT_EPISODES = 200  # of the mode "support", which takes every query by itself
 
 # The network of each paper's program: cbfinn/maml, supervised-reptile and imaml_dev use strides, the experiment files
-# of MAML++ max-pools, ProtoNet pools. ANIL and Meta-SGD published none for Omniglot; they and transfer take MAML's.
+# of MAML++ max-pools, ProtoNet pools. ANIL's and Meta-SGD's programs were not looked at: they and transfer take MAML's.
 PAPERS = {"maml": "stride", "fomaml": "stride", "anil": "stride", "meta-sgd": "stride", "maml++": "pool"}
 PAPERS |= {"reptile": "stride", "imaml": "stride", "protonet": "pool", "transfer": "stride"}
 
