@@ -1,8 +1,8 @@
 """The rows: which algorithm, on which network, by which recipe, at which size; and what papers say of it.
 
 Recipes are options of `fastmeta train omniglot`. They take fewer tasks an update and larger rates than the papers, and
-more query drawings of each class: more updates in the same time. None has been searched for yet; what changes one is its
-score on validation characters.
+more query drawings of each class: more updates in the same time. None has been searched for yet; a search goes by
+scores on validation characters.
 """
 
 from __future__ import annotations

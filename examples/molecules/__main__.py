@@ -43,7 +43,10 @@ def scores(train: Assays, test: Assays, seed: int, iterations: int) -> dict[str,
     found = start(each, test, episodes)
     rows |= {NO_SUPPORT: found[0]} | {f"that ridge as start, {n} gradient steps": found[n] for n in (5, 20)}
     more = np.insert(each, len(each) - 2, np.zeros(2 * weights.shape[1], np.float32))
-    rows["and what each ridge says as features, 5 steps"] = start(more, with_outputs(train, test, weights), episodes)[5]
+    wider = start(more, with_outputs(train, test, weights), episodes)[5]  # the same molecules, in other features
+    rows["and what each ridge says as features, 5 steps"] = fm.Score(
+        wider.values, wider.measure, stream=found[0].stream
+    )
     options: dict[str, Any] = {"tasks_per_step": 9, "seed": seed}
     maml = fm.MAML(LINEAR, 0.03, 5).fit(train, iterations, **options, optimizer=fm.Adam(1e-4), theta=each)
     rows["that ridge as start of a linear MAML"] = maml.evaluate(test, episodes)

@@ -116,15 +116,33 @@ class Calls:
         loss_weights: Array | None = None,
         each_task: bool = False,
         each_weight: bool = False,
-        blocks: int = 0,
     ) -> MetaGradientArrays:
-        """Gradient of the mean query loss after the inner loop; see the contract. Means of each of `blocks`, if any."""
+        """Gradient of the mean query loss after the inner loop; see the contract."""
         form = None
         plain = loss_weights is None and inner.step_parameters is None and inner.pulls is None
-        if plain and not (each_task or each_weight or blocks):
+        if plain and not (each_task or each_weight):
             form = form_of(table, theta, support, query, inner, order, memory)
             if (request := self.seen.get(form)) is not None:
                 return again(self.run, request, theta, support, query, inner)
+        asked = table, theta, support, query, inner, order, memory, loss_weights, each_task, each_weight
+        return self._meta_gradient(*asked, form=form)
+
+    def _meta_gradient(
+        self,
+        table: Table,
+        theta: Array,
+        support: TaskSet,
+        query: TaskSet,
+        inner: InnerLoop,
+        order: int,
+        memory: str,
+        loss_weights: Array | None,
+        each_task: bool = False,
+        each_weight: bool = False,
+        blocks: int = 0,
+        form: Any = None,
+    ) -> MetaGradientArrays:
+        """The same; of as many equal blocks of tasks, where there are any, means of each. form: what to keep it by."""
         counts: tuple[bool, ...] = ()
         arrays = set_arrays({"theta": theta}, "query", query)
         arrays = _with_inner_arrays(set_arrays(arrays, "support", support), inner, theta.dtype)
@@ -178,7 +196,7 @@ class Calls:
 
         def of(support: TaskSet, query: TaskSet, blocks: int = 0) -> MetaGradientArrays:
             arguments = table, theta, support, query, inner, order, memory, loss_weights
-            return self.meta_gradient(*arguments, blocks=blocks)
+            return self._meta_gradient(*arguments, blocks=blocks)
 
         return (by_size if self.sums_blocks else one_by_one)(of, support, query, blocks)
 

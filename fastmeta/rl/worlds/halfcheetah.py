@@ -54,10 +54,10 @@ def _cheetah(kind: str) -> Any:
             self.observation_space = spaces.Box(-np.inf, np.inf, (20,), np.float64)
 
         def _get_obs(self) -> Array:
-            torso = self.get_body_com("torso")
+            torso = self.get_body_com("torso")  # type: ignore[no-untyped-call, unused-ignore]
             return np.concatenate([self.data.qpos.flat[1:], self.data.qvel.flat, torso])
 
-        def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        def step(self, action: Array) -> Any:
             before = self.data.qpos[0]
             self.do_simulation(action, self.frame_skip)
             speed = (self.data.qpos[0] - before) / self.dt
