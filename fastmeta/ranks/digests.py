@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from fastmeta_kernels import library
 from fastmeta_kernels.host import is_elsewhere, on_host
 
 SUFFIXES = (".py", ".pyi", ".cu", ".cuh")
 
 
 def versions() -> dict[str, str]:
-    """The interpreter, NumPy, Numba, and a hash of every source file of fastmeta, whatever its version says."""
+    """The interpreter, NumPy, Numba, a hash of every source file of fastmeta, whatever its version says, and a library's
+    kind of processor where one has the kernels."""
     digest = hashlib.sha256()
     for package in ("fastmeta", "fastmeta_kernels"):
         spec = find_spec(package)
@@ -26,7 +28,9 @@ def versions() -> dict[str, str]:
             for path in sorted(p for p in Path(root).rglob("*") if p.suffix in SUFFIXES):
                 digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     found = {"fastmeta": digest.hexdigest()[:16], "python": sys.version.split()[0], "numpy": np.__version__}
-    return found | ({"numba": _version("numba")} if find_spec("numba") else {})
+    found |= {"numba": _version("numba")} if find_spec("numba") else {}
+    compiled = library.loaded()
+    return found | ({"kernels": compiled.level.name} if compiled else {})
 
 
 def of_data(tasks: Any) -> str:

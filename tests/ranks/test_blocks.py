@@ -19,6 +19,7 @@ from fastmeta.ranks.blocks import block_count, check_ranks, dealt
 from fastmeta.ranks.endings import Endings
 from fastmeta.ranks.flat import Layout, in_order
 from fastmeta.ranks.joining import joined, take_gpu
+from fastmeta_kernels import library
 
 
 @given(st.integers(1, 5000), st.data())
@@ -119,6 +120,14 @@ def test_a_digest_of_the_program_changes_with_a_line_of_it(tmp_path, monkeypatch
     real = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"#" if path.name == "maml.py" else b""))
     assert digests.versions()["fastmeta"] != same["fastmeta"]
+
+
+def test_ranks_with_a_library_differ_from_those_without(monkeypatch):
+    """Or with that of another kind of processor: their kernels were compiled otherwise."""
+    own = digests.versions()
+    level = SimpleNamespace(level=SimpleNamespace(name="another-kind"))
+    monkeypatch.setattr(library, "loaded", lambda: level)
+    assert digests.versions() == own | {"kernels": "another-kind"}
 
 
 def test_what_differs_between_ranks_is_named():

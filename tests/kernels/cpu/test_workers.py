@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
-from fastmeta_kernels import library
 from fastmeta_kernels.cpu.execution import threads, workers
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -150,11 +149,6 @@ for i in range(int(sys.argv[1])):
 """
 
 
-@pytest.mark.xfail(
-    library.loaded() is not None,
-    reason="as Python ends it frees what threads that are cut off compute in; beside Numba that memory stays mapped",
-    strict=False,
-)
 @pytest.mark.parametrize("exits", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_python_ends_in_the_middle_of_a_call(exits):
     paths = f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"

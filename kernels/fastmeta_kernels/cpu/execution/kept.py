@@ -77,7 +77,8 @@ class Kept(_Call):
         if self.bytes > MOST_BYTES:
             return
         raw = np.zeros(scalars, self.dtype)
-        self.memory = raw[(-raw.ctypes.data % CACHE_LINE) // raw.itemsize :]
+        memory = raw[(-raw.ctypes.data % CACHE_LINE) // raw.itemsize :]
+        self.memory = job.Workspace(memory, job.address(memory))
         self.code = _adding(of)
         self.losses = np.zeros(self.ends[2], self.dtype)
         self.rows = np.zeros((self.threads, job.FIELDS), np.int64)
@@ -99,7 +100,7 @@ class Kept(_Call):
         self._set(schedule=job.address(rest), schedule_rows=len(rest))
         self.rows[:] = self.jobs
         self.rows.view(job.JOB)[:, 0]["schedule"] = [job.address(schedule) for schedule in self.schedules]
-        crew().run(self.function, job.address(self.memory), job.address(self.jobs), self.threads)
+        crew().run(self.function, self.memory, job.address(self.jobs), self.threads)
         self.begun = True
         del held
         return results if self.share == 1 else results * self.share

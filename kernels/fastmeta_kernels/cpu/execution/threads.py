@@ -60,7 +60,7 @@ def launch(work: Work) -> None:
     crew().run(*arranged(work))
 
 
-def arranged(work: Work) -> tuple[int, int, int, int]:
+def arranged(work: Work) -> tuple[int, job.Workspace, int, int]:
     """What runs where, of `Crew.run`: tasks over threads, little work in the calling one.
 
     Threads share a task's instructions where they are more than tasks.
@@ -72,4 +72,4 @@ def arranged(work: Work) -> tuple[int, int, int, int]:
     copies, panels = (1, used - 1) if shared else (used, 0)
     size = work.workspace + panels * work.panel
     workspaces = job.workspace((work.key, copies, panels), copies, size, work.dtype, work.use)
-    return work.functions[used > 1 and shared], workspaces.at, work.jobs, used
+    return work.functions[used > 1 and shared], workspaces, work.jobs, used

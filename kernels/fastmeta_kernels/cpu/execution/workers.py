@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmeta_kernels.cpu.layout.job import address, integers_at
+from fastmeta_kernels.cpu.layout.job import Workspace, address, integers_at
 from fastmeta_kernels.cpu.machine import semaphore
 from fastmeta_kernels.cpu.machine.atomic import fetch_add, pause, read, replace
 from fastmeta_kernels.cpu.machine.compiler import types
@@ -119,10 +119,11 @@ class Crew:
         self.boards: list[Board] = []  # at rest
         self.lock = threading.Lock()
 
-    def run(self, function: int, workspaces: int, jobs: int, parts: int, lead: Any = None) -> Any:
+    def run(self, function: int, workspaces: Workspace, jobs: int, parts: int, lead: Any = None) -> Any:
         """Run the kernel (workspaces, jobs, part, parts, counters) at an address, one part in the calling thread.
 
-        lead: what calls `lead` with these (board, slots, workers), by default once; what it returns.
+        lead: what calls `lead` with these (board, slots, workers), by default once; what it returns. A thread that
+        Python cuts off in here, as it ends, keeps the workspaces that workers are still in.
         """
         if min(parts - 1, self.most) > self.count or self.lead is None:
             self._hire(parts - 1)
@@ -132,7 +133,7 @@ class Crew:
             board = self._board()
         letter = board.words
         letter[FUNCTION] = function
-        letter[WORKSPACES] = workspaces
+        letter[WORKSPACES] = workspaces.at
         letter[JOBS] = jobs
         letter[PARTS] = parts
         done = (lead or self.lead)(board.at, self.at, self.count)
