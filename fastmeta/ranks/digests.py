@@ -19,8 +19,8 @@ SUFFIXES = (".py", ".pyi", ".cu", ".cuh")
 
 
 def versions() -> dict[str, str]:
-    """The interpreter, NumPy, Numba, a hash of every source file of fastmeta, whatever its version says, and what kind of
-    processor a library is for, where one has the kernels."""
+    """The interpreter, NumPy, Numba and a hash of every source file of fastmeta, whatever its version says; also what
+    kind of processor a library is for, where one has the kernels."""
     digest = hashlib.sha256()
     for package in ("fastmeta", "fastmeta_kernels"):
         spec = find_spec(package)
