@@ -118,16 +118,19 @@ def test_images_are_learned_by_the_recipes_for_miniimagenet(algorithm, shots, re
 
 
 class Sizes:
-    """The ways and shots of each call of `sample`, in order."""
+    """The ways and shots of each call that draws tasks, in order."""
 
     def __init__(self, monkeypatch, source):
-        self.seen, sample = [], source.sample
+        self.seen = []
+        for name in {"sample", "several"} & vars(source).keys():
+            monkeypatch.setattr(source, name, self._recorded(getattr(source, name)))
 
+    def _recorded(self, draw):
         def recorded(tasks, *arguments, **options):
             self.seen.append((getattr(tasks, "ways", None), tasks.shots))
-            return sample(tasks, *arguments, **options)
+            return draw(tasks, *arguments, **options)
 
-        monkeypatch.setattr(source, "sample", recorded)
+        return recorded
 
 
 def test_training_takes_the_ways_and_shots_of_training(tmp_path, monkeypatch):
