@@ -114,6 +114,54 @@ def test_signals_are_for_threads_of_python(two):
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())  # of this thread
 
 
+class Interrupted(Exception):
+    """What a handler of a signal raises."""
+
+
+def interrupted(at: int, name: str) -> bool:
+    """Call with an exception at a line of what runs in workers.py; whether it has so many."""
+    left = at
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename != workers.__file__:
+            return None
+        left -= event == "line"
+        if left < 0:
+            sys.settrace(None)
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        gradient(name)
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads of a process, as Linux shows them")
+def test_an_interruption_at_any_line_leaves_one_thread_a_slot(two, monkeypatch):
+    gradient("dealt")  # whatever is compiled once
+    lines = 0
+    more = True
+    while more:
+        monkeypatch.setattr(workers, "_crew", workers.Crew())
+        before = len(os.listdir("/proc/self/task"))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        more = interrupted(lines, "dealt")
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # one line restores it, and that may be the one
+        for _ in range(3):
+            assert gradient("dealt") == two["dealt"], lines
+        assert len(os.listdir("/proc/self/task")) == before + 1, lines
+        assert workers.crew().count == 1
+        lines += 1
+    assert lines > 30
+
+
 EXITS = f"""
 import os, random, sys, threading, time
 import fastmeta as fm
@@ -160,9 +208,6 @@ def test_python_ends_in_the_middle_of_a_call(exits):
 
 def test_a_call_that_is_interrupted_leaves_its_workers_whole(two):
     """A signal reaches Python once the call is done; the next one has its worker again."""
-
-    class Interrupted(Exception):
-        pass
 
     def interrupt(number: int, frame: object) -> None:
         raise Interrupted

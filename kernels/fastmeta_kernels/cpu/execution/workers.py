@@ -32,8 +32,9 @@ LOOKS = 1000  # 15 to 50 us of looking until a thread sleeps
 # A board: what to run, a semaphore on which its workers leave, how many have joined, then the counters of the work.
 FUNCTION, WORKSPACES, JOBS, PARTS = range(4)
 LEFT, JOINED, COUNTERS = LINE, 2 * LINE, 3 * LINE
-# A slot, one a worker: 0 at rest, the board that is offered, or it + 1 when its work is being done; then a semaphore.
-SLOT, WOKEN = 2 * LINE, LINE
+# A slot, one a worker: 0 at rest, the board that is offered, or it + 1 when its work is being done; then a semaphore,
+# and the system's name of the thread that serves it.
+SLOT, WOKEN, SERVED = 3 * LINE, LINE, 2 * LINE
 
 
 @kernel
@@ -146,11 +147,15 @@ class Crew:
         return Board(words, address(words))
 
     def _hire(self, count: int) -> None:
-        """Have `count` workers, or as many as the system allows."""
+        """Have `count` workers, or as many as the system allows.
+
+        A signal may interrupt this anywhere: whether a slot has its thread already stands in the slot itself.
+        """
         with self.lock:
             self.lead = _functions()[0]
             while self.count < min(count, self.most):
-                if _start(self.at + self.count * SLOT):
+                slot = self.count * SLOT // 8
+                if self.slots[slot + SERVED // 8] or _start(self.at + slot * 8):
                     self.count += 1
                 else:
                     self.most = self.count
@@ -183,11 +188,13 @@ def _start(slot: int) -> bool:
     create, detach = library.pthread_create, library.pthread_detach
     create.argtypes = (ctypes.c_void_p,) * 4
     detach.argtypes = (ctypes.c_void_p,)
-    thread = ctypes.c_void_p()
+    thread = ctypes.c_void_p.from_address(slot + SERVED)
     faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
         if create(ctypes.byref(thread), None, _functions()[1], slot) != 0:
+            thread.value = 0
             return False
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
