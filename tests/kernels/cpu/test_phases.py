@@ -138,13 +138,13 @@ def test_phases_of_the_query_set_alone():
 
 def test_the_rule():
     taps, pair = (3, 2, 1), (64, 64)
-    assert takes_phases("auto", taps, (14, 14), 5, pair, 4)
-    assert takes_phases("auto", taps, (7, 7), 14, (32, 64), 4)
-    assert takes_phases("auto", taps, (7, 14), 7, pair, 4)
-    assert not takes_phases("auto", taps, (14, 14), 3, pair, 4)
-    assert not takes_phases("auto", taps, (7, 7), 5, pair, 4)
-    assert not takes_phases("auto", taps, (14, 14), 5, pair, 8)  # float64 is exact
-    assert not takes_phases("auto", taps, (14, 14), 5, (16, 64), 4)
+    assert takes_phases("auto", taps, (14, 14), 7, pair, 4)
+    assert takes_phases("auto", taps, (7, 7), 28, (32, 64), 4)
+    assert takes_phases("auto", taps, (7, 14), 14, pair, 4)
+    assert not takes_phases("auto", taps, (14, 14), 6, pair, 4)
+    assert not takes_phases("auto", taps, (7, 7), 27, pair, 4)
+    assert not takes_phases("auto", taps, (14, 14), 7, pair, 8)  # float64 is exact
+    assert not takes_phases("auto", taps, (14, 14), 7, (16, 64), 4)
     for size in (4, 8):
         assert takes_phases("1", taps, (7, 14), 1, (1, 1), size)
         assert not takes_phases("0", taps, (14, 14), 5, pair, size)
