@@ -13,6 +13,7 @@ from fastmeta import checks, inputs
 from fastmeta.checks import DivergenceError
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -57,6 +58,7 @@ def landscape(
     inner_steps: int = 1,
     adapt: str = "all",
     *,
+    loss: Loss | None = None,
     device: str = "cpu",
 ) -> Landscape:
     """Mean query loss after `inner_steps` from theta + a_i u + b_j v, for each pair (i, j).
@@ -78,9 +80,9 @@ def landscape(
         start = theta + (along[i] * u + across[j] * v).astype(theta.dtype)
         try:
             phi = gradients.adapt(
-                net, start, *support, inner_lr, inner_steps, adapt, batch.support_weights, device=device
+                net, start, *support, inner_lr, inner_steps, adapt, batch.support_weights, loss=loss, device=device
             )
-            losses[i, j] = gradients.loss(net, phi, *query, device=device).mean()
+            losses[i, j] = gradients.loss(net, phi, *query, loss=loss, device=device).mean()
         except DivergenceError:
             continue
     return Landscape(along, across, losses)
