@@ -91,11 +91,6 @@ class iMAML(GradientLearner):
                 'with proximal="after": the step back would pass theta. Lower one of them.'
             )
 
-    @property
-    def takes_plain_steps(self) -> bool:
-        """Whether no inner step has the proximal term."""
-        return self.proximal == "after"
-
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean query loss at phi, and the implicit gradient by theta."""
         try:

@@ -6,7 +6,7 @@ v_S = grad Q(phi_S), v_k = v_{k+1} - H_k[m alpha_k v_{k+1}]; v_S is FOMAML's gra
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,8 +143,21 @@ def trace(
     given: tuple[Array, ...] = (batch.x_support, batch.y_support)
     given += () if batch.support_weights is None else (batch.support_weights,)
     sets = [given if support is None else support(k) for k in range(len(rates))]
-    phis, _, support_losses = descend(net, theta, sets, rates, len(batch), device, loss)
     query = (batch.x_query, batch.y_query, batch.query_weights)
+    return backward(net, theta, sets, query, rates, device, loss)
+
+
+def backward(
+    net: Network,
+    theta: Array,
+    sets: Sequence[tuple[Any, ...]],
+    query: tuple[Any, ...],
+    rates: Array,
+    device: str,
+    loss: Loss | None,
+) -> Trace:
+    """The sweep behind inner steps of rates (S, P) on these support sets, one a step; sets are x, y, weights."""
+    phis, _, support_losses = descend(net, theta, sets, rates, len(query[0]), device, loss)
     query_losses, v = gradients.gradient(net, phis[-1], *query, loss=loss, device=device)
     sweep = [v]
     for phi, data, rate in zip(phis[-2::-1], sets[::-1], rates[::-1], strict=True):

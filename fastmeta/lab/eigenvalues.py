@@ -81,7 +81,7 @@ def lanczos(product: Callable[[Array], Array], first: Array, steps: int, beyond:
     goes on, apart, with its first entry, which lies between its extreme values. beyond: whether the beta is wanted.
     """
     tasks, n = first.shape
-    basis = np.zeros((tasks, steps, n), first.dtype)
+    basis = np.empty((tasks, steps, n), first.dtype)
     tridiagonal = np.zeros((tasks, steps, steps))
     norms = _norms(first)
     q = first / np.where(norms == 0, 1, norms)[:, None]
@@ -107,4 +107,4 @@ def lanczos(product: Callable[[Array], Array], first: Array, steps: int, beyond:
 
 def _norms(rows: Array) -> Array:
     """(T,) of rows (T, n)."""
-    return np.asarray(np.sqrt(np.einsum("tn,tn->t", rows, rows)))
+    return np.asarray(np.sqrt(np.vecdot(rows, rows)))

@@ -64,9 +64,11 @@ def landscape(
     """Mean query loss after `inner_steps` from theta + a_i u + b_j v, for each pair (i, j).
 
     theta, u and v (P,); a (A,), b (B,) by default a. Without v only along u, for instance a meta-gradient.
-    inner_steps=0 is the query loss itself.
+    inner_steps=0 is the query loss itself. Other arguments as in `meta_gradient`.
     """
     theta = inputs.parameters(net, theta)
+    if v is None and b is not None:
+        raise ValueError("b must come with v: along u alone there is no second axis. Give v, or leave b out.")
     along = np.atleast_1d(checks.array("a", a).astype(np.float64))
     across = (
         np.zeros(1) if v is None else along if b is None else np.atleast_1d(checks.array("b", b).astype(np.float64))

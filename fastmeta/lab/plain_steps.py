@@ -6,6 +6,8 @@ from typing import Any
 
 from fastmeta.learning.gradient_learner import GradientLearner
 
+OTHER = {"proximal": "inner", "step_norms": True}  # settings with which a learner's own `descend` takes other steps
+
 
 def plain_steps(learner: Any) -> GradientLearner:
     """The learner, whose inner loop the functional layer repeats.
@@ -14,7 +16,9 @@ def plain_steps(learner: Any) -> GradientLearner:
     """
     if not isinstance(learner, GradientLearner):
         raise TypeError(f"learner={learner!r} must adapt by gradient steps on samples, as fm.MAML does.")
-    if not learner.takes_plain_steps:
+    own = type(learner).descend is not GradientLearner.descend
+    told = [getattr(learner, name) != other for name, other in OTHER.items() if hasattr(learner, name)]
+    if own and not any(told):
         raise TypeError(
             f"learner={learner!r} must take plain gradient steps on its parameters, as fm.MAML does: its own (another "
             "inner optimizer, a proximal term, norms of each step) are none that the instruments repeat. Give "

@@ -14,7 +14,7 @@ from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.steps import descend, rates_by_parameter
-from fastmeta.lab.backward_sweep import cosine, trace
+from fastmeta.lab.backward_sweep import backward, cosine
 from fastmeta.lab.plain_steps import plain_steps
 from fastmeta.lab.sharpness import first_vectors, sharpness
 from fastmeta.learning.gradient_learner import GradientLearner
@@ -78,7 +78,7 @@ class Probe:
         support: tuple[Any, ...] = (batch.x_support, batch.y_support, batch.support_weights)
         query = (batch.x_query, batch.y_query, batch.query_weights)
         if {"cosine", "snr"} & set(self.what):
-            sweep = trace(net, theta, batch, rates, steps, loss=loss, device=device)
+            sweep = backward(net, theta, [support] * steps, query, rates, device, loss)
             phis, losses = sweep.phis, sweep.query_losses
             if "cosine" in self.what:
                 first, exact = sweep.first_order, sweep.exact

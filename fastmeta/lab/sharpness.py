@@ -124,5 +124,8 @@ def _ritz(
     phi, root = phis.reshape(-1, size), np.repeat(roots, tasks, axis=0)
 
     along = hessian(net, phi, *sets, loss=loss, device=device)  # its passes are kept: each product is half of a call
-    tridiagonal, _ = lanczos(lambda v: root * along(root * v), root * first.reshape(-1, size), steps, beyond=False)
-    return np.asarray(np.linalg.eigvalsh(tridiagonal).reshape(count, tasks, steps))
+    scaled, start = lambda v: root * along(root * v), root * first.reshape(-1, size)
+    one = (root == root[:, :1]).all()  # rate of all parameters
+    tridiagonal, _ = lanczos(along if one else scaled, start, steps, beyond=False)
+    values = np.linalg.eigvalsh(tridiagonal) * (np.square(root[:, :1], dtype=np.float64) if one else 1)
+    return np.asarray(values.reshape(count, tasks, steps))

@@ -68,11 +68,6 @@ class GradientLearner(Learner):
         return self.query_batch_norm or super().batch_norm
 
     @property
-    def takes_plain_steps(self) -> bool:
-        """Whether inner steps are gradient descent on all parameters, by `rates` and `loss` alone."""
-        return type(self).descend is GradientLearner.descend
-
-    @property
     def rates(self) -> float | Array:
         """The inner learning rates in use: the learned ones, otherwise the constructor's inner_lr."""
         return self.parameters.get("inner_lr", self.inner_lr)

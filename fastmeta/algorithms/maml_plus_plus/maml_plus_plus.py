@@ -92,11 +92,6 @@ class MAMLPlusPlus(MAML):
         self.running_statistics = checks.switch("running_statistics", running_statistics)
         _check(self)
 
-    @property
-    def takes_plain_steps(self) -> bool:
-        """Whether batch norm has the same scale and shift in all inner steps."""
-        return not self.step_norms
-
     def default_optimizer(self, iterations: int) -> Optimizer:
         """Adam from 1e-3 to 1e-5 along a cosine."""
         return self.paper_optimizer(1e-3, iterations)
