@@ -15,6 +15,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta.ranks.joining import joined
+from tests.ranks import gpus
 
 RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 SINUSOID = fm.tasks.Sinusoid(shots=5, queries=5)
@@ -88,6 +89,7 @@ def digest(*arrays: Any) -> str:
 
 def main(given: dict[str, Any]) -> None:
     folder, said = Path(given["out"]), []
+    gathers = gpus.installed(**given["gpus"]) if "gpus" in given else []
     joined("mpi")
     (folder / f"pid-{RANK}").write_text(str(os.getpid()))
     for name in given["learners"]:
@@ -105,6 +107,7 @@ def main(given: dict[str, Any]) -> None:
         said.append([name, parameters, digest(learner.history["loss"]), score.stream, digest(score.values)])
         if given.get("keep") and RANK == 0:
             np.savez(folder / f"{name}.npz", **learner.parameters)
+    (folder / f"gathers-{RANK}").write_text(str(len(gathers)))
     part = folder / f".done-{RANK}"
     part.write_text(json.dumps(said))
     part.rename(folder / f"done-{RANK}.json")
