@@ -70,6 +70,20 @@ class Flat:
         return fm.Batch(x, b.y_support, q, b.y_query)
 
 
+class Named:
+    """Tasks whose classes have names that cannot be sent, or others on each rank: "local" or "own"."""
+
+    def __init__(self, tasks: Any, names: str) -> None:
+        self.tasks = tasks
+        self.class_names = [(lambda: None) if names == "local" else f"{i} of {RANK}" for i in range(6)]
+
+    def classes_of(self, tasks: int, seed: int, step: int = 0) -> Any:
+        return self.tasks.classes_of(tasks, seed, step)
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> fm.Batch:
+        return self.tasks.sample(tasks, seed, step)
+
+
 class Slow:
     """Tasks that take `seconds` to be drawn; on one rank, at one step, they raise."""
 
@@ -93,7 +107,7 @@ def main(given: dict[str, Any]) -> None:
     joined("mpi")
     (folder / f"pid-{RANK}").write_text(str(os.getpid()))
     for name in given["learners"]:
-        learner, tasks = TRAINED[name](given.get("device", "numpy"))
+        learner, tasks = TRAINED[name](given.get(f"device of rank {RANK}", given.get("device", "numpy")))
         source: Any = tasks
         if "slow" in given:
             source = Slow(tasks, given["slow"], given.get("fails", []))
@@ -101,8 +115,16 @@ def main(given: dict[str, Any]) -> None:
         options |= given.get(f"fit of rank {RANK}", {})
         if "validate_every" in options:
             options["validation"] = tasks
+        if given.get("callback") == "evaluate":
+            options["callback"] = lambda *_: learner.evaluate(tasks, 2, ranks="mpi")  # noqa: B023
         learner.fit(source, given["iterations"], **options)
-        score = learner.evaluate(tasks, 20, seed=5, tasks_per_step=3, ranks="mpi")
+        if given.get("breaks") == RANK:
+            raise ValueError("this program is broken.")
+        if given.get("moves") == RANK:
+            learner.theta = learner.theta + 1
+        asked = {"episodes": 20, "seed": 5, "tasks_per_step": 3, "ranks": "mpi"} | given.get("evaluate", {})
+        asked |= given.get(f"evaluate of rank {RANK}", {})
+        score = learner.evaluate(Named(tasks, given["names"]) if "names" in given else tasks, **asked)
         parameters = digest(*(learner.parameters[n] for n in sorted(learner.parameters)))
         said.append([name, parameters, digest(learner.history["loss"]), score.stream, digest(score.values)])
         if given.get("keep") and RANK == 0:

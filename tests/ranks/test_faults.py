@@ -133,6 +133,19 @@ def test_a_signal_to_end_ends_all_and_keeps_the_last_iteration(tmp_path):
         ({"fit of rank 1": {"seed": 4}}, "seed=4 of rank 1 must be 3, as of rank 0."),
         ({"fit of rank 1": {"tasks_per_step": 0}}, "tasks_per_step=0 must be at least 1"),
         ({"fit of rank 0": {"resume": True}}, "resume=True must come with a checkpoint"),
+        ({"fit of rank 1": {"validate_every": 2}}, "validate_every=2 of rank 1 must be nothing, as of rank 0."),
+        ({"fit of rank 1": {"checkpoint": "a.safetensors"}}, "checkpoint is given on rank 1 and not on rank 0."),
+        (
+            {"fit": {"validate_every": 1, "patience": 2}, "fit of rank 1": {"patience": 1}},
+            "patience=1 of rank 1 must be 2, as of rank 0.",
+        ),
+        ({"device of rank 1": "cpu"}, "device=cpu of rank 1 must be numpy, as of rank 0."),
+        ({"callback": "evaluate"}, 'ranks="mpi" must be left out in a callback, where the first rank is alone.'),
+        ({"breaks": 1}, "ValueError: this program is broken."),
+        ({"evaluate of rank 1": {"episodes": 0}}, "episodes=0 must be at least 1"),
+        ({"evaluate of rank 1": {"tasks_per_step": 4}}, "tasks_per_step=4 of rank 1 must be 3, as of rank 0."),
+        ({"moves": 1}, "must run the same program on the same data: learner="),
+        ({"learners": ["MAMLPlusPlus"], "names": "local"}, "local object"),
     ],
 )
 def test_ranks_that_cannot_work_together_say_so(given, message, tmp_path):
@@ -140,6 +153,7 @@ def test_ranks_that_cannot_work_together_say_so(given, message, tmp_path):
     said, _ = run.communicate(timeout=60)
     assert run.returncode != 0
     assert message in said
+    assert not kept(tmp_path)
 
 
 def test_a_folder_that_is_not_shared_is_refused(tmp_path):
