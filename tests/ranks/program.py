@@ -71,11 +71,11 @@ class Flat:
 
 
 class Named:
-    """Tasks whose classes have names that cannot be sent, or others on each rank: "local" or "own"."""
+    """Tasks whose classes have names that cannot be sent from one rank."""
 
-    def __init__(self, tasks: Any, names: str) -> None:
+    def __init__(self, tasks: Any, rank: int) -> None:
         self.tasks = tasks
-        self.class_names = [(lambda: None) if names == "local" else f"{i} of {RANK}" for i in range(6)]
+        self.class_names = [(lambda: None) if rank == RANK else str(i) for i in range(6)]
 
     def classes_of(self, tasks: int, seed: int, step: int = 0) -> Any:
         return self.tasks.classes_of(tasks, seed, step)
@@ -124,7 +124,7 @@ def main(given: dict[str, Any]) -> None:
             learner.theta = learner.theta + 1
         asked = {"episodes": 20, "seed": 5, "tasks_per_step": 3, "ranks": "mpi"} | given.get("evaluate", {})
         asked |= given.get(f"evaluate of rank {RANK}", {})
-        score = learner.evaluate(Named(tasks, given["names"]) if "names" in given else tasks, **asked)
+        score = learner.evaluate(Named(tasks, given["unsent"]) if "unsent" in given else tasks, **asked)
         parameters = digest(*(learner.parameters[n] for n in sorted(learner.parameters)))
         said.append([name, parameters, digest(learner.history["loss"]), score.stream, digest(score.values)])
         if given.get("keep") and RANK == 0:
