@@ -72,11 +72,9 @@ class Group:
 
     def use_nccl(self) -> None:
         """Add up on GPUs from here on, where all ranks can; they are asked once."""
-        if self.size == 1 or self._asked:
-            return
-        self._asked = True
-        cupy = importlib.import_module("cupy")
-        self._transport.nccl = self._surely(lambda: None, lambda _: opened(cupy, self._transport))
+        if self.size > 1 and not self._asked:
+            self._asked, cupy = True, importlib.import_module("cupy")
+            self._transport.nccl = self._surely(lambda: None, lambda _: opened(cupy, self._transport))
 
     def meet(self, error: BaseException | None = None) -> None:
         """Wait for all ranks. Where one brings an error, it ends all: its own rank by it, the others by RankError."""
@@ -117,7 +115,7 @@ class Group:
     def abort(self, error: BaseException) -> None:
         """End all ranks at once: nobody can be told."""
         print(f"rank {self.rank} of {self.size} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        self._transport.abort()
+        self._transport.mpi.COMM_WORLD.Abort(1)
 
     def same(self, names: dict[str, str]) -> None:
         """ValueError on all ranks where one of the `names` is not the same text on all of them."""
@@ -126,12 +124,8 @@ class Group:
 
     def unlike(self, found: str) -> BaseException:
         """What all ranks raise where they have found what differs between them."""
-        return self.all_end(
-            ValueError(
-                f"ranks={self.size} must run the same program on the same data: {found} "
-                "Start all with one environment and the same arguments."
-            )
-        )
+        said = f"ranks={self.size} must run the same program on the same data: {found} "
+        return self.all_end(ValueError(said + "Start all with one environment and the same arguments."))
 
     def gathered(self, compute: Callable[[], Value]) -> list[Value]:
         """What `compute` gives on each rank, on all of them; done again by all where one is lost on the way."""
@@ -169,25 +163,18 @@ class Group:
             with self.endings:
                 try:
                     self.meet(error)
-                    found = self._exchanged(exchange, mine)
+                    self._torn = True  # behind an error of it the others may wait in it: they are not met any more
+                    found = exchange(mine)
+                    self._torn = False
                     if self._transport.agree(True):
                         return found
                 except Lost as lost:
+                    self._torn = False
                     if str(lost):
                         print(f"rank {self.rank} of {self.size}: {lost}", file=sys.stderr, flush=True)
                     self._transport.agree(False)
                 before = self.size
                 self._transport.shrink()
             if self.first:
-                lost_ones = f"{before - self.size} of {before} ranks were lost"
-                print(f"{lost_ones}; {self.size} go on, to the same bits.", file=sys.stderr, flush=True)
-
-    def _exchanged(self, exchange: Callable[[Mine], Value], mine: Mine) -> Value:
-        """What `exchange` gives. Behind an error of it the others may wait in it: they are not met any more."""
-        try:
-            return exchange(mine)
-        except Lost:
-            raise
-        except BaseException:
-            self._torn = True
-            raise
+                said = f"{before - self.size} of {before} ranks were lost; {self.size} go on, to the same bits."
+                print(said, file=sys.stderr, flush=True)

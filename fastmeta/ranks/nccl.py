@@ -27,11 +27,12 @@ LOOKS = 1000  # at what NCCL and MPI say, before one at what CUDA says
 class Ranks(Protocol):
     """What is asked of them."""
 
+    mpi: Any
+
     @property
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
-    def machine(self) -> str: ...
     def values(self, value: Any) -> list[Any]: ...
 
 
@@ -94,7 +95,7 @@ def opened(cupy: Any, ranks: Ranks) -> Nccl | None:
     if nccl is None:
         offered = {"why": "it is switched off" if os.environ.get(SWITCH) == "0" else "CuPy finds none"}
     else:
-        place = f"{ranks.machine()} {cupy.cuda.Device().pci_bus_id}"
+        place = f"{ranks.mpi.Get_processor_name()} {cupy.cuda.Device().pci_bus_id}"
         offered = {"place": place, "version": str(nccl.get_version())}
     if why := _against(ranks.values(offered)):
         _tell(ranks, why)

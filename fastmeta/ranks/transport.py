@@ -69,10 +69,6 @@ class Transport:
             local.Free()
         return number
 
-    def machine(self) -> str:
-        """What this rank's machine is called."""
-        return str(self.mpi.Get_processor_name())
-
     def words(self, word: int) -> Array:
         """(size,): the word of each rank."""
         found = np.zeros(self.size, np.int64)
@@ -163,10 +159,6 @@ class Transport:
         doubt, self._doubt = self._doubt, None
         if doubt is not None and self.size == before:
             raise doubt
-
-    def abort(self) -> None:
-        """End all ranks at once."""
-        self.mpi.COMM_WORLD.Abort(1)
 
     def _kept(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Room for messages, the same from update to update: new memory takes longer than what is done in it."""

@@ -1,4 +1,7 @@
-"""Scores of episodes: adapt to each support set, compare with each query set."""
+"""Scores of episodes: adapt to each support set, compare with each query set.
+
+One file of more than 200 lines, because which episodes a rank scores and how they are scored are one stream.
+"""
 
 from __future__ import annotations
 
