@@ -17,6 +17,9 @@ echo "== the CUDA backend against the reference"
 timeout 180 "$python" -m pytest -q -p no:cacheprovider tests/kernels/cuda/test_cuda.py tests/kernels/cuda/test_cuda_precision.py \
     tests/kernels/cuda/test_cuda_prototypes.py tests/kernels/cuda/test_cuda_training.py -k on_device || failed=1
 
+echo "== two ranks: by NCCL, or why through the host"
+timeout 120 "$python" -m pytest -q -s -p no:cacheprovider tests/ranks/test_gpus.py -m gpu || failed=1
+
 echo "== memory and race checks on small rows"
 for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then

@@ -22,11 +22,11 @@ _THREAD_VARIABLES = (
 )
 
 
-def environment(threads: int, device: str, folder: Path) -> dict[str, str]:
-    """Variables of every program: its threads, where it computes, caches that belong to this run."""
+def environment(threads: int, device: str, folder: Path, root: Path = ROOT) -> dict[str, str]:
+    """Variables of every program: its threads, where it computes, whose sources, caches that belong to this run."""
     variables = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
     return variables | {
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernels"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (root, root / "kernels"))),
         "JAX_PLATFORMS": device,
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
@@ -42,7 +42,8 @@ class ProgramError(RuntimeError):
 class Program:
     """One variant of fastmeta or of a peer, started in `python` with `threads` threads and one dtype, on a device.
 
-    `start` is the time from nothing to the framework imported. Raises ProgramError where that fails.
+    root: the folder of the sources, of this commit or of another. `start` is the time from nothing to the framework
+    imported. Raises ProgramError where that fails.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Program:
         device: str,
         folder: Path,
         limit: float = 600.0,
+        root: Path = ROOT,
     ) -> None:
         self.folder, self.limit = folder, limit
         command: Sequence[str] = (python, "-m", "benchmarks.worker", name, variant, dtype, str(threads), device)
@@ -66,8 +68,8 @@ class Program:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                cwd=ROOT,
-                env=environment(threads, device, folder),
+                cwd=root,
+                env=environment(threads, device, folder, root),
                 bufsize=0,
             )
         except OSError as error:

@@ -24,6 +24,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta import rl
+from fastmeta.rl import pictures
 
 PEER = re.compile(r"cpu +([\d.]+) total +([\d.]+) s")
 RATES = [0.5, 0.25]  # of the paper's test: the first step, and those behind it
@@ -134,19 +135,20 @@ def mdp(seed: int, iterations: int, device: str) -> Iterator[dict[str, Any]]:
     yield row | {name: round(float(value), 2) for name, value in bounds.items()} | told(learner, begin)
 
 
-def halfcheetah(seed: int, iterations: int, device: str) -> Iterator[dict[str, Any]]:
-    """Returns in both directions before and after a step of 0.1, in this model's units."""
-    world = rl.HalfCheetah("direction")
-    learner = rl.MAML(rl.gaussian_policy(20, 6), inner_lr=0.1, device=device)
-    begin = time.perf_counter()
-    region = rl.TrustRegion(curvature_share=0.25)
-    learner.fit(world, iterations, 40, seed=seed, optimizer=region)
+def halfcheetah(seed: int, run: Path, picture: Path | None) -> Iterator[dict[str, Any]]:
+    """Returns in both directions before and after steps of 0.1 of a run of `fastmeta train halfcheetah`, in this
+    model's units: the mean of 40 trajectories and their standard deviation; the seed is that of the trajectories."""
+    learner = fm.load(run / "checkpoint.safetensors")
+    history = learner.history
     both = {"goal": np.array([1.0, -1.0])}
-    attempts = learner.attempts(world, both, 1, 0.1, 20, 1, [0, 1])
+    attempts = learner.attempts(rl.HalfCheetah("direction"), both, 3, 0.1, 40, seed, [0, 1])
     for steps, data in enumerate(attempts):
-        forward, backward = data.returns.mean(axis=1)
-        yield {"row": f"after {steps}", "seed": seed, "forward": float(forward), "backward": float(backward)}
-    yield told(learner, begin) | {"returns": learner.history["return_after"].tolist()}
+        found = {"iterations": learner.training.step, "row": f"after {steps}", "seed": seed}
+        for name, returns in zip(("forward", "backward"), data.returns, strict=True):
+            found |= {name: round(float(returns.mean()), 2), f"{name}, spread": round(float(returns.std()), 2)}
+        yield found
+    if picture:
+        pictures.returns(picture, history, "HalfCheetah, forward or backward")
 
 
 def told(learner: Any, begin: float) -> dict[str, Any]:
@@ -209,7 +211,8 @@ def main() -> None:
     parser.add_argument("--pulls", type=int, default=10)
     parser.add_argument("--tasks", type=int, default=100, help="of a bandit's iteration")
     parser.add_argument("--pooled", action="store_true", help="of bandits: advantages centred over all tasks")
-    parser.add_argument("--picture", type=Path, help="of bandits: entropy and reward through training")
+    parser.add_argument("--picture", type=Path, help="of bandits and halfcheetah: the course of the training")
+    parser.add_argument("--run", type=Path, help="of halfcheetah: the folder of a run of `fastmeta train halfcheetah`")
     parser.add_argument("--peer", help="of speed: a program to time in turn")
     parser.add_argument("--rounds", type=int, default=3, help="of speed")
     parser.add_argument("--threads", type=int, help="of speed: ours, and the peer's")
@@ -219,7 +222,9 @@ def main() -> None:
         for row in speed(given.device, given.peer, given.threads, given.rounds):
             say(**row)
         return
-    usual = {"navigation": 100, "corners": 200, "bandit": 100, "mdp": 300, "halfcheetah": 300}[given.what]
+    if given.what == "halfcheetah" and not given.run:
+        parser.error("halfcheetah needs --run FOLDER, of `fastmeta train halfcheetah --tasks-per-step 4 --out FOLDER`")
+    usual = {"navigation": 100, "corners": 200, "bandit": 100, "mdp": 300, "halfcheetah": 0}[given.what]
     iterations = usual if given.iterations is None else given.iterations
     curves: dict[str, list[dict[str, Any]]] = {}
     oracle = 0.0
@@ -230,8 +235,10 @@ def main() -> None:
             rows = corners(seed, iterations, given.device, given.rows)
         elif given.what == "bandit":
             rows = bandit(seed, iterations, given.device, given.arms, given.pulls, given.tasks, given.pooled)
+        elif given.what == "halfcheetah":
+            rows = halfcheetah(seed, given.run, given.picture)
         else:
-            rows = {"mdp": mdp, "halfcheetah": halfcheetah}[given.what](seed, iterations, given.device)
+            rows = mdp(seed, iterations, given.device)
         for row in rows:
             if history := row.pop("history", None):
                 curves.setdefault(row["row"], []).append(history)

@@ -127,6 +127,16 @@ def summary(rows: list[dict[str, Any]]) -> str:
         hand = 100 * np.mean([row["hand-made"]["accuracy"] for row in rows])
         lines.append(f"search {'beats' if own >= mean + spread else 'DOES NOT beat'} random by its deviation")
         lines.append(f"search {'is at least' if own >= hand else 'LOSES to'} the hand-made network")
+        for name in rows[0]["search, exact"]["cosines"]:
+            values = [row["search, exact"]["cosines"][name] for row in rows]
+            lines.append(f"cosine with the exact gradient, {name}: {', '.join(f'{v:.3f}' for v in values)}")
+    else:
+        pruned, whole, uniform = (
+            100 * np.mean([row[name]["accuracy"] for row in rows]) for name in ("pruned by gates", "whole", "uniform")
+        )
+        said = "at most 0.3, as asked" if whole - pruned <= 0.3 else "MORE than the 0.3 asked"
+        lines.append(f"half of the multiply-adds by gates costs {whole - pruned:.2f} points: {said}")
+        lines.append(f"gates less the uniform network of that cost: {pruned - uniform:+.2f} points")
     return "\n".join(lines)
 
 
@@ -143,10 +153,13 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=1e-3, help="of the sum of |scale|")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    rows = [{"operations": operations, "width": width}[options.what](options, seed) for seed in options.seeds]
-    said = {name: getattr(options, name) for name in ("ways", "channels", "search", "iterations", "episodes", "seeds")}
-    text = json.dumps({"settings": said, "seeds": rows}, indent=1)
-    (RESULTS / f"search-{options.what}.json").write_text(text + "\n", encoding="utf-8")
+    measured, rows = {"operations": operations, "width": width}[options.what], list[dict[str, Any]]()
+    names = "ways", "channels", "search", "iterations", "episodes", "price"
+    for seed in options.seeds:
+        rows.append(measured(options, seed))
+        said = {name: getattr(options, name) for name in names} | {"seeds": options.seeds[: len(rows)]}
+        text = json.dumps({"settings": said, "seeds": rows}, indent=1)
+        (RESULTS / f"search-{options.what}.json").write_text(text + "\n", encoding="utf-8")
     print(summary(rows))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import machine, measure, run, table
+from benchmarks import machine, measure, run, table, turns
 from benchmarks.company import company
 from benchmarks.inputs import inputs
 from benchmarks.measure import Entry
@@ -219,3 +219,33 @@ def test_company_keeps_each_core_busy_and_ends():
 
 def _children():
     return [int(number) for number in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def test_two_commits_take_turns(monkeypatch, capsys):
+    command = ["turns", str(ROOT), "sinusoid-25x1", "--rounds", "3", "--seconds", "0.02", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    turns.main()
+    name, other, this, ratio, spread = capsys.readouterr().out.splitlines()[-1].split()
+    assert name == "sinusoid-25x1"
+    first, last = map(float, spread.strip("()").split("-"))
+    assert first <= float(ratio) <= last
+    assert float(this) > 0
+    assert float(other) > 0
+
+
+def test_the_ratio_of_turns_is_that_of_neighbours():
+    drifting = [1.0, 2.0, 4.0, 8.0]
+    assert turns.ratios([2 * time for time in drifting], drifting) == (2, 2, 2)
+
+
+def test_commits_that_compute_other_things_are_not_timed(tmp_path):
+    class Of:
+        def __init__(self, value: float) -> None:
+            self.value = value
+
+        def ask(self, do: str, file: str = "", **arguments: object) -> None:
+            if do == "result":
+                np.save(file, np.full(3, self.value))
+
+    with pytest.raises(AssertionError, match="sinusoid-25x1"):
+        turns.built(find("sinusoid-25x1"), {"other": Of(1), "this": Of(1.001)}, tmp_path)

@@ -125,9 +125,8 @@ class ProtoNet(Learner):
         def outputs(batch: Batch, steps: Any) -> list[Array]:
             return [self.adapt(batch.x_support, self._labels(batch)[0], mode).outputs(batch.x_query)]
 
-        return evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, ranks=ranks).score(
-            0, mode
-        )
+        given = tasks, episodes, [0], seed, tasks_per_step, self.loss, ranks, self, mode
+        return evaluation.episode_values(outputs, *given).score(0, mode)
 
     def query_outputs(self, batch: Batch) -> Array:
         """Logits (T, M, K) of the query sets, embedded together with the support sets."""

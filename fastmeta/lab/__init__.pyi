@@ -1,5 +1,5 @@
 from fastmeta.lab.backward_sweep import Trace, trace
-from fastmeta.lab.eigenvalues import InnerSpectrum, Spectrum, inner_spectrum, spectrum
+from fastmeta.lab.eigenvalues import Spectrum, spectrum
 from fastmeta.lab.head_orders import Permutations, permutations
 from fastmeta.lab.loss_surface import Landscape, landscape
 from fastmeta.lab.meta_hessian import meta_hvp
@@ -7,6 +7,7 @@ from fastmeta.lab.page import Report, report
 from fastmeta.lab.probe import Probe
 from fastmeta.lab.representations import Similarity, similarity
 from fastmeta.lab.rounding import Precision, precision
+from fastmeta.lab.sharpness import InnerSpectrum, inner_spectrum
 
 __all__ = [
     "InnerSpectrum",

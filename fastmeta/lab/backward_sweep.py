@@ -6,7 +6,7 @@ v_S = grad Q(phi_S), v_k = v_{k+1} - H_k[m alpha_k v_{k+1}]; v_S is FOMAML's gra
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.steps import descend, rates_by_parameter
 from fastmeta.gradients.task_sets import batch_sets
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -120,12 +121,13 @@ def trace(
     adapt: str = "all",
     *,
     support: SupportSet | None = None,
+    loss: Loss | None = None,
     device: str = "cpu",
 ) -> Trace:
     """The whole backward sweep of `meta_gradient`, of every task of `batch`, by gradients and products.
 
-    theta (P,), inner_lr and adapt as in `meta_gradient`. support(k): the support set of inner step k, where each has
-    its own (mini-batches; Nichol et al. 2018, arXiv 1803.02999, section 5). Memory is 2 (S + 1) T P numbers.
+    theta (P,), inner_lr, adapt and loss as in `meta_gradient`. support(k): the support set of inner step k, where each
+    has its own (mini-batches; Nichol et al. 2018, arXiv 1803.02999, section 5). Memory is 2 (S + 1) T P numbers.
     Raises DivergenceError where a loss, gradient or product is not finite.
 
     >>> from fastmeta import MLP, lab, meta_gradient, tasks
@@ -136,17 +138,30 @@ def trace(
     True
     """
     theta = inputs.parameters(net, theta)
-    batch_sets(net, batch, theta.dtype)  # or raise
+    batch_sets(net, batch, theta.dtype, loss=loss)  # or raise
     rates = rates_by_parameter(net, inner_lr, inner_steps, adapt, theta.dtype)
     given: tuple[Array, ...] = (batch.x_support, batch.y_support)
     given += () if batch.support_weights is None else (batch.support_weights,)
     sets = [given if support is None else support(k) for k in range(len(rates))]
-    phis, _, support_losses = descend(net, theta, sets, rates, len(batch), device)
     query = (batch.x_query, batch.y_query, batch.query_weights)
-    query_losses, v = gradients.gradient(net, phis[-1], *query, device=device)
+    return backward(net, theta, sets, query, rates, device, loss)
+
+
+def backward(
+    net: Network,
+    theta: Array,
+    sets: Sequence[tuple[Any, ...]],
+    query: tuple[Any, ...],
+    rates: Array,
+    device: str,
+    loss: Loss | None,
+) -> Trace:
+    """The sweep behind inner steps of rates (S, P) on these support sets, one a step; sets are x, y, weights."""
+    phis, _, support_losses = descend(net, theta, sets, rates, len(query[0]), device, loss)
+    query_losses, v = gradients.gradient(net, phis[-1], *query, loss=loss, device=device)
     sweep = [v]
     for phi, data, rate in zip(phis[-2::-1], sets[::-1], rates[::-1], strict=True):
-        v = v - gradients.hvp(net, phi, rate * v, *data, device=device)
+        v = v - gradients.hvp(net, phi, rate * v, *data, loss=loss, device=device)
         sweep.append(v)
     return Trace(np.stack(sweep), np.stack(phis), support_losses, query_losses, _places(net))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.learning.learner import Learner
+from fastmeta.scores.evaluation import query_values
 from fastmeta.tasks.episode import Batch, TaskSource
 
 Array = NDArray[Any]
@@ -96,8 +97,7 @@ def permutations(
         if rows is None:
             rows = _orders(orders, int(episode.y_support.max()) + 1, seed)
         batch = _permuted(episode, rows)
-        predicted = learner.query_outputs(batch).argmax(axis=2)
-        found.append((predicted == batch.y_query).mean(axis=1))
+        found.append(query_values(learner.query_outputs(batch), batch.y_query, batch.query_weights, "accuracy"))
     assert rows is not None
     return Permutations(rows, np.array(found))
 

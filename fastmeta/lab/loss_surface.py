@@ -13,6 +13,7 @@ from fastmeta import checks, inputs
 from fastmeta.checks import DivergenceError
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -57,14 +58,17 @@ def landscape(
     inner_steps: int = 1,
     adapt: str = "all",
     *,
+    loss: Loss | None = None,
     device: str = "cpu",
 ) -> Landscape:
     """Mean query loss after `inner_steps` from theta + a_i u + b_j v, for each pair (i, j).
 
     theta, u and v (P,); a (A,), b (B,) by default a. Without v only along u, for instance a meta-gradient.
-    inner_steps=0 is the query loss itself.
+    inner_steps=0 is the query loss itself. Other arguments as in `meta_gradient`.
     """
     theta = inputs.parameters(net, theta)
+    if v is None and b is not None:
+        raise ValueError("b must come with v: along u alone there is no second axis. Give v, or leave b out.")
     along = np.atleast_1d(checks.array("a", a).astype(np.float64))
     across = (
         np.zeros(1) if v is None else along if b is None else np.atleast_1d(checks.array("b", b).astype(np.float64))
@@ -78,9 +82,9 @@ def landscape(
         start = theta + (along[i] * u + across[j] * v).astype(theta.dtype)
         try:
             phi = gradients.adapt(
-                net, start, *support, inner_lr, inner_steps, adapt, batch.support_weights, device=device
+                net, start, *support, inner_lr, inner_steps, adapt, batch.support_weights, loss=loss, device=device
             )
-            losses[i, j] = gradients.loss(net, phi, *query, device=device).mean()
+            losses[i, j] = gradients.loss(net, phi, *query, loss=loss, device=device).mean()
         except DivergenceError:
             continue
     return Landscape(along, across, losses)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastmeta import checks, inputs
 from fastmeta.floating import quiet
 from fastmeta.gradients.task_sets import batch_sets
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -32,6 +33,8 @@ def meta_hvp(
     inner_steps: int = 1,
     adapt: str = "all",
     loss_weights: Any = None,
+    *,
+    loss: Loss | None = None,
 ) -> Array:
     """H v (P,), float64: H is the Hessian by theta of the mean query loss after the inner loop.
 
@@ -49,7 +52,7 @@ def meta_hvp(
 
     theta = inputs.parameters(net, inputs.array("theta", theta).astype(np.float64))
     v = inputs.direction(net, v, None, np.float64)
-    support, query = batch_sets(net, batch, np.float64)
+    support, query = batch_sets(net, batch, np.float64, loss=loss)
     inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, np.float64)
     shares = inputs.loss_weights(loss_weights, inner.steps, np.float64)
     inner = inner._replace(rates=inner.rates.astype(np.complex128))

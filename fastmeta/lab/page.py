@@ -9,11 +9,13 @@ import numpy as np
 
 from fastmeta.checks import integer
 from fastmeta.lab.backward_sweep import Trace, trace
-from fastmeta.lab.eigenvalues import InnerSpectrum, Spectrum, inner_spectrum, spectrum
+from fastmeta.lab.eigenvalues import Spectrum, spectrum
 from fastmeta.lab.head_orders import Permutations, permutations
 from fastmeta.lab.meta_hessian import meta_hvp
+from fastmeta.lab.plain_steps import plain_steps
 from fastmeta.lab.representations import Similarity, similarity
 from fastmeta.lab.rounding import Precision, precision
+from fastmeta.lab.sharpness import InnerSpectrum, inner_spectrum
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.inner_steps import step_rates
 from fastmeta.scores.score import Score
@@ -77,15 +79,16 @@ class Report:
 def report(learner: GradientLearner, tasks: TaskSource, episodes: int = 100, *, seed: int = 1) -> Report:
     """Every instrument once, on tasks drawn with `seed`; `episodes` for scores, 16 tasks for gradients.
 
-    Raises TypeError where the learner does not adapt by gradient steps.
+    Raises TypeError where the learner does not take plain gradient steps, ValueError where its query loss has frozen
+    batch norm.
     """
-    if not isinstance(learner, GradientLearner):
-        raise TypeError(f"learner={learner!r} must adapt by gradient steps on samples, as fm.MAML does.")
+    plain_steps(learner)
     integer("episodes", episodes, 1)
     net, steps, batch = learner.net, learner.inner_steps, tasks.sample(16, seed=seed)
     theta = np.asarray(learner.theta, np.float64)
     rates = step_rates(learner.rates, 0, steps)
     loop: dict[str, Any] = {"inner_lr": rates, "inner_steps": steps, "adapt": learner.adapts}
+    loop["loss"] = learner.loss
     (phi,) = learner.descend(batch.x_support, batch.y_support, batch.support_weights, [steps])
     shared = float(rates) if np.ndim(rates) == 0 else np.asarray(rates)[:1] if np.ndim(rates) == 2 else rates
     work = batch.x_support.shape[1] * net.parameter_count * (steps + 1) * len(batch)
@@ -94,10 +97,12 @@ def report(learner: GradientLearner, tasks: TaskSource, episodes: int = 100, *, 
         f"{type(learner).__name__} after {learner.training.step:,} iterations",
         learner.evaluate(tasks, episodes, [0, steps], seed=seed),
         trace(net, theta, batch, **loop, device=learner.device),
-        inner_spectrum(net, theta, batch, np.abs(rates), steps, learner.adapts, device=learner.device),
+        inner_spectrum(
+            net, theta, batch, np.abs(rates), steps, learner.adapts, loss=learner.loss, device=learner.device
+        ),
         None if work > MOST_WORK else spectrum(lambda v: meta_hvp(net, theta, v, batch, **loop), theta.size, 15),
         similarity(net, theta, phi, batch.x_query),
-        precision(net, theta, batch, shared, (1, 5, 10), learner.adapts, device=learner.device),
+        precision(net, theta, batch, shared, (1, 5, 10), learner.adapts, loss=learner.loss, device=learner.device),
         permutations(learner, tasks, min(episodes, 20), seed=seed) if classifies else None,
     )
 

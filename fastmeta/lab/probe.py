@@ -14,8 +14,9 @@ from fastmeta import checks
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.gradients.steps import descend, rates_by_parameter
-from fastmeta.lab.backward_sweep import cosine, trace
-from fastmeta.lab.eigenvalues import sharpness
+from fastmeta.lab.backward_sweep import backward, cosine
+from fastmeta.lab.plain_steps import plain_steps
+from fastmeta.lab.sharpness import first_vectors, sharpness
 from fastmeta.learning.gradient_learner import GradientLearner
 from fastmeta.learning.inner_steps import step_rates
 from fastmeta.tasks.episode import TaskSource
@@ -31,7 +32,8 @@ class Probe:
     tasks.sample(tasks_per_probe, seed=seed). what: "cosine" of FOMAML's gradient with the exact one, and their "norm
     ratio"; "sharpness", the largest and the median alpha lambda_max at theta and at the last phi; "snr" of the tasks'
     gradients; "adaptation", the query loss before and after the inner steps. `records` holds one dict a probe.
-    Training, its history and its resumption have the same bits as without a probe.
+    Training, its history and its resumption have the same bits as without a probe. Raises TypeError where the learner
+    does not take plain gradient steps, ValueError where its query loss has frozen batch norm.
 
     >>> from fastmeta import MAML, MLP, lab, tasks
     >>> maml = MAML(MLP((1, 8, 1), "tanh"), inner_lr=0.01)
@@ -52,14 +54,13 @@ class Probe:
         products: int = 8,
         seed: int = 1,
     ) -> None:
-        if not isinstance(learner, GradientLearner):
-            raise TypeError(f"learner={learner!r} must adapt by gradient steps on samples, as fm.MAML does.")
-        self.learner = learner
+        self.learner = plain_steps(learner)
         self.every = checks.integer("every", every, 1)
         self.what = tuple(checks.choice("what", name, MEASURES) for name in what)
         self.products = checks.integer("products", products, 1)
         self.batch = tasks.sample(checks.integer("tasks_per_probe", tasks_per_probe, 1), seed=seed)
         self.records: list[dict[str, float]] = []
+        self._first: Array | None = None  # where Lanczos starts
 
     def __call__(self, iteration: int, loss: float) -> None:
         """Measure, where this iteration, counted from 1, is the first or a multiple of `every`."""
@@ -71,29 +72,32 @@ class Probe:
     @quiet
     def measure(self) -> dict[str, float]:
         """What `what` asks for, of the learner as it is."""
-        learner, batch, found = self.learner, self.batch, {}
-        net, theta, steps = learner.net, np.asarray(learner.theta), learner.inner_steps
+        learner, batch, found, device = self.learner, self.batch, dict[str, float](), self.learner.device
+        net, theta, steps, loss = learner.net, np.asarray(learner.theta), learner.inner_steps, learner.loss
         rates = rates_by_parameter(net, step_rates(learner.rates, 0, steps), steps, learner.adapts, theta.dtype)
         support: tuple[Any, ...] = (batch.x_support, batch.y_support, batch.support_weights)
-        if "cosine" in self.what or "snr" in self.what:
-            sweep = trace(net, theta, batch, rates, steps, device=learner.device)
-            phis = sweep.phis
+        query = (batch.x_query, batch.y_query, batch.query_weights)
+        if {"cosine", "snr"} & set(self.what):
+            sweep = backward(net, theta, [support] * steps, query, rates, device, loss)
+            phis, losses = sweep.phis, sweep.query_losses
             if "cosine" in self.what:
-                found["cosine"] = cosine(sweep.first_order, sweep.exact)
-                found["norm ratio"] = float(np.linalg.norm(sweep.first_order) / np.linalg.norm(sweep.exact))
+                first, exact = sweep.first_order, sweep.exact
+                found["cosine"] = cosine(first, exact)
+                found["norm ratio"] = float(np.linalg.norm(first) / np.linalg.norm(exact))
             if "snr" in self.what:
                 found["snr"] = sweep.snr
-        elif "sharpness" in self.what:
-            phis = np.stack(descend(net, theta, [support] * steps, rates, len(batch), learner.device).phis)
+        else:
+            phis = np.stack(descend(net, theta, [support] * steps, rates, len(batch), device, loss).phis)
+            losses = gradients.loss(net, phis[-1], *query, loss=loss, device=device)
         if "sharpness" in self.what:
-            sharp = sharpness(net, phis, np.abs(rates), support, self.products, 0, learner.device).largest
+            if self._first is None or (self._first.shape, self._first.dtype) != (phis.shape, phis.dtype):
+                self._first = first_vectors(phis, 0)
+            sharp = sharpness(net, phis, np.abs(rates), support, self.products, self._first, device, loss).largest
             found |= {"sharpness": float(np.median(sharp[0])), "largest sharpness": float(sharp.max())}
             found["sharpness after"] = float(np.median(sharp[-1]))
         if "adaptation" in self.what:
-            query = (batch.x_query, batch.y_query, batch.query_weights)
-            (phi,) = learner.descend(batch.x_support, batch.y_support, batch.support_weights, [steps])
-            found["loss before"] = float(gradients.loss(net, theta, *query, device=learner.device).mean())
-            found["loss after"] = float(gradients.loss(net, phi, *query, device=learner.device).mean())
+            found["loss before"] = float(gradients.loss(net, theta, *query, loss=loss, device=device).mean())
+            found["loss after"] = float(losses.mean())
         return found
 
     def table(self) -> str:

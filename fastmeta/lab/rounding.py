@@ -14,6 +14,7 @@ from fastmeta import checks, inputs
 from fastmeta.floating import quiet
 from fastmeta.gradients import functions as gradients
 from fastmeta.lab.central_differences import kink_pattern
+from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
@@ -56,6 +57,7 @@ def precision(
     steps: Sequence[int] = (1, 5, 50),
     adapt: str = "all",
     *,
+    loss: Loss | None = None,
     device: str = "cpu",
 ) -> Precision:
     """The meta-gradient in float32 and in float64 from the same theta (rounded to float32) after each of `steps`.
@@ -68,19 +70,21 @@ def precision(
     double = single.astype(np.float64)
     found = []
     for count in counts:
-        low = gradients.meta_gradient(net, single, batch, inner_lr, count, adapt=adapt, device=device)
-        high = gradients.meta_gradient(net, double, batch, inner_lr, count, adapt=adapt, device=device)
+        low = gradients.meta_gradient(net, single, batch, inner_lr, count, adapt=adapt, loss=loss, device=device)
+        high = gradients.meta_gradient(net, double, batch, inner_lr, count, adapt=adapt, loss=loss, device=device)
         error = np.linalg.norm(low.gradient - high.gradient) / np.linalg.norm(high.gradient)
-        sides = [_sides(net, t, batch, inner_lr, count, adapt, device) for t in (single, double)]
+        sides = [_sides(net, t, batch, inner_lr, count, adapt, loss, device) for t in (single, double)]
         kinks = int((sides[0] != sides[1]).sum())
         found.append((error, abs(low.loss - high.loss) / abs(high.loss), kinks))
     errors, losses, kinks_found = zip(*found, strict=True)
     return Precision(counts, np.array(errors), np.array(losses), np.array(kinks_found))
 
 
-def _sides(net: Network, theta: Array, batch: Batch, inner_lr: Any, steps: int, adapt: str, device: str) -> Array:
+def _sides(
+    net: Network, theta: Array, batch: Batch, inner_lr: Any, steps: int, adapt: str, loss: Loss | None, device: str
+) -> Array:
     """Which side every ReLU and max-pool is on after the inner steps, on the query set."""
     support = (batch.x_support, batch.y_support)
-    phi = gradients.adapt(net, theta, *support, inner_lr, steps, adapt, batch.support_weights, device=device)
+    phi = gradients.adapt(net, theta, *support, inner_lr, steps, adapt, batch.support_weights, loss=loss, device=device)
     x = inputs.samples(net, batch.x_query, theta.dtype)
     return np.frombuffer(kink_pattern(net.table, phi, x), np.uint8)

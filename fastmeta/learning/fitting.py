@@ -19,7 +19,7 @@ from fastmeta.learning.keeper import Keeper, endings_raised
 from fastmeta.learning.optimizers import Optimizer
 from fastmeta.learning.ranked import Ranked
 from fastmeta.ranks.folder import check_shared
-from fastmeta.ranks.joining import joined, on_ranks, writes
+from fastmeta.ranks.joining import alone, joined, on_ranks, writes
 from fastmeta.tasks.ahead import ahead
 from fastmeta.tasks.episode import TaskSource, check_source
 from fastmeta_kernels.contract import Array
@@ -84,9 +84,8 @@ def fit(
         learner._history = {name: _with_room(past, iterations) for name, past in learner.history.items()}
         training.check_memory(tasks, tasks_per_step, begin.seed, learner.training.step)
         group = None if ranks is None else joined(ranks)
-        learner._ranked = (
-            None if group is None else Ranked(group, learner, tasks, {"iterations": iterations} | settings)
-        )
+        said = {"iterations": iterations, "patience": watched.patience} | settings
+        learner._ranked = None if group is None else Ranked(group, learner, tasks, said)
         wrote = partial(writes, ranks)
         kept = Keeper(learner, keeping.checkpoint, keeping.every, keeping.seconds, wrote)
         ended = nullcontext() if group is None else group.endings
@@ -148,7 +147,8 @@ def _iterate(
         loss = learner._iterate(source, optimizer)
         watched.score_if_due(learner, ranks)
         if callback is not None and writes(ranks):
-            callback(learner.training.step, loss)
+            with alone(ranks):
+                callback(learner.training.step, loss)
         if learner.training.step < iterations:
             keeper.keep_if_due()
 

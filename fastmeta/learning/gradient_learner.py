@@ -153,8 +153,8 @@ class GradientLearner(Learner):
 
         steps, several = asked_steps(inner_steps, self.inner_steps)
         mode = self.batch_norm_mode(batch_norm)
-        outputs = partial(self._query_outputs, batch_norm=mode)
-        found = evaluation.episode_values(outputs, tasks, episodes, steps, seed, tasks_per_step, self.loss, ranks)
+        given = tasks, episodes, steps, seed, tasks_per_step, self.loss, ranks, self, mode
+        found = evaluation.episode_values(partial(self._query_outputs, batch_norm=mode), *given)
         scores = {n: found.score(n, mode) for n in steps}
         return scores if several else scores[steps[0]]
 

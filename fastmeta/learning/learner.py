@@ -206,7 +206,8 @@ class Learner(Learned):
             return [self.query_outputs(batch)]
 
         mode = self.batch_norm_mode(batch_norm)
-        found = evaluation.episode_values(outputs, tasks, episodes, [0], seed, tasks_per_step, self.loss, ranks)
+        given = tasks, episodes, [0], seed, tasks_per_step, self.loss, ranks, self, mode
+        found = evaluation.episode_values(outputs, *given)
         return found.score(0, mode)
 
     def save(self, path: str | os.PathLike[str]) -> None:

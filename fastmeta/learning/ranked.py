@@ -17,7 +17,7 @@ from fastmeta.ranks.group import Group, Sums
 from fastmeta.tasks.episode import Batch, TaskSource
 from fastmeta.tasks.shares import cut, share
 from fastmeta_kernels.contract import Array
-from fastmeta_kernels.host import on_host
+from fastmeta_kernels.host import is_elsewhere, on_host
 
 
 class Trained(Protocol):
@@ -48,16 +48,26 @@ class Ranked:
         self.tasks_per_step = int(learner._settings["tasks_per_step"])
         self.layout = Layout(learner.training.parameters)
         check_ranks(self.tasks_per_step, group.size)
-        said = said | learner.hyper_parameters() | {"net": learner.net.to_dict(), "learner": type(learner).__name__}
+        said = (
+            said
+            | learner.hyper_parameters()
+            | {"device": learner.device, "net": learner.net.to_dict(), "learner": type(learner).__name__}
+        )
         names = digests.versions() | {name: str(value) for name, value in said.items()}
         names |= {"tasks": digests.of_data(tasks), "checkpoint": digests.of(learner.training)}
         group.same(names)
+        self.on_gpus = learner.device == "cuda"
+        if self.on_gpus:
+            group.use_nccl()
 
     def update(self, source: TaskSource) -> tuple[float, dict[str, Array]]:
         """The mean loss of the next meta-batch, and its slopes."""
         loss, row = self.group.summed(self.tasks_per_step, lambda: self._sums(source))
         slopes, there = self.layout.slopes(row), backend(self.learner.device)
-        return loss, {n: there.on_device(s) if n in self.learner.gpu_parameters else s for n, s in slopes.items()}
+        return loss, {
+            name: there.on_device(slope) if name in self.learner.gpu_parameters else on_host(slope)
+            for name, slope in slopes.items()
+        }
 
     def finish(self) -> None:
         """Wait for all ranks: whatever ends one of them ends all."""
@@ -74,7 +84,8 @@ class Ranked:
             blocks = [(begin - first, end - first) for begin, end in spans]
             found = learner.block_gradients(batch, blocks) if self.in_blocks else None
             losses, slopes = found or _one_by_one(learner, batch, blocks, first)
-            return Sums(self.layout.rows(slopes, shares), losses * shares)
+            arrays = self.group.arrays if self.on_gpus else np
+            return Sums(self.layout.rows(slopes, shares, arrays), losses * shares)
 
 
 def _knows_blocks(kind: type) -> bool:
@@ -91,7 +102,7 @@ def _one_by_one(learner: Trained, batch: Batch, blocks: list[Span], first: int) 
             learner.first_task = first + begin
             loss, found = learner.meta_gradients(cut(batch, begin, end))
             losses.append(float(loss))
-            slopes.append({name: np.asarray(on_host(values)) for name, values in found.items()})
+            slopes.append({n: values if is_elsewhere(values) else np.asarray(values) for n, values in found.items()})
     finally:
         learner.first_task = 0
     return np.array(losses), {name: np.stack([found[name] for found in slopes]) for name in slopes[0]}

@@ -6,6 +6,7 @@ depend on the number of ranks.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 FEWEST, LARGEST = 16, 32  # blocks of a large meta-batch, at least; tasks of a block where there are more, about
@@ -19,11 +20,12 @@ def block_count(tasks: int) -> int:
     return next((more for more in range(count, 2 * count + 1) if tasks % more == 0), count)
 
 
-def dealt(tasks: int, rank: int, ranks: int) -> list[Span]:
+@lru_cache
+def dealt(tasks: int, rank: int, ranks: int) -> tuple[Span, ...]:
     """The blocks of one of `ranks` ranks: neighbours, as many as the others have, or one more."""
     count = block_count(tasks)
     mine = range(rank * count // ranks, (rank + 1) * count // ranks + 1)
-    return list(pairwise(b * tasks // count for b in mine))
+    return tuple(pairwise(b * tasks // count for b in mine))
 
 
 def check_ranks(tasks: int, ranks: int) -> None:

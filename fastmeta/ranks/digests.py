@@ -71,7 +71,7 @@ def add(digest: Any, value: Any, depth: int = 8) -> None:
 
 def differing(names: list[dict[str, str]]) -> str:
     """What of these texts, a dict for each rank, is not the same on all; "" where all is."""
-    for name in names[0]:
+    for name in dict.fromkeys(name for found in names for name in found):
         values = [found.get(name, "nothing") for found in names]
         if len(set(values)) > 1:
             other = next(r for r, value in enumerate(values) if value != values[0])

@@ -11,7 +11,10 @@ NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Endings:
-    """A context in which signals to end are only noted, as `noted`; `obey` lets one do what it did outside."""
+    """A context in which signals to end are only noted, as `noted`; `obey` lets one do what it did outside.
+
+    One that nobody has obeyed within is delivered again by `deliver`, when all contexts are left.
+    """
 
     def __init__(self) -> None:
         self.noted = 0
@@ -21,7 +24,6 @@ class Endings:
     def __enter__(self) -> Endings:
         self._depth += 1
         if self._depth == 1 and threading.current_thread() is threading.main_thread():
-            self.noted = 0
             handled = [n for n in NUMBERS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
             self._before = {number: signal.signal(number, self._note) for number in handled}
         return self
@@ -35,9 +37,16 @@ class Endings:
 
     def obey(self, number: int) -> None:
         """End by a signal as this process would have outside; by KeyboardInterrupt where it lets that pass."""
+        self.noted = 0
         if number in self._restore():
             signal.raise_signal(number)
         raise KeyboardInterrupt
+
+    def deliver(self) -> None:
+        """Let a signal that was noted too late for the others do what it does outside."""
+        number, self.noted = (0, self.noted) if self._depth else (self.noted, 0)
+        if number:
+            signal.raise_signal(number)
 
     def _restore(self) -> dict[int, Any]:
         before, self._before = self._before, {}

@@ -14,6 +14,9 @@ PATIENCE = 5.0  # seconds that a network file system may take to show a file
 
 def check_shared(group: Group, path: Any) -> None:
     """ValueError on all ranks where the folder of `path` is not the same on all of them; None is nowhere."""
+    given = group.gathered(lambda: path is not None)
+    if len(set(given)) > 1:
+        raise group.unlike(f"checkpoint is given on rank {given.index(True)} and not on rank {given.index(False)}.")
     if path is None:
         return
     folder = os.path.abspath(os.path.dirname(os.fspath(path)) or os.curdir)

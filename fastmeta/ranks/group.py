@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+import pickle
 import sys
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from fastmeta.ranks import digests
 from fastmeta.ranks.blocks import dealt
 from fastmeta.ranks.endings import Endings
+from fastmeta.ranks.nccl import opened
 from fastmeta.ranks.transport import Lost, RankError, Transport
 from fastmeta_kernels.contract import Array
 
 FINE, FAILED = 0, -1  # what a rank says where all meet; or the number of a signal to end
+Mine = TypeVar("Mine")
 Value = TypeVar("Value")
 
 
 class Sums(NamedTuple):
     """What an update adds up, of the blocks of one rank: one row and one loss a block."""
 
-    rows: Array  # (blocks, n)
+    rows: Array  # (blocks, n), of `Group.arrays`
     losses: Array  # (blocks,) float64
 
 
@@ -37,6 +41,10 @@ class Group:
         self.endings = Endings()
         self.agreed: BaseException | None = None  # with which all ranks end
         self.spokesman = self.first  # whether this rank tells of it
+        self.alone = False  # whether this rank is where the others are not
+        self.gpu: int | None = None  # which one this process computes on
+        self._asked = False  # whether NCCL can be used
+        self._torn = False  # whether the others may wait for this rank where it is no more
 
     @property
     def rank(self) -> int:
@@ -53,9 +61,20 @@ class Group:
         """Whether this rank is the one that writes."""
         return self.rank == 0
 
+    @property
+    def arrays(self) -> Any:
+        """The module of the arrays that are added up: NumPy, or CuPy where NCCL sends them."""
+        return np if self._transport.nccl is None else self._transport.nccl.cupy
+
     def on_this_machine(self) -> int:
         """This rank's number among those of its machine."""
-        return self._transport.on_this_machine()
+        return self._surely(lambda: None, lambda _: self._transport.on_this_machine())
+
+    def use_nccl(self) -> None:
+        """Add up on GPUs from here on, where all ranks can; they are asked once."""
+        if self.size > 1 and not self._asked:
+            self._asked, cupy = True, importlib.import_module("cupy")
+            self._transport.nccl = self._surely(lambda: None, lambda _: opened(cupy, self._transport))
 
     def meet(self, error: BaseException | None = None) -> None:
         """Wait for all ranks. Where one brings an error, it ends all: its own rank by it, the others by RankError."""
@@ -79,7 +98,7 @@ class Group:
         """End the others, at their next meeting, by an error of this rank; nothing where all know it already."""
         if self.is_known(error):
             return
-        if isinstance(error, self._transport.mpi.Exception):
+        if self._torn or isinstance(error, self._transport.mpi.Exception):
             self.abort(error)
         try:
             self.meet(error)
@@ -96,25 +115,23 @@ class Group:
     def abort(self, error: BaseException) -> None:
         """End all ranks at once: nobody can be told."""
         print(f"rank {self.rank} of {self.size} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        self._transport.abort()
+        self._transport.mpi.COMM_WORLD.Abort(1)
 
     def same(self, names: dict[str, str]) -> None:
         """ValueError on all ranks where one of the `names` is not the same text on all of them."""
         if found := digests.differing(self.gathered(lambda: names)):
-            raise self.all_end(
-                ValueError(
-                    f"ranks={self.size} must run the same program on the same data: {found} "
-                    "Start all with one environment and the same arguments."
-                )
-            )
+            raise self.unlike(found)
+
+    def unlike(self, found: str) -> BaseException:
+        """What all ranks raise where they have found what differs between them."""
+        said = f"ranks={self.size} must run the same program on the same data: {found} "
+        return self.all_end(ValueError(said + "Start all with one environment and the same arguments."))
 
     def gathered(self, compute: Callable[[], Value]) -> list[Value]:
         """What `compute` gives on each rank, on all of them; done again by all where one is lost on the way."""
 
-        def gather() -> list[Value]:
-            return self._transport.values(self._computed(compute))
-
-        return self._surely(gather)
+        found = self._surely(lambda: pickle.dumps(compute()), self._transport.values)
+        return [pickle.loads(value) for value in found]
 
     def summed(self, tasks: int, compute: Callable[[], Sums]) -> tuple[float, Array]:
         """The sums of losses and of rows (n,) over all blocks of `tasks` tasks, added in the order of the blocks.
@@ -123,42 +140,41 @@ class Group:
         way, all is done again.
         """
 
-        def add() -> tuple[float, Array]:
-            mine = self._computed(compute)
+        def add(mine: Sums) -> tuple[float, Array]:
             counts = [len(dealt(tasks, rank, self.size)) for rank in range(self.size)]
-            try:
-                row, losses = self._transport.summed(mine.rows, mine.losses, counts)
-            except MemoryError as error:  # in the middle of it
-                self.abort(error)
-                raise
+            row, losses = self._transport.summed(mine.rows, mine.losses, counts)
             return float(np.add.accumulate(losses)[-1]), row
 
-        return self._surely(add)
+        return self._surely(compute, add)
 
-    def _surely(self, operation: Callable[[], Value]) -> Value:
-        """What an operation of all ranks gives: all of those that are left have it, or do it again without the lost.
+    def _surely(self, compute: Callable[[], Mine], exchange: Callable[[Mine], Value]) -> Value:
+        """What all ranks make, by `exchange`, of what each has computed; an error of `compute` on one ends all.
 
-        A sum counts when all have agreed: where a rank is lost, MPI may give some of the others a part of it.
+        All that are left have it, or do both again without the lost. It counts when all have agreed: where a rank is
+        lost, MPI may give some of the others a part of it.
         """
         while True:
+            mine: Any = None
+            error = None
             try:
-                found = operation()
-                if self._transport.agree(True):
-                    return found
-            except Lost:
-                self._transport.agree(False)
-            before = self.size
-            self._transport.shrink()
+                mine = compute()
+            except BaseException as raised:
+                error = raised
+            with self.endings:
+                try:
+                    self.meet(error)
+                    self._torn = True  # behind an error of it the others may wait in it: they are not met any more
+                    found = exchange(mine)
+                    self._torn = False
+                    if self._transport.agree(True):
+                        return found
+                except Lost as lost:
+                    self._torn = False
+                    if str(lost):
+                        print(f"rank {self.rank} of {self.size}: {lost}", file=sys.stderr, flush=True)
+                    self._transport.agree(False)
+                before = self.size
+                self._transport.shrink()
             if self.first:
-                lost = f"{before - self.size} of {before} ranks were lost"
-                print(f"{lost}; {self.size} go on, to the same bits.", file=sys.stderr, flush=True)
-
-    def _computed(self, compute: Callable[[], Value]) -> Value:
-        """What `compute` gives, when all ranks have done theirs; an error of one ends all."""
-        try:
-            found = compute()
-        except BaseException as error:
-            self.meet(error)
-            raise
-        self.meet()
-        return found
+                said = f"{before - self.size} of {before} ranks were lost; {self.size} go on, to the same bits."
+                print(said, file=sys.stderr, flush=True)

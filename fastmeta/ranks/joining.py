@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import TracebackType
 
 from fastmeta.ranks import launch
 from fastmeta.ranks.group import Group
@@ -13,8 +16,19 @@ from fastmeta.ranks.transport import Transport
 
 @cache
 def joined(ranks: str) -> Group:
-    """The ranks that this process is one of, the same at each call; errors as of `launch.world`."""
-    return Group(Transport(launch.world(ranks)))
+    """The ranks that this process is one of, the same at each call; errors as of `launch.world`.
+
+    From here on an error that ends the program of one ends the others too.
+    """
+    group, before = Group(Transport(launch.world(ranks))), sys.excepthook
+
+    def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        before(kind, error, trace)
+        if group.size > 1 and not group.is_known(error):
+            group.abort(error)
+
+    sys.excepthook = end_all
+    return group
 
 
 @contextmanager
@@ -27,14 +41,31 @@ def on_ranks(ranks: str | None, device: str = "cpu") -> Iterator[Group | None]:
         yield None
         return
     group = joined(ranks)
+    if group.alone:
+        raise ValueError(f'ranks="{ranks}" must be left out in a callback, where the first rank is alone.')
     group.agreed = None
     try:
-        if device == "cuda":
-            take_gpu(group)
+        if device == "cuda" and group.gpu is None:
+            group.gpu = take_gpu(group)
         yield group
     except BaseException as error:
         group.leave(error)
         raise
+    group.endings.deliver()
+
+
+@contextmanager
+def alone(ranks: str | None) -> Iterator[None]:
+    """Where this rank does what the others do not: it may not work with them."""
+    if ranks is None:
+        yield
+        return
+    group = joined(ranks)
+    group.alone = True
+    try:
+        yield
+    finally:
+        group.alone = False
 
 
 def writes(ranks: str | None) -> bool:
@@ -49,11 +80,11 @@ def speaks(error: BaseException) -> bool:
 
 
 def take_gpu(group: Group) -> int:
-    """Let this process compute on the GPU whose number is its own on this machine, modulo how many there are."""
-    import importlib
+    """Let this process compute on the GPU whose number is its own on this machine, modulo how many there are.
 
-    cupy = importlib.import_module("cupy")
-
+    Raises as `device="cuda"` does where there is no GPU.
+    """
+    cupy = importlib.import_module("fastmeta_kernels.cuda.machine.machine").cupy()
     number = group.on_this_machine() % int(cupy.cuda.runtime.getDeviceCount())
     cupy.cuda.Device(number).use()
     return number

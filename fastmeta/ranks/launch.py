@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
+import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -42,19 +46,29 @@ def world(ranks: str) -> Any:
             f'ranks="mpi" must be started by a launcher. Type {COMMAND} before the command, as in '
             f"`{COMMAND} python program.py` (root: {COMMAND} --allow-run-as-root)."
         )
+    if MPI.COMM_WORLD.size < launched():
+        raise ValueError(
+            f'ranks="mpi" must have one MPI: the launcher started {launched()} processes, of which mpi4py\'s library, '
+            f"{MPI.Get_library_version().split(',')[0].strip()}, knows {MPI.COMM_WORLD.size}. Start them with the "
+            "launcher of that library, or on a cluster: pip install --no-binary mpi4py mpi4py."
+        )
     return MPI
 
 
 def _all_started() -> Any:
-    """mpi4py's MPI module, whose import waits for all ranks; where one was lost before, that is for ever.
+    """mpi4py's MPI module, whose import waits for all ranks."""
+    with in_time():
+        return importlib.import_module("mpi4py.MPI")
 
-    So after SECONDS_TO_START this process ends with status 1, and the stack that it then shows names this function.
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """A context that waits for all ranks; where one was lost before, that is for ever.
+
+    So after SECONDS_TO_START this process ends with status 1, and the stack that it then shows names who waited.
     """
-    import faulthandler
-    import importlib
-
     faulthandler.dump_traceback_later(SECONDS_TO_START, exit=True)
     try:
-        return importlib.import_module("mpi4py.MPI")
+        yield
     finally:
         faulthandler.cancel_dump_traceback_later()

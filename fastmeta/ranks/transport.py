@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastmeta.ranks.flat import in_order
+from fastmeta.ranks.nccl import Nccl
 from fastmeta_kernels.contract import Array
+from fastmeta_kernels.host import is_elsewhere
 
 SECONDS_TO_END = 10
 SURVIVES = "OMPI_MCA_mpi_ft_enable"  # set by mpiexec --with-ft ulfm
@@ -46,6 +48,7 @@ class Transport:
         self._losses = {getattr(mpi, name) for name in names if hasattr(mpi, name)}
         self._survives = os.environ.get(SURVIVES, "0") not in ("0", "false")
         self._rooms: dict[str, Array] = {}
+        self.nccl: Nccl | None = None  # which adds up on GPUs
         self._doubt: BaseException | None = None  # an error that may be of a lost rank, though it says otherwise
 
     @property
@@ -85,10 +88,12 @@ class Transport:
     def summed(self, rows: Array, losses: Array, counts: Sequence[int]) -> tuple[Array, Array]:
         """The sum (n,) of the rows (blocks, n) of all ranks, of which rank r has counts[r], and all losses.
 
-        Rows are added up in order, a part of the columns on each rank; two messages between any two ranks, of
-        blocks x n / ranks values and of n / ranks.
+        Rows on GPUs are added up there, by NCCL. On the host they are added up in order, a part of the columns on each
+        rank; two messages between any two ranks, of blocks x n / ranks values and of n / ranks.
         """
         ranks = self.size
+        if self.nccl is not None and is_elsewhere(rows):
+            return self._summed_on_gpus(self.nccl, rows, losses, counts)
         if ranks == 1:
             return in_order(rows), losses
         blocks, size = rows.shape
@@ -110,6 +115,21 @@ class Transport:
         whole = np.concatenate([piece[: part * rows.itemsize] for piece in pieces]).view(rows.dtype)[:size]
         return whole, np.concatenate([piece[part * rows.itemsize :] for piece in pieces]).view(np.float64)
 
+    def _summed_on_gpus(self, nccl: Nccl, rows: Array, losses: Array, counts: Sequence[int]) -> tuple[Array, Array]:
+        """The same by NCCL, whose errors are losses where this MPI goes on without: through the host, then."""
+        try:
+            return nccl.summed(rows, losses, counts, self.look)
+        except nccl.Error as error:
+            if not self._survives:
+                raise RankError(f"NCCL failed: {error} Without it: FASTMETA_NCCL=0.") from error
+            self._comm.Revoke()
+            raise Lost(f"NCCL failed, slopes now go through the host: {error}") from error
+
+    def look(self) -> None:
+        """Find out whether a rank is lost, without waiting for any."""
+        with self._noticed():
+            self._comm.Iprobe()
+
     def agree(self, fine: bool) -> bool:
         """Whether all ranks that are left say so, and none was lost: the same answer on all of them."""
         try:
@@ -128,6 +148,9 @@ class Transport:
         """
         before = self.size
         self._rooms.clear()
+        if self.nccl is not None:
+            self.nccl.abort()
+            self.nccl = None
         self._comm.Revoke()
         self._comm = self._comm.Shrink()
         self._comm.Set_errhandler(self.mpi.ERRORS_RETURN)
@@ -136,10 +159,6 @@ class Transport:
         doubt, self._doubt = self._doubt, None
         if doubt is not None and self.size == before:
             raise doubt
-
-    def abort(self) -> None:
-        """End all ranks at once."""
-        self.mpi.COMM_WORLD.Abort(1)
 
     def _kept(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Room for messages, the same from update to update: new memory takes longer than what is done in it."""

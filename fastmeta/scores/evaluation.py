@@ -1,10 +1,14 @@
-"""Scores of episodes: adapt to each support set, compare with each query set."""
+"""Scores of episodes: adapt to each support set, compare with each query set.
+
+One file of more than 200 lines, because which episodes a rank scores and how they are scored are one stream.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from fastmeta import checks, memory
 from fastmeta.floating import quiet
 from fastmeta.networks import losses
 from fastmeta.networks.losses import Loss
+from fastmeta.networks.network import Network
 from fastmeta.scores.answers import NONE, Answers, Recorder, joined, recorders
 from fastmeta.scores.score import MEASURES, Score
 from fastmeta.tasks.episode import Batch, TaskSource, check_source
@@ -23,6 +28,17 @@ Row = tuple[Array, Array]  # values (T,), and the label that each query sample w
 _MIXED = "tasks must have integer labels in all episodes or float targets in all, not both."
 
 
+class Scored(Protocol):
+    """A learner, of which all ranks must have the same."""
+
+    net: Network
+    device: str
+
+    @property
+    def parameters(self) -> dict[str, Array]: ...
+    def hyper_parameters(self) -> dict[str, Any]: ...
+
+
 class Episodes(NamedTuple):
     """What a stream of episodes gave."""
 
@@ -30,6 +46,7 @@ class Episodes(NamedTuple):
     measure: str  # "accuracy", "auc" or "mse"
     stream: str  # the first 64 bits of the SHA-256 of the episodes' arrays, in hexadecimal
     answers: dict[int, Answers | None]  # what the query samples were called, where the tasks know their classes
+    shares: list[str]  # hashes of the episodes that were scored, and on rank 0 of those of each other rank
 
     def score(self, steps: int = 0, batch_norm: str = "") -> Score:
         """The score after a number of inner steps."""
@@ -45,6 +62,8 @@ def episode_values(
     chunk: int,
     loss: Loss | None = None,
     ranks: str | None = None,
+    learner: Scored | None = None,
+    batch_norm: str = "",
 ) -> Episodes:
     """One value an episode for each number of inner steps.
 
@@ -53,26 +72,32 @@ def episode_values(
     whose adaptation diverges counts as an error of infinity or an accuracy of nan; where all do, DivergenceError.
     Tasks may name their own `measure`; otherwise that of the loss is taken.
     ranks: "mpi" shares the chunks among the processes that mpiexec started; all get the values that one would.
+    ValueError on all of them where program, arguments, episodes or the `learner` differ, or how it takes `batch_norm`.
     """
     from fastmeta.ranks.joining import on_ranks  # late: who adapts has none
 
-    checks.integer("episodes", episodes, 1)
-    checks.integer("tasks_per_step", chunk, 1)
-    check_source(tasks)
-    ascending, chunks = sorted(set(steps)), -(-episodes // chunk)
-    checks.choice("tasks.measure", getattr(tasks, "measure", None) or "mse", MEASURES)
+    with on_ranks(ranks, "cpu" if learner is None else learner.device) as group:
+        checks.integer("episodes", episodes, 1)
+        checks.integer("tasks_per_step", chunk, 1)
+        check_source(tasks)
+        ascending, chunks = sorted(set(steps)), -(-episodes // chunk)
+        checks.choice("tasks.measure", getattr(tasks, "measure", None) or "mse", MEASURES)
 
-    def share(rank: int, size: int) -> Episodes:
-        begin, end = (min(r * chunks // size * chunk, episodes) for r in (rank, rank + 1))
-        unseen = range(end, episodes) if rank == 0 else ()  # rank 0 names the stream
-        return _values(outputs, tasks, range(begin, end), unseen, ascending, seed, chunk, loss)
+        def share(rank: int, size: int) -> Episodes:
+            ends = [min(r * chunks // size * chunk, episodes) for r in range(size + 1)]
+            spans = [range(begin, end) for begin, end in pairwise(ends)]
+            unseen = spans[1:] if rank == 0 else ()  # rank 0 names the stream
+            return _values(outputs, tasks, spans[rank], unseen, ascending, seed, chunk, loss)
 
-    with on_ranks(ranks) as group:
         if group is None:
             found = [share(0, 1)]
         else:
-            group.same({"episodes": str(episodes), "inner_steps": str(ascending), "seed": str(seed)})
+            asked = {"episodes": episodes, "inner_steps": ascending, "seed": seed, "tasks_per_step": chunk}
+            group.same({name: str(value) for name, value in asked.items()} | _said(learner, batch_norm))
             found = group.gathered(lambda: share(group.rank, group.size))
+            for rank, (part, expected) in enumerate(zip(found, found[0].shares, strict=True)):
+                if part.shares[0] != expected:
+                    raise group.unlike(f"rank {rank} draws other episodes from its tasks than rank 0.")
     measures = {part.measure for part in found if part.measure}
     if len(measures) > 1:
         raise ValueError(_MIXED)
@@ -84,14 +109,25 @@ def episode_values(
                 "large: halve it; (b) the data are not scaled as in training."
             )
     answers = {count: joined([part.answers[count] for part in found]) for count in ascending}
-    return Episodes(values, measures.pop(), found[0].stream, answers)
+    return Episodes(values, measures.pop(), found[0].stream, answers, found[0].shares)
+
+
+def _said(learner: Scored | None, batch_norm: str) -> dict[str, str]:
+    """What must be the same of a learner on all ranks."""
+    from fastmeta.ranks import digests
+
+    said = {"batch_norm": batch_norm}
+    if learner is None:
+        return said
+    about = type(learner).__name__, learner.hyper_parameters(), learner.net.to_dict(), learner.parameters
+    return said | {"device": learner.device, "learner": digests.of(about)}
 
 
 def _values(
     outputs: Outputs,
     tasks: TaskSource,
     mine: range,
-    unseen: Iterable[int],
+    unseen: Sequence[range],
     steps: Sequence[int],
     seed: int,
     chunk: int,
@@ -125,10 +161,16 @@ def _values(
                 values[count][begin - mine.start + places] = row
                 if count in recording:
                     recording[count].add(begin + places, batch.y_query, called, batch.query_weights)
-    for i in unseen:
-        _update(digest, _episode(tasks, seed, i))
+    shares = [digest.hexdigest()[:16]]
+    for span in unseen:
+        part = hashlib.sha256()
+        for i in span:
+            episode = _episode(tasks, seed, i)
+            _update(digest, episode)
+            _update(part, episode)
+        shares.append(part.hexdigest()[:16])
     answers = {count: recording[count].answers() if recording else None for count in steps}
-    return Episodes(values, max(measures), digest.hexdigest()[:16], answers)
+    return Episodes(values, max(measures), digest.hexdigest()[:16], answers, shares)
 
 
 @quiet

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastmeta_kernels.contract import Array, MetaGradientArrays, TaskSet
-from fastmeta_kernels.host import on_host
 
 Span = tuple[int, int]  # tasks begin .. end - 1
 OF_TASKS = ("query_losses", "support_losses")
@@ -25,7 +24,7 @@ def mean_of_parts(found: Array, parts: int) -> Array:
 def one_by_one(
     meta_gradient: MetaGradient, support: TaskSet, query: TaskSet, blocks: Sequence[Span]
 ) -> MetaGradientArrays:
-    """Means (B, ...) over the tasks of each block, of which `meta_gradient` computes one; all on the host."""
+    """Means (B, ...) over the tasks of each block, of which `meta_gradient` computes one, where it leaves them."""
     return _together([meta_gradient(*(_tasks(data, [block]) for data in (support, query))) for block in blocks])
 
 
@@ -60,7 +59,7 @@ def _tasks(data: TaskSet, spans: Sequence[Span]) -> TaskSet:
 def _together(found: Sequence[MetaGradientArrays]) -> MetaGradientArrays:
     """Results of one block each as those of all."""
     of_tasks = {name: np.concatenate([getattr(one, name) for one in found]) for name in OF_TASKS}
-    of_blocks = {name: np.stack([on_host(getattr(one, name)) for one in found]) for name in OF_BLOCKS}
+    of_blocks = {name: np.stack([getattr(one, name) for one in found]) for name in OF_BLOCKS}
     return MetaGradientArrays(**of_tasks, **of_blocks)
 
 

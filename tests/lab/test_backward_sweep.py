@@ -37,6 +37,18 @@ def test_the_sweep_is_the_engines_gradient(activation, adapt, rates):
     np.testing.assert_allclose(found.query_losses, exact.query_losses, rtol=1e-13)
 
 
+@pytest.mark.parametrize("loss", [None, fm.Huber(0.3)], ids=["squared", "huber"])
+def test_the_sweep_has_the_loss_and_the_weights(loss):
+    net, theta, batch = setting()
+    rng = np.random.default_rng(2)
+    weights = (rng.uniform(0, 2, y.shape[:2]) for y in (batch.y_support, batch.y_query))
+    batch = fm.Batch(batch.x_support, batch.y_support, batch.x_query, batch.y_query, *weights)
+    found = fm.lab.trace(net, theta, batch, 0.05, 3, loss=loss)
+    exact = fm.meta_gradient(net, theta, batch, 0.05, 3, loss=loss)
+    assert np.linalg.norm(found.exact - exact.gradient) < 1e-13 * np.linalg.norm(exact.gradient)
+    np.testing.assert_allclose(found.query_losses, exact.query_losses, rtol=1e-13)
+
+
 def test_each_task_has_its_own_gradient():
     net, theta, batch = setting()
     found = fm.lab.trace(net, theta, batch, 0.05, 3)

@@ -77,6 +77,28 @@ def test_sharpness_is_the_dense_hessians(adapt):
         assert found.smallest[0, task] == pytest.approx(exact.min(), rel=1e-6, abs=1e-9)
 
 
+def test_sharpness_of_another_loss_and_of_weights():
+    net, theta, batch = quadratic()
+    half = fm.lab.inner_spectrum(net, theta, batch, [0.1, 0.0], products=3, loss=fm.Huber(1e6))  # e^2 / 2
+    np.testing.assert_allclose(half.largest, np.tile([0.2, 0.8], (2, 1)), rtol=1e-10)
+    weighted = fm.Batch(batch.x_support, batch.y_support, batch.x_query, batch.y_query, np.full((2, 2), 3.0))
+    found = fm.lab.inner_spectrum(net, theta, weighted, [0.1, 0.0], products=3)
+    np.testing.assert_allclose(found.largest, np.tile([1.2, 4.8], (2, 1)), rtol=1e-10)
+
+
+def test_one_rate_is_that_rate_for_each_parameter():
+    net, batch = fm.MLP((1, 8, 1), "tanh"), fm.tasks.Sinusoid().sample(3, seed=0)
+    theta = net.init(0, "float64")
+    one, each = (
+        fm.lab.inner_spectrum(net, theta, batch, r, 2) for r in (0.02, np.full((2, net.parameter_count), 0.02))
+    )
+    varied = np.full((2, net.parameter_count), 0.02)
+    varied[0, 0] *= 1 + 1e-12
+    for other in (each, fm.lab.inner_spectrum(net, theta, batch, varied, 2)):
+        np.testing.assert_allclose(one.largest, other.largest, rtol=1e-9)
+        np.testing.assert_allclose(one.smallest, other.smallest, rtol=1e-9)
+
+
 def test_tables_pictures_and_errors(tmp_path):
     pytest.importorskip("matplotlib")
     net, theta, batch = quadratic()

@@ -67,6 +67,23 @@ def test_head_orders_are_tasks_with_other_labels():
     np.testing.assert_array_equal(found.accuracy[:, 0], plain)  # the first order leaves all as it is
 
 
+def test_padded_queries_do_not_count():
+    tasks = blobs()
+
+    class Padded:
+        """The same, with a query sample of another class behind each episode that weighs nothing."""
+
+        def sample(self, count, seed, step=0):
+            own = tasks.sample(count, seed=seed, step=step)
+            x, y = (np.concatenate([a, a[:, :1] * 0 + i], axis=1) for i, a in ((9, own.x_query), (1, own.y_query)))
+            weights = (np.arange(y.shape[1]) < own.y_query.shape[1]) * np.ones((count, 1))
+            return fm.Batch(own.x_support, own.y_support, x, y, query_weights=weights)
+
+    maml = fm.MAML(fm.MLP((4, 8, 3)), 0.3, device="numpy").fit(tasks, 20)
+    plain, padded = (fm.lab.permutations(maml, source, 4).accuracy for source in (tasks, Padded()))
+    np.testing.assert_allclose(padded, plain, rtol=1e-12)
+
+
 def test_a_learner_without_rows_has_no_spread():
     tasks = blobs()
     found = fm.lab.permutations(fm.ProtoNet(fm.MLP((4, 8, 6))).fit(tasks, 5), tasks, 5)
@@ -104,6 +121,11 @@ def test_the_surface_along_the_meta_gradient(tmp_path):
     assert np.isinf(line.losses[1, 0])
     line.plot(tmp_path / "line.png")
     assert all((tmp_path / name).stat().st_size > 5_000 for name in ("plane.png", "line.png"))
+    huber = fm.lab.landscape(net, theta, batch, u, a=0, inner_lr=0.05, inner_steps=2, loss=fm.Huber(0.2))
+    exact = fm.meta_gradient(net, theta, batch, 0.05, 2, loss=fm.Huber(0.2)).loss
+    assert huber.losses[0, 0] == pytest.approx(exact, rel=1e-12)
+    with pytest.raises(ValueError, match="b must come with v"):
+        fm.lab.landscape(net, theta, batch, u, b=(0, 1))
 
 
 def test_rounding_grows_with_the_steps(tmp_path):
@@ -115,6 +137,9 @@ def test_rounding_grows_with_the_steps(tmp_path):
     assert (found.kinks == 0).all()  # tanh has none
     assert len(found.table().splitlines()) == 4
     found.plot(tmp_path / "rounding.png")
+    huber = fm.lab.precision(net, net.init(0), batch, 0.01, (1,), loss=fm.Huber(0.2))
+    assert 0 < huber.gradient[0] < 1e-5
+    assert huber.loss[0] != found.loss[1]
     chaotic = fm.lab.precision(net, net.init(0), batch, 0.05, (1, 50))
     assert chaotic.gradient[1] > 100 * chaotic.gradient[0]
 

@@ -35,6 +35,16 @@ def test_without_inner_steps_it_is_the_hessian():
     np.testing.assert_allclose(fm.lab.meta_hvp(net, theta, v, batch, inner_steps=0), plain, rtol=1e-12, atol=1e-14)
 
 
+def test_of_a_loss_with_sides():
+    net, batch, huber = fm.MLP((1, 6, 1), "softplus"), fm.tasks.Sinusoid().sample(3, seed=0), fm.Huber(0.7)
+    theta = net.init(0, "float64")
+    v = np.random.default_rng(0).standard_normal(theta.size)
+    ends = [fm.meta_gradient(net, theta + s * 1e-6 * v, batch, 0.05, 3, loss=huber).gradient for s in (1, -1)]
+    found = fm.lab.meta_hvp(net, theta, v, batch, 0.05, 3, loss=huber)
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=1e-8)
+    assert np.linalg.norm(found - fm.lab.meta_hvp(net, theta, v, batch, 0.05, 3)) > 0.1 * np.linalg.norm(found)
+
+
 def test_errors_say_what_to_do():
     net, batch = fm.MLP((1, 6, 1)), fm.tasks.Sinusoid().sample(3, seed=0)
     with pytest.raises(ValueError, match=r"v of shape \(3,\) must be \(19,\)"):

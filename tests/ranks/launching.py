@@ -41,9 +41,18 @@ def program(
 
 def results(run: subprocess.Popen[str], folder: Path, seconds: float = 120) -> list[Any]:
     """What the ranks kept, when they are done."""
-    said, _ = run.communicate(timeout=seconds)
+    said = output(run, seconds)
     assert run.returncode == 0, said
     return kept(folder)
+
+
+def output(run: subprocess.Popen[str], seconds: float = 120) -> str:
+    """What a job said; AssertionError, and it is stopped, where it does not end in time."""
+    try:
+        return run.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        run.terminate()
+        raise AssertionError(f"still running after {seconds} s: {run.communicate()[0]}") from None
 
 
 def kept(folder: Path) -> list[Any]:

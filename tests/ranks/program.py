@@ -15,6 +15,7 @@ import numpy as np
 
 import fastmeta as fm
 from fastmeta.ranks.joining import joined
+from tests.ranks import gpus
 
 RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 SINUSOID = fm.tasks.Sinusoid(shots=5, queries=5)
@@ -69,6 +70,20 @@ class Flat:
         return fm.Batch(x, b.y_support, q, b.y_query)
 
 
+class Named:
+    """Tasks whose classes have names that cannot be sent from one rank."""
+
+    def __init__(self, tasks: Any, rank: int) -> None:
+        self.tasks = tasks
+        self.class_names = [(lambda: None) if rank == RANK else str(i) for i in range(6)]
+
+    def classes_of(self, tasks: int, seed: int, step: int = 0) -> Any:
+        return self.tasks.classes_of(tasks, seed, step)
+
+    def sample(self, tasks: int, seed: int, step: int = 0) -> fm.Batch:
+        return self.tasks.sample(tasks, seed, step)
+
+
 class Slow:
     """Tasks that take `seconds` to be drawn; on one rank, at one step, they raise."""
 
@@ -88,10 +103,11 @@ def digest(*arrays: Any) -> str:
 
 def main(given: dict[str, Any]) -> None:
     folder, said = Path(given["out"]), []
+    gathers = gpus.installed(**given["gpus"]) if "gpus" in given else []
     joined("mpi")
     (folder / f"pid-{RANK}").write_text(str(os.getpid()))
     for name in given["learners"]:
-        learner, tasks = TRAINED[name](given.get("device", "numpy"))
+        learner, tasks = TRAINED[name](given.get(f"device of rank {RANK}", given.get("device", "numpy")))
         source: Any = tasks
         if "slow" in given:
             source = Slow(tasks, given["slow"], given.get("fails", []))
@@ -99,12 +115,21 @@ def main(given: dict[str, Any]) -> None:
         options |= given.get(f"fit of rank {RANK}", {})
         if "validate_every" in options:
             options["validation"] = tasks
+        if given.get("callback") == "evaluate":
+            options["callback"] = lambda *_: learner.evaluate(tasks, 2, ranks="mpi")  # noqa: B023
         learner.fit(source, given["iterations"], **options)
-        score = learner.evaluate(tasks, 20, seed=5, tasks_per_step=3, ranks="mpi")
+        if given.get("breaks") == RANK:
+            raise ValueError("this program is broken.")
+        if given.get("moves") == RANK:
+            learner.theta = learner.theta + 1
+        asked = {"episodes": 20, "seed": 5, "tasks_per_step": 3, "ranks": "mpi"} | given.get("evaluate", {})
+        asked |= given.get(f"evaluate of rank {RANK}", {})
+        score = learner.evaluate(Named(tasks, given["unsent"]) if "unsent" in given else tasks, **asked)
         parameters = digest(*(learner.parameters[n] for n in sorted(learner.parameters)))
         said.append([name, parameters, digest(learner.history["loss"]), score.stream, digest(score.values)])
         if given.get("keep") and RANK == 0:
             np.savez(folder / f"{name}.npz", **learner.parameters)
+    (folder / f"gathers-{RANK}").write_text(str(len(gathers)))
     part = folder / f".done-{RANK}"
     part.write_text(json.dumps(said))
     part.rename(folder / f"done-{RANK}.json")

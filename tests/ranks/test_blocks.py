@@ -20,13 +20,15 @@ from fastmeta.ranks.endings import Endings
 from fastmeta.ranks.flat import Layout, in_order
 from fastmeta.ranks.joining import joined, take_gpu
 from fastmeta_kernels import library
+from fastmeta_kernels.cuda.machine import machine
+from tests.kernels.cuda_on_cpu.cupy_on_cpu import CuPy, ndarray
 
 
 @given(st.integers(1, 5000), st.data())
 def test_every_task_is_dealt_once_and_blocks_do_not_depend_on_ranks(tasks, data):
     ranks = data.draw(st.integers(1, block_count(tasks)))
     spans = [span for rank in range(ranks) for span in dealt(tasks, rank, ranks)]
-    assert spans == dealt(tasks, 0, 1)
+    assert spans == list(dealt(tasks, 0, 1))
     assert [t for begin, end in spans for t in range(begin, end)] == list(range(tasks))
     sizes = [len(dealt(tasks, rank, ranks)) for rank in range(ranks)]
     assert min(sizes) >= 1
@@ -87,21 +89,21 @@ def test_slopes_on_a_gpu_are_staged_through_the_host():
 
 @pytest.mark.parametrize(("number", "gpu"), [(0, 0), (1, 1), (2, 0), (5, 1)])
 def test_a_rank_takes_the_gpu_of_its_number_modulo_how_many_there_are(number, gpu, monkeypatch):
-    used = []
-
-    class Device:
-        def __init__(self, which: int) -> None:
-            self.which = which
-
-        def use(self) -> None:
-            used.append(self.which)
-
-    runtime = SimpleNamespace(getDeviceCount=lambda: 2)
-    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, Device=Device))
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    cupy = CuPy(Path())
+    cupy.devices = 2
+    monkeypatch.setattr(machine, "cupy", lambda: cupy)
+    monkeypatch.setattr(ndarray, "device", None)
     group: Any = SimpleNamespace(on_this_machine=lambda: number)
     assert take_gpu(group) == gpu
-    assert used == [gpu]
+    assert cupy.device == gpu
+
+
+def test_a_rank_without_a_gpu_says_what_any_process_says(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    machine.cupy.cache_clear()
+    group: Any = SimpleNamespace(on_this_machine=lambda: 0)
+    with pytest.raises(ModuleNotFoundError, match='device="cuda" needs CuPy, which is not installed: pip install'):
+        take_gpu(group)
 
 
 def test_a_digest_of_data_changes_with_a_bit_of_them():
@@ -135,6 +137,7 @@ def test_what_differs_between_ranks_is_named():
     assert digests.differing([one, dict(one)]) == ""
     found = digests.differing([one, one, one | {"numpy": "2.3.0"}])
     assert found == "numpy=2.3.0 of rank 2 must be 2.4.6, as of rank 0."
+    assert digests.differing([one, one | {"numba": "0.68"}]) == "numba=0.68 of rank 1 must be nothing, as of rank 0."
 
 
 def test_without_mpi4py_the_error_names_the_extra(monkeypatch):
@@ -159,6 +162,21 @@ def test_without_a_launcher_the_error_names_the_command(monkeypatch):
         launch.world("nccl")
 
 
+def test_a_launcher_of_another_mpi_is_refused(monkeypatch):
+    """Each process would think that it is alone, and all would write one checkpoint."""
+
+    class Alone:
+        COMM_WORLD = SimpleNamespace(size=1)
+        Get_library_version = staticmethod(lambda: "Open MPI v5.0.11, package: Open MPI")
+
+    monkeypatch.setenv("PMI_SIZE", "4")
+    monkeypatch.setattr(launch, "find_spec", lambda name: name)
+    monkeypatch.setattr(launch, "_all_started", lambda: Alone)
+    said = r"the launcher started 4 processes, of which mpi4py's library, Open MPI v5.0.11, knows 1\. Start them with"
+    with pytest.raises(ValueError, match=said):
+        launch.world("mpi")
+
+
 def test_a_launcher_of_several_processes_is_noticed(monkeypatch):
     for name in launch.SIZES:
         monkeypatch.delenv(name, raising=False)
@@ -180,3 +198,15 @@ def test_a_signal_is_noted_and_obeyed_later():
         with pytest.raises(KeyboardInterrupt):  # who asks twice does not wait
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_nobody_obeyed_is_delivered_behind_the_last_context():
+    endings = Endings()
+    with endings:
+        with endings:
+            signal.raise_signal(signal.SIGINT)
+        endings.deliver()  # not yet
+        assert endings.noted
+    with pytest.raises(KeyboardInterrupt):
+        endings.deliver()
+    endings.deliver()  # once

@@ -69,6 +69,17 @@ def test_validation_and_its_patience_end_all_ranks_alike(tmp_path):
     assert all(said == found[0] for said in found)
 
 
+def test_more_ranks_than_parts_of_an_evaluation_give_its_score(tmp_path):
+    found = []
+    for ranks in (1, 3):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        asked = {"episodes": 5, "tasks_per_step": 4}
+        found += results(program(ranks, folder, learners=["MAML", "MAMLPlusPlus"], evaluate=asked), folder)
+    assert len(found) == 4
+    assert all(said == found[0] for said in found)
+
+
 def test_the_command_line_trains_on_ranks(tmp_path):
     arguments = ["--device", "numpy", "--episodes", 8, "--iterations", 6]
     said, logs = [], []

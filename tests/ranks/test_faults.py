@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastmeta.learning import checkpoint as checkpoints
-from tests.ranks.launching import kept, needs_mpi, program, results
+from tests.ranks.launching import kept, needs_mpi, output, program, results
 
 pytestmark = needs_mpi
 SLOW = {"slow": 0.02, "iterations": 40}
@@ -94,7 +94,7 @@ def test_without_ulfm_the_job_ends_and_its_checkpoint_goes_on_with_other_ranks(w
     run = program(3, tmp_path, **SLOW, fit={"checkpoint": str(file), "checkpoint_every": 2})
     wait_until(file.exists)
     kill(tmp_path, 1)
-    said, _ = run.communicate(timeout=30)
+    said = output(run, 30)
     assert run.returncode != 0
     assert "killed" in said.lower()
     assert 0 < checkpoints.read(file).training.step < SLOW["iterations"]
@@ -107,7 +107,7 @@ def test_a_rank_that_raises_ends_all_within_10_seconds(tmp_path):
     run = program(3, tmp_path, **SLOW, fails=[2, 5], fit={"checkpoint": str(file)})
     wait_until(file.exists)
     begin = time.monotonic()
-    said, _ = run.communicate(timeout=60)
+    said = output(run, 60)
     assert time.monotonic() - begin < 10
     assert run.returncode != 0
     assert "ValueError: these tasks are broken." in said
@@ -120,7 +120,7 @@ def test_a_signal_to_end_ends_all_and_keeps_the_last_iteration(tmp_path):
     run = program(2, tmp_path, slow=0.02, iterations=10_000, fit={"checkpoint": str(file)})
     wait_until(file.exists)
     kill(tmp_path, 1, signal.SIGTERM)  # one of them alone
-    said, _ = run.communicate(timeout=30)
+    said = output(run, 30)
     assert run.returncode != 0
     step = checkpoints.read(file).training.step
     assert f"holds iteration {step:,}" in said
@@ -133,18 +133,43 @@ def test_a_signal_to_end_ends_all_and_keeps_the_last_iteration(tmp_path):
         ({"fit of rank 1": {"seed": 4}}, "seed=4 of rank 1 must be 3, as of rank 0."),
         ({"fit of rank 1": {"tasks_per_step": 0}}, "tasks_per_step=0 must be at least 1"),
         ({"fit of rank 0": {"resume": True}}, "resume=True must come with a checkpoint"),
+        ({"fit of rank 1": {"validate_every": 2}}, "validate_every=2 of rank 1 must be nothing, as of rank 0."),
+        ({"fit of rank 1": {"checkpoint": "a.safetensors"}}, "checkpoint is given on rank 1 and not on rank 0."),
+        (
+            {"fit": {"validate_every": 1, "patience": 2}, "fit of rank 1": {"patience": 1}},
+            "patience=1 of rank 1 must be 2, as of rank 0.",
+        ),
+        ({"device of rank 1": "cpu"}, "device=cpu of rank 1 must be numpy, as of rank 0."),
+        ({"callback": "evaluate"}, 'ranks="mpi" must be left out in a callback, where the first rank is alone.'),
+        ({"breaks": 1}, "ValueError: this program is broken."),
+        ({"evaluate of rank 1": {"episodes": 0}}, "episodes=0 must be at least 1"),
+        ({"evaluate of rank 1": {"tasks_per_step": 4}}, "tasks_per_step=4 of rank 1 must be 3, as of rank 0."),
+        ({"moves": 1}, "must run the same program on the same data: learner="),
+        ({"learners": ["MAMLPlusPlus"], "unsent": 1}, "local object"),
     ],
 )
 def test_ranks_that_cannot_work_together_say_so(given, message, tmp_path):
     run = program(2, tmp_path, **given)
-    said, _ = run.communicate(timeout=60)
+    said = output(run, 60)
     assert run.returncode != 0
     assert message in said
+    assert not kept(tmp_path)
+
+
+def test_a_rank_that_is_told_twice_to_end_ends_all(tmp_path):
+    run = program(2, tmp_path, slow=0.5, iterations=10_000)
+    wait_until(lambda: all((tmp_path / f"pid-{rank}").exists() for rank in range(2)))
+    time.sleep(1)
+    for _ in range(2):
+        kill(tmp_path, 1, signal.SIGINT)
+        time.sleep(0.05)
+    assert "KeyboardInterrupt" in output(run, 30)
+    assert run.returncode != 0
 
 
 def test_a_folder_that_is_not_shared_is_refused(tmp_path):
     places = [str(tmp_path / name / "checkpoint.safetensors") for name in ("here", "there")]
     run = program(2, tmp_path, fit={"checkpoint": places[0]}, **{"fit of rank 1": {"checkpoint": places[1]}})
-    said, _ = run.communicate(timeout=60)
+    said = output(run, 60)
     assert "must be in a folder that all ranks share; rank 1 does not see what rank 0 wrote" in said
     assert not any((tmp_path / "here").iterdir())

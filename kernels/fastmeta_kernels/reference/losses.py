@@ -98,7 +98,8 @@ def cross_entropy_delta_tangent(z: Array, z_dot: Array, y: Array, _: Constants) 
 
 def huber(z: Array, y: Array, constants: Constants) -> Array:
     """e^2 / 2 where |e| <= delta, e = z - y, else delta (|e| - delta / 2) (Huber 1964). (T, N, O)."""
-    size, (delta,) = np.abs(z - y), constants
+    error, (delta,) = z - y, constants
+    size = np.where(error.real < 0, -error, error)
     return np.asarray(np.where(size <= delta, size**2 / 2, delta * (size - delta / 2)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import subprocess
 import types
@@ -27,7 +28,7 @@ class Pointer:
 class ndarray(np.ndarray):
     """A NumPy array that has what a CuPy array has, and meets no plain array in arithmetic."""
 
-    device = types.SimpleNamespace(id=0)
+    device: Any = types.SimpleNamespace(id=0)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -138,11 +139,14 @@ class CuPy(types.ModuleType):
         super().__init__("cupy")
         self.folder, self.flags, self.order, self.launches, self.memory = folder, flags, 0, 0, 1 << 40
         self.resident = 1
+        self.devices, self.device = 1, 0  # how many there are; the current one
         self.captured: list[Callable[[], None]] | None = None
         self.ndarray = ndarray
         outer = self
 
         class Stream:
+            ptr = 0
+
             def __init__(self, non_blocking: bool = False) -> None:
                 pass
 
@@ -169,14 +173,22 @@ class CuPy(types.ModuleType):
         class Device:
             compute_capability = "90"
 
+            def __init__(self, number: int | None = None) -> None:
+                self.id = outer.device if number is None else number
+                self.pci_bus_id = f"0000:{self.id:02x}:00.0"
+
+            def use(self) -> None:
+                outer.device = self.id
+                ndarray.device = self
+
             @property
             def attributes(self) -> dict[str, int]:
                 return {"CooperativeLaunch": outer.resident > 0, "MultiProcessorCount": outer.resident}
 
         runtime = types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
-            getDeviceCount=lambda: 1,
-            getDevice=lambda: 0,
+            getDeviceCount=lambda: outer.devices,
+            getDevice=lambda: outer.device,
             driverGetVersion=lambda: 13000,
             memGetInfo=lambda: (outer.memory, outer.memory),
         )
@@ -185,19 +197,23 @@ class CuPy(types.ModuleType):
         self.cuda = types.SimpleNamespace(
             driver=driver, runtime=runtime, memory=memory, Device=Device, Stream=Stream, alloc_pinned_memory=bytearray
         )
+        self.cuda.get_current_stream = Stream
 
     def RawModule(
         self, code: str, options: tuple[str, ...], name_expressions: tuple[str, ...], enable_cooperative_groups: bool
     ) -> RawModule:
         return RawModule(code, name_expressions, enable_cooperative_groups, self)
 
-    def empty(self, size: int, dtype: Any) -> ndarray:
-        if size > self.memory:
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> ndarray:
+        if (math.prod(shape) if isinstance(shape, tuple) else shape) > self.memory:
             raise self.cuda.memory.OutOfMemoryError
-        return np.full(size, 255, dtype).view(ndarray)  # NaN in any float type
+        return np.full(shape, 255, dtype).view(ndarray)  # NaN in any float type
 
-    def asarray(self, values: Any) -> ndarray:
-        return np.array(values).view(ndarray)
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> ndarray:
+        return np.zeros(shape, dtype).view(ndarray)
+
+    def asarray(self, values: Any, dtype: Any = None) -> ndarray:
+        return np.array(values, dtype).view(ndarray)
 
     def get_default_memory_pool(self) -> Any:
         return types.SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)

@@ -6,6 +6,7 @@ write: the bits do not depend on the threads. `board` is where the counters of t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from fastmeta_kernels.cpu.execution.execute import instruct
@@ -79,6 +80,7 @@ def compile_shares(lane: Any) -> None:
     compile_linked(lane, "instruct", "run_chunks", "run_part")
 
 
+@lru_cache
 def functions(dtype: Any) -> tuple[int, int]:
     """Where `run_chunks` and `run_part` lie, once they are compiled."""
     lane = lane_of(dtype)

@@ -40,7 +40,8 @@ SUPPORT = {"query.x": job.SUPPORT_X, "query.y": job.SUPPORT_Y, "query.weights": 
 SUPPORT |= {"query.log_probs": job.SUPPORT_LOGS}
 WINOGRAD = CHOSEN
 STASH_BYTES = 1 << 29  # of a thread: "auto" keeps every step's activations up to here
-KEPT = 4  # calls of different kinds that each Python thread remembers
+FEW, MOST = 4, 16  # calls of different kinds that each Python thread remembers: all of the few, of more ..
+MOST_BYTES = 1 << 22  # .. those whose sums and rooms take this much together
 _local = threading.local()
 
 
@@ -64,7 +65,7 @@ def call_of(request: Request, arrays: dict[str, Array]) -> _Call:
     calls: OrderedDict[Request, _Call] = _local.__dict__.setdefault("calls", OrderedDict())
     call = calls.pop(request, None) or _Call(request, arrays)
     calls[request] = call
-    if len(calls) > KEPT:
+    while len(calls) > FEW and (len(calls) > MOST or sum(one.bytes for one in calls.values()) > MOST_BYTES):
         calls.popitem(last=False)
     return call
 
@@ -126,6 +127,8 @@ class _Call:
         self._place_inputs(arrays)
         self._place_sums()
         self._place_results()
+        rooms = [*(one.room for one in self.inputs), self.room, self.sums, self.slopes]
+        self.bytes = sum(room.nbytes for room in rooms if room is not None)
         sizes_of_one = of.work, of.workspace, of.panel
         self.work = Work(self.one_task, job.address(self.jobs), functions(dtype), blocks, chunks, *sizes_of_one, dtype)
         if in_lanes:
