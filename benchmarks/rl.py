@@ -40,8 +40,10 @@ def trained(learner: Any, world: Any, iterations: int, seed: int, **options: Any
     return learner.fit(world, iterations, 20, seed=seed, optimizer=rl.TrustRegion(curvature_share=0.25), **options)
 
 
-def navigation(seed: int, iterations: int, device: str, rows: list[str]) -> Iterator[dict[str, Any]]:
-    """The MAML paper's 2D navigation: 40 new goals, 40 trajectories a step, after 0 .. 3 inner steps."""
+def navigation(
+    seed: int, iterations: int, device: str, rows: list[str], rates: list[float]
+) -> Iterator[dict[str, Any]]:
+    """The MAML paper's 2D navigation: 40 new goals, 40 trajectories a step, after 0 .. 3 inner steps of `rates`."""
     world, net = rl.Navigation2D(), rl.gaussian_policy(2, 2)
     informed = rl.Informed(world)
     learners: dict[str, tuple[Any, Any, int]] = {
@@ -54,10 +56,11 @@ def navigation(seed: int, iterations: int, device: str, rows: list[str]) -> Iter
         learner, on, count = learners[name]
         begin = time.perf_counter()
         trained(learner, on, count, seed)
-        scores = learner.evaluate(on, 40, [0, 1, 2, 3], RATES, 40)
+        scores = learner.evaluate(on, 40, [0, 1, 2, 3], rates, 40)
         after = {steps: str(score) for steps, score in scores.items()}
         means = [score.mean for score in scores.values()]
-        yield {"row": name, "seed": seed, "iterations": count, "return": after, "means": means} | told(learner, begin)
+        row = {"row": name, "seed": seed, "iterations": count, "rates": rates, "return": after, "means": means}
+        yield row | told(learner, begin)
 
 
 def corners(seed: int, iterations: int, device: str, rows: list[str]) -> Iterator[dict[str, Any]]:
@@ -207,6 +210,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", nargs="+", default=[], help="of navigation and corners")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of navigation: of the steps at its test")
     parser.add_argument("--arms", type=int, default=5)
     parser.add_argument("--pulls", type=int, default=10)
     parser.add_argument("--tasks", type=int, default=100, help="of a bandit's iteration")
@@ -230,7 +234,7 @@ def main() -> None:
     oracle = 0.0
     for seed in given.seeds:
         if given.what == "navigation":
-            rows = navigation(seed, iterations, given.device, given.rows)
+            rows = navigation(seed, iterations, given.device, given.rows, given.rates)
         elif given.what == "corners":
             rows = corners(seed, iterations, given.device, given.rows)
         elif given.what == "bandit":
