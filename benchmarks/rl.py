@@ -41,9 +41,10 @@ def trained(learner: Any, world: Any, iterations: int, seed: int, **options: Any
 
 
 def navigation(
-    seed: int, iterations: int, device: str, rows: list[str], rates: list[float]
+    seed: int, iterations: int, device: str, rows: list[str], rates: list[float], goals: int
 ) -> Iterator[dict[str, Any]]:
-    """The MAML paper's 2D navigation: 40 new goals, 40 trajectories a step, after 0 .. 3 inner steps of `rates`."""
+    """The MAML paper's 2D navigation: 40 new goals, drawn with the seed `goals`, 40 trajectories a step, after 0 .. 3
+    inner steps of `rates`."""
     world, net = rl.Navigation2D(), rl.gaussian_policy(2, 2)
     informed = rl.Informed(world)
     learners: dict[str, tuple[Any, Any, int]] = {
@@ -56,7 +57,7 @@ def navigation(
         learner, on, count = learners[name]
         begin = time.perf_counter()
         trained(learner, on, count, seed)
-        scores = learner.evaluate(on, 40, [0, 1, 2, 3], rates, 40)
+        scores = learner.evaluate(on, 40, [0, 1, 2, 3], rates, 40, seed=goals)
         after = {steps: str(score) for steps, score in scores.items()}
         means = [score.mean for score in scores.values()]
         row = {"row": name, "seed": seed, "iterations": count, "rates": rates, "return": after, "means": means}
@@ -138,20 +139,19 @@ def mdp(seed: int, iterations: int, device: str) -> Iterator[dict[str, Any]]:
     yield row | {name: round(float(value), 2) for name, value in bounds.items()} | told(learner, begin)
 
 
-def halfcheetah(seed: int, run: Path, picture: Path | None) -> Iterator[dict[str, Any]]:
+def halfcheetah(seeds: list[int], run: Path, picture: Path | None) -> Iterator[dict[str, Any]]:
     """Returns in both directions before and after steps of 0.1 of a run of `fastmeta train halfcheetah`, in this
-    model's units: the mean of 40 trajectories and their standard deviation; the seed is that of the trajectories."""
-    learner = fm.load(run / "checkpoint.safetensors")
-    history = learner.history
-    both = {"goal": np.array([1.0, -1.0])}
-    attempts = learner.attempts(rl.HalfCheetah("direction"), both, 3, 0.1, 40, seed, [0, 1])
-    for steps, data in enumerate(attempts):
-        found = {"iterations": learner.training.step, "row": f"after {steps}", "seed": seed}
-        for name, returns in zip(("forward", "backward"), data.returns, strict=True):
-            found |= {name: round(float(returns.mean()), 2), f"{name}, spread": round(float(returns.std()), 2)}
-        yield found
+    model's units: the mean of 40 trajectories and their standard deviation; seeds are those of the trajectories."""
+    learner, world = fm.load(run / "checkpoint.safetensors"), rl.HalfCheetah("direction")
+    for seed in seeds:
+        attempts = learner.attempts(world, {"goal": np.array([1.0, -1.0])}, 3, 0.1, 40, seed, [0, 1])
+        for steps, data in enumerate(attempts):
+            found = {"iterations": learner.training.step, "row": f"after {steps}", "seed": seed}
+            for name, returns in zip(("forward", "backward"), data.returns, strict=True):
+                found |= {name: round(float(returns.mean()), 2), f"{name}, spread": round(float(returns.std()), 2)}
+            yield found
     if picture:
-        pictures.returns(picture, history, "HalfCheetah, forward or backward")
+        pictures.returns(picture, learner.history, "HalfCheetah, forward or backward")
 
 
 def told(learner: Any, begin: float) -> dict[str, Any]:
@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", nargs="+", default=[], help="of navigation and corners")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of navigation: of the steps at its test")
+    parser.add_argument("--goals", type=int, default=1, help="of navigation: seed of the tasks at its test")
     parser.add_argument("--arms", type=int, default=5)
     parser.add_argument("--pulls", type=int, default=10)
     parser.add_argument("--tasks", type=int, default=100, help="of a bandit's iteration")
@@ -226,21 +227,23 @@ def main() -> None:
         for row in speed(given.device, given.peer, given.threads, given.rounds):
             say(**row)
         return
-    if given.what == "halfcheetah" and not given.run:
-        parser.error("halfcheetah needs --run FOLDER, of `fastmeta train halfcheetah --tasks-per-step 4 --out FOLDER`")
-    usual = {"navigation": 100, "corners": 200, "bandit": 100, "mdp": 300, "halfcheetah": 0}[given.what]
+    if given.what == "halfcheetah":
+        if not given.run:
+            parser.error("it needs --run FOLDER, of `fastmeta train halfcheetah --tasks-per-step 4 --out FOLDER`")
+        for row in halfcheetah(given.seeds, given.run, given.picture):
+            say(**row)
+        return
+    usual = {"navigation": 100, "corners": 200, "bandit": 100, "mdp": 300}[given.what]
     iterations = usual if given.iterations is None else given.iterations
     curves: dict[str, list[dict[str, Any]]] = {}
     oracle = 0.0
     for seed in given.seeds:
         if given.what == "navigation":
-            rows = navigation(seed, iterations, given.device, given.rows, given.rates)
+            rows = navigation(seed, iterations, given.device, given.rows, given.rates, given.goals)
         elif given.what == "corners":
             rows = corners(seed, iterations, given.device, given.rows)
         elif given.what == "bandit":
             rows = bandit(seed, iterations, given.device, given.arms, given.pulls, given.tasks, given.pooled)
-        elif given.what == "halfcheetah":
-            rows = halfcheetah(seed, given.run, given.picture)
         else:
             rows = mdp(seed, iterations, given.device)
         for row in rows:

@@ -154,8 +154,8 @@ class Crew:
         with self.lock:
             self.lead = _functions()[0]
             while self.count < min(count, self.most):
-                slot = self.count * SLOT // 8
-                if self.slots[slot + SERVED // 8] or _start(self.at + slot * 8):
+                slot = self.count * SLOT
+                if self.slots[(slot + SERVED) // 8] or _start(self.at + slot):
                     self.count += 1
                 else:
                     self.most = self.count

@@ -64,8 +64,8 @@ def takes_phases(
     """Whether a convolution of (kernel, stride, padding) goes by phases, with `samples` images of inputs.
 
     Its products for a pair of channels are those of the values of two sides, directly those of the taps inside; so many
-    must be saved in all that they pay for the transforms. Measured with 16 .. 128 channels, 1 .. 75 images; from 500 to
-    1,000 saved they cost a Xeon an eighth of the whole and gain a Zen 4 little, above that they gain on both.
+    must be saved in all that they pay for the transforms. Measured with 16 .. 128 channels, 1 .. 75 images; with 500 to
+    1,000 saved they cost a Xeon an eighth of a whole meta-gradient, with more they gain.
     """
     if chosen == "0" or taps != (TAPS, 2, 1) or any(side not in WHOLE_SIDES for side in image):
         return False
