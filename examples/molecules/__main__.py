@@ -14,12 +14,15 @@ import numpy as np
 import fastmeta as fm
 from examples.molecules.assays import Assays, prior, read, ridges, with_outputs
 from examples.molecules.picture import draw
+from examples.molecules.posterior import areas, learned
 
 TEST_ASSAYS = {"tox21": 3, "sider": 6}  # the last ones, Altae-Tran et al. 2017 (arXiv 1611.03199)
-SUPPORT_SETS = 10
+SUPPORT_SETS, MORE_SETS = 10, 100
+SIZES = {"tox21": (0.45, 0.1, 0.5), "sider": (0.2, 0.04, 0.05)}  # best for training assays: README.md
 LINEAR = fm.MLP((2048, 2))
 ONE_RIDGE = "no support set: ridge on the mean activity"
 NO_SUPPORT = "no support set: mean of one ridge for each assay"
+POSTERIOR = "those ridges as a Gaussian prior, its posterior"
 
 
 def protocol(data: Path, name: str, other_molecules: bool, seed: int) -> tuple[Assays, Assays]:
@@ -33,8 +36,8 @@ def protocol(data: Path, name: str, other_molecules: bool, seed: int) -> tuple[A
     return Assays(x[known], y[known][:, first], queries=32), Assays(x[new], y[new][:, test])
 
 
-def scores(train: Assays, test: Assays, seed: int, iterations: int) -> dict[str, fm.Score]:
-    """ROC-AUC of each row on the same support sets."""
+def scores(train: Assays, test: Assays, name: str, seed: int, iterations: int) -> tuple[dict[str, fm.Score], str]:
+    """ROC-AUC of each row on the same support sets; and what two of them give on more."""
     episodes = SUPPORT_SETS * test.y.shape[1]
     weights = ridges(train.x, train.y, together=False)
     each = prior(train.x, weights)
@@ -44,9 +47,10 @@ def scores(train: Assays, test: Assays, seed: int, iterations: int) -> dict[str,
     rows |= {NO_SUPPORT: found[0]} | {f"that ridge as start, {n} gradient steps": found[n] for n in (5, 20)}
     more = np.insert(each, len(each) - 2, np.zeros(2 * weights.shape[1], np.float32))
     wider = start(more, with_outputs(train, test, weights), episodes)[5]  # the same molecules, in other features
-    rows["and what each ridge says as features, 5 steps"] = fm.Score(
-        wider.values, wider.measure, stream=found[0].stream
-    )
+    alike: dict[str, Any] = {"measure": "auc", "stream": found[0].stream}
+    rows["and what each ridge says as features, 5 steps"] = fm.Score(wider.values, **alike)
+    pair = areas(learned(train, weights).sized(*SIZES[name]), test, MORE_SETS * test.y.shape[1]).T
+    rows[POSTERIOR] = fm.Score(pair[1, :episodes], **alike)
     options: dict[str, Any] = {"tasks_per_step": 9, "seed": seed}
     maml = fm.MAML(LINEAR, 0.03, 5).fit(train, iterations, **options, optimizer=fm.Adam(1e-4), theta=each)
     rows["that ridge as start of a linear MAML"] = maml.evaluate(test, episodes)
@@ -55,7 +59,8 @@ def scores(train: Assays, test: Assays, seed: int, iterations: int) -> dict[str,
     rows |= {"MAML 2048-128-2 before adaptation": found[0], "MAML 2048-128-2": found[5]}
     protonet = fm.ProtoNet(fm.MLP((2048, 256, 128))).fit(train, iterations, **options)
     rows["ProtoNet 2048-256-128"] = protonet.evaluate(test, episodes)
-    return rows
+    without, posterior = (fm.Score(values, "auc", stream="more support sets") for values in pair)
+    return rows, f"{without} without a support set, its posterior {fm.compare(posterior, without)}"
 
 
 def start(theta: np.ndarray, test: Assays, episodes: int) -> dict[int, fm.Score]:
@@ -78,12 +83,13 @@ def main() -> None:
         for other in (False, True):
             title = f"{name}, {'other molecules' if other else 'published protocol'}"
             for seed in options.seeds:
-                found = scores(*protocol(options.data, name, other, seed), seed, options.iterations)
+                found, more = scores(*protocol(options.data, name, other, seed), name, seed, options.iterations)
                 print(f"\n{title}, seed {seed}: ROC-AUC, and gains on the first and the second row, in points")
                 for row, score in found.items():
                     gains = [fm.compare(score, found[other]) for other in (ONE_RIDGE, NO_SUPPORT)]
                     columns = "".join(f"{100 * gain.mean:>+8.2f} ± {100 * gain.ci95:.2f}" for gain in gains)
                     print(f"{row:<50}{score!s:>18}{columns}", flush=True)
+                print(f"{MORE_SETS} support sets an assay: {more}", flush=True)
                 tables[f"{title}, seed {seed}"] = found
     if options.picture:
         draw(tables, NO_SUPPORT, options.picture)

@@ -26,6 +26,6 @@ def draw(tables: dict[str, dict[str, fm.Score]], baseline: str, path: Path) -> N
         axes.axvline(0, color="black", lw=1)
         axes.set(title=title, xlabel="ROC-AUC, points")
         axes.set_yticks([-i for i in range(len(seeds[0]))], list(seeds[0]))
-    panels[0, 0].legend()
+    panels[0, -1].legend(loc="upper left")
     figure.tight_layout()
     figure.savefig(path, dpi=100)

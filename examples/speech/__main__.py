@@ -75,7 +75,7 @@ def draw(results: dict[int, dict[str, np.ndarray]], names: list[str], path: Path
             axes.plot(places, 100 * table[row], "os"[seed % 2], color=f"C{i}", ms=5, label=None if seed else ROWS[row])
     axes.set_xticks(range(len(names)), names)
     axes.set(ylabel="accuracy, %", ylim=(0, 100))
-    axes.legend(fontsize=8, loc="lower left")
+    axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     figure.savefig(path, dpi=100)
 
 

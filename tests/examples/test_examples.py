@@ -33,16 +33,6 @@ real = pytest.mark.skipif(DATA is None, reason="no data: set FASTMETA_DATA to a 
 EXAMPLES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/__main__.py"))
 
 
-def made_assays(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Molecules whose first bits make them active in every assay, each with a bit of its own."""
-    rng = np.random.default_rng(seed)
-    x = (rng.random((300, 2048)) < 0.02).astype(np.uint8)
-    x[:, :6] = rng.random((300, 6)) < 0.5
-    y = (x[:, :1] + x[:, 1:6] > 1).astype(np.int8)
-    y[rng.random(y.shape) < 0.05] = -1
-    return 255 * x, y
-
-
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_example_says_what_does_not_help_and_shows_what_it_printed(name):
     folder = ROOT / "examples" / name
@@ -52,65 +42,13 @@ def test_every_example_says_what_does_not_help_and_shows_what_it_printed(name):
     assert any((folder / file).exists() for file in ("picture.png", "picture.gif"))
 
 
-def test_assays_are_tasks_of_ten_and_ten():
-    x, y = made_assays()
-    batch = assays.Assays(x, y, queries=8).sample(3, seed=0)
-    assert batch.x_support.shape == (3, 20, 2048)
-    assert batch.y_query.sum(axis=1).tolist() == [8, 8, 8]
-    whole = assays.Assays(x, y)
-    for step in range(5):
-        one = whole.sample(1, seed=1, step=step)
-        assert one.y_query.size == (y[:, step] >= 0).sum() - 20
-        assert one.y_query.sum() == (y[:, step] == 1).sum() - 10
-        seen = {row.tobytes() for row in one.x_support[0]}
-        assert not seen & {row.tobytes() for row in one.x_query[0]}
-
-
-@pytest.mark.parametrize("together", [True, False])
-def test_the_ridge_ranks_what_all_assays_call_active(together):
-    x, y = made_assays()
-    test = assays.Assays(*made_assays(seed=1))
-    untrained = fm.MAML(molecules.LINEAR, 0.03).fit(test, 0, theta=prior_of(x, y[:, :4], together))
-    score = untrained.evaluate(test, 5, inner_steps=[0])[0]
-    assert score.measure == "auc"
-    assert score.mean > 0.7
-
-
-def test_the_ridge_is_that_of_its_equation():
-    x, y = made_assays()
-    theta = prior_of(x, np.abs(y[:, :1]), together=True, strength=7.0)
-    bits, target = (x > 0).astype(float), np.abs(y[:, 0]).astype(float)
-    bits, target = bits - bits.mean(axis=0), (target - target.mean()) / target.std()
-    expected = bits.T @ np.linalg.solve(bits @ bits.T + 7 * np.eye(len(bits)), target)  # the dual form
-    difference = fm.MLP((2048, 2)).views(theta)["linear1.weight"] @ [-1, 1]
-    assert np.corrcoef(difference, expected)[0, 1] == pytest.approx(1, abs=1e-5)
-
-
-def test_outputs_of_ridges_are_features_that_change_nothing_without_a_support_set():
-    known, new = assays.Assays(*made_assays()), assays.Assays(*made_assays(seed=1))
-    weights = assays.ridges(known.x, known.y, together=False)
-    wider, theta = assays.with_outputs(known, new, weights), assays.prior(known.x, weights)
-    assert wider.x.shape == (300, 2048 + 5)
-    assert np.square(wider.x[:, 2048:]).sum(axis=1).mean() == pytest.approx(1.5**2, rel=1e-5)
-    np.testing.assert_allclose(wider.x[:, 2048:].sum(axis=1), 0, atol=1e-5)
-    plain = molecules.start(theta, new, 3)
-    found = molecules.start(np.insert(theta, len(theta) - 2, np.zeros(10, np.float32)), wider, 3)
-    np.testing.assert_allclose(found[0].values, plain[0].values, atol=1e-6)
-    assert np.abs(found[5].values - plain[5].values).max() > 0
-
-
-def prior_of(x: np.ndarray, y: np.ndarray, together: bool, **strength: float) -> np.ndarray:
-    """The start that ridges on y give."""
-    return assays.prior(x, assays.ridges(x, y, together, **strength))
-
-
 @real
 def test_molecules_of_tox21():
     train, test = molecules.protocol(DATA / "molecules", "tox21", True, seed=0)
     known, new = ({row.tobytes() for row in part.x} for part in (train, test))
     assert (len(train.x), len(test.x)) == (5604, 2402)
     assert len(known & new) < 0.1 * len(new)  # molecules of equal fingerprints
-    score = molecules.start(prior_of(train.x, train.y, True), test, 3)[0]
+    score = molecules.start(assays.prior(train.x, assays.ridges(train.x, train.y, True)), test, 3)[0]
     assert 0.6 < score.mean < 0.85
 
 
