@@ -173,12 +173,15 @@ def request(table=None, tasks=1000, samples=10, **fields):
 
 
 def test_the_rule():
-    """Full blocks of small MLPs; what is unusual goes by columns."""
-    full = 2 * VECTOR_BYTES // 4
+    """One and a half blocks of small MLPs, two of larger ones; what is unusual goes by columns."""
+    full, some = 2 * VECTOR_BYTES // 4, 3 * VECTOR_BYTES // 8
     assert lanes.takes_lanes(request())
-    assert lanes.takes_lanes(request(tasks=full))
-    assert not lanes.takes_lanes(request(tasks=full - 1))
-    assert lanes.takes_lanes(request(tasks=full // 2, dtype=np.dtype(np.float64)))
+    assert lanes.takes_lanes(request(tasks=some))
+    assert not lanes.takes_lanes(request(tasks=some - 1))
+    assert lanes.takes_lanes(request(tasks=some // 2, dtype=np.dtype(np.float64)))
+    larger = MLP((1, 64, 64, 1)).table
+    assert [lanes.takes_lanes(request(larger, tasks=count)) for count in (some, full - 1, full)] == [False, False, True]
+    assert [lanes.takes_lanes(request(samples=45, tasks=count)) for count in (full - 1, full)] == [False, True]
     assert lanes.takes_lanes(request(query_loss_steps=(True, True), step_parameters=(1,), order=1, rates=(1, 4)))
     for unusual in ({"each_task": True}, {"each_weight": True}, {"pulled": True}, {"thetas": 1000}, {"kind": "adapt"}):
         assert not lanes.takes_lanes(request(**unusual))
