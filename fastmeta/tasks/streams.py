@@ -27,7 +27,7 @@ def streams(seed: int, step: int, count: int) -> Iterator[np.random.Generator]:
     if seed >= 1 << 32 or step + count > 1 << 32:  # more than a word
         return (stream(seed, step + i) for i in range(count))
     seeds = _seeds(np.array([seed], np.uint32), np.arange(step, step + count, dtype=np.uint32))
-    return (np.random.Generator(np.random.PCG64(_Seed(words))) for words in seeds)
+    return (np.random.Generator(np.random.PCG64(_Seed(words))) for words in seeds)  # type: ignore[arg-type]
 
 
 class _Seed(ISeedSequence):

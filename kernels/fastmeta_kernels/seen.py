@@ -44,8 +44,8 @@ class Seen:
 
         None where it was not seen.
         """
-        one = [data._replace(x=data.x[: len(data.x) // parts]) for data in (support, query)]
-        request = self.get(form_of(table, theta, *one, inner, order, "auto"))
+        first, last = (data._replace(x=data.x[: len(data.x) // parts]) for data in (support, query))
+        request = self.get(form_of(table, theta, first, last, inner, order, "auto"))
         if request is None:
             return None
         return request, set_arrays(set_arrays({"rates": inner.rates}, "query", query), "support", support)
