@@ -30,7 +30,7 @@ class Query:
 
     def forward(self, code: Code, layer: Layer, at_: Places) -> None:
         """y = x W + b - alpha E dy_s."""
-        m, n, c, o = layer.n, self.other.n, layer.c, layer.oc
+        (m, n), (c, o) = (layer.n, self.other.n), (layer.c, layer.oc)
         x, dy = at(X, self.other.x), at(X, self.other.dy)
         multiply(code, (m, o, 1, c), (at_.x, c, 1, 0), (at_.weight_dot, o, 0), (at_.y, o), at_.bias)
         multiply(code, (m, n, 1, c), (at_.x, c, 1, 0), (x, 1, 0), (self.e, n), bcs=c)
@@ -38,7 +38,7 @@ class Query:
 
     def backward(self, code: Code, layer: Layer, at_: Places, into: Into | None, transpose: bool) -> None:
         """dW = x^T dy, db = sum over samples of dy, dx = dy W^T - alpha F x_s; 0 but where the mask is positive."""
-        m, n, c, o = layer.n, self.other.n, layer.c, layer.oc
+        (m, n), (c, o) = (layer.n, self.other.n), (layer.c, layer.oc)
         x, dy = at(X, self.other.x), at(X, self.other.dy)
         if into:
             in_lanes.weight_gradient(code, layer, at_, into)
@@ -79,7 +79,7 @@ class Support:
 
     def forward_tangent(self, code: Code, layer: Layer, at_: Places) -> None:
         """y_dot = x_dot W + b_dot + E^T dy_q; 0 but where the ReLU that it took over passes."""
-        n, m, c, o = layer.n, self.other.n, layer.c, layer.oc
+        (n, m), (c, o) = (layer.n, self.other.n), (layer.c, layer.oc)
         mask = at_.y if layer.relu else NONE
         multiply(code, (n, o, 1, c), (at_.x_dot, c, 1, 0), (at_.weight, o, 0), (at_.y_dot, o), at_.bias_dot)
         b = at(X, self.other.dy), o, 0
@@ -87,7 +87,7 @@ class Support:
 
     def backward_tangent(self, code: Code, layer: Layer, at_: Places, into: Into) -> None:
         """dx_dot = dy_dot W^T + F^T x_q, and then dW_dot."""
-        n, m, c, o = layer.n, self.other.n, layer.c, layer.oc
+        (n, m), (c, o) = (layer.n, self.other.n), (layer.c, layer.oc)
         multiply(code, (n, c, 1, o), (at_.dy_dot, o, 1, 0), (at_.weight, 1, 0), (at_.dx_dot, c), bcs=o)
         b = at(X, self.other.x), c, 0
         multiply(code, (n, c, 1, m), (self.f, 1, n, 0), b, (at_.dx_dot, c), flags=ADD, mask=at_.mask)

@@ -37,7 +37,8 @@ class Passes:
         features: int = S,
         kinds: Mapping[int, LayerKind] | None = None,
     ) -> None:
-        self.code, self.plan, self.kinds = code, plan, kinds or {}
+        self.code, self.plan = code, plan
+        self.kinds = kinds or {}
         self.begin, self.features = begin, features
         self.end = len(plan.layers) if end is None else end
         self.first = max(begin, plan.first)  # neither dx nor x_dot there
