@@ -219,17 +219,21 @@ def test_the_rule():
     assert not lanes.takes_lanes(request(tasks=some - 1))
     assert [lanes.takes_lanes(request(tasks=count, steps=2)) for count in (full - 1, full)] == [False, True]
     assert lanes.takes_lanes(request(tasks=some // 2, dtype=np.dtype(np.float64)))
-    larger = MLP((1, 64, 64, 1)).table
+    wider = (64 / VECTOR_BYTES) ** 0.5  # as many bytes of parameters
+    larger = MLP((1, *[round(64 * wider)] * 2, 1)).table
     assert [lanes.takes_lanes(request(larger, tasks=count)) for count in (some, full - 1, full)] == [False, False, True]
-    assert [lanes.takes_lanes(request(samples=45, tasks=count)) for count in (full - 1, full)] == [False, True]
+    assert [lanes.takes_lanes(request(samples=45 * 64 // VECTOR_BYTES, tasks=count)) for count in (full - 1, full)] == [
+        False,
+        True,
+    ]
     assert lanes.takes_lanes(request(query_loss_steps=(True, True), step_parameters=(1,), order=1, rates=(1, 4)))
     for unusual in ({"each_task": True}, {"each_weight": True}, {"pulled": True}, {"thetas": 1000}, {"kind": "adapt"}):
         assert not lanes.takes_lanes(request(**unusual))
     assert not lanes.takes_lanes(request(query=SetShape(10, loss=Loss(LINEAR_LOSS))))
     assert lanes.takes_lanes(request(query=SetShape(10, weighted=True, loss=Loss(HUBER, (1.0,)))))
     assert not lanes.takes_lanes(request(samples=1000))
-    assert not lanes.takes_lanes(request(MLP((1, 200, 200, 1)).table))
-    wide = MLP((1, 100, 100, 1)).table
+    assert not lanes.takes_lanes(request(MLP((1, 400, 400, 1)).table))
+    wide = MLP((1, *[round(100 * wider)] * 2, 1)).table
     assert [lanes.takes_lanes(request(wide, steps=s, order=o)) for s, o in ((1, 2), (1, 1), (2, 2))] == [
         True,
         False,
