@@ -77,7 +77,7 @@ def main() -> None:
         for name, root in (("other", given.folder.resolve()), ("this", ROOT)):
             programs[name] = Program(*common, root=root)
             running.callback(programs[name].close)
-        for workload in (w for w in chosen if w.kind not in ("process", "updates")):
+        for workload in (w for w in chosen if w.kind != "process"):
             built(workload, programs, Path(place))
             times = turns(workload.parts[0], programs, given.rounds, given.seconds)
             other, this = (statistics.median(times[name]) for name in ("other", "this"))

@@ -13,7 +13,6 @@ from fastmeta.gradients.functions import MetaGradient, meta_gradient
 from fastmeta.learning.gradient_learner import GradientLearner, InnerRate, InnerSteps
 from fastmeta.learning.query_norms import QueryBatchNorm
 from fastmeta.learning.settings import Setting
-from fastmeta.learning.states import State, Training
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta_kernels.contract import Array
@@ -93,7 +92,7 @@ class MAML(GradientLearner):
         rates = {"inner_lr": np.asarray(result.inner_lr_gradient)} if self.learn_inner_lr else {}
         return {"theta": result.gradient} | rates
 
-    def meta_updates(self, batches: list[Batch], optimizer: Optimizer) -> list[tuple[float, Training]]:
+    def meta_updates(self, batch: Batch, optimizer: Optimizer, states: Array) -> Array | None:
         """Several updates in one call, where nothing but theta is learned, by Adam, and no class has another way."""
         from fastmeta.gradients.updates import meta_updates
         from fastmeta.learning.optimizers import Adam
@@ -101,15 +100,12 @@ class MAML(GradientLearner):
         training, by = self.training, self.optimizers(optimizer)["theta"]
         own = type(self).meta_gradients, type(self)._asked
         plain = own == (MAML.meta_gradients, MAML._asked) and training.parameters.keys() == {"theta"}
-        if not plain or self.query_batch_norm == "frozen" or type(by) is not Adam or by.clips:
-            return []
+        if not plain or self.query_batch_norm == "frozen" or type(by) is not Adam or by.clips or self.device != "cpu":
+            return None
         state = training.moments["theta"]
-        numbers = [by.numbers(state.step + i) for i in range(len(batches))]
-        found = meta_updates(self.net, self.theta, state.moments, batches, numbers, **self._asked())
-        return [
-            (loss, Training(training.step + i, {"theta": theta}, {"theta": State(state.step + i, moments)}))
-            for i, (loss, theta, moments) in enumerate(found, 1)
-        ]
+        numbers = [by.numbers(state.step + i) for i in range(len(states) - 1)]
+        states[0] = self.theta, *state.moments
+        return meta_updates(self.net, states, batch, numbers, **self._asked())
 
     def update_settings(self) -> tuple[Any, ...]:
         """The arguments of the constructor that an update depends on."""

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 @quiet
 def meta_updates(
     net: Network,
-    theta: Array,
-    moments: Sequence[Array],
-    batches: Sequence[Batch],
+    states: Array,
+    batch: Batch,
     numbers: Sequence[tuple[float, float, float, float]],
     inner_lr: Any,
     inner_steps: int,
@@ -33,26 +32,22 @@ def meta_updates(
     device: str,
     *,
     loss: Loss | None = None,
-) -> list[tuple[float, Array, tuple[Array, Array]]]:
-    """Mean query loss, theta (P,) and Adam's moments after an update by each batch in turn, to the bits of
-    `meta_gradient` and `Adam.update`; numbers: `Adam.numbers` of each.
+) -> Array | None:
+    """Mean query losses (n,) of updates, to the bits of `meta_gradient` and `Adam.update`.
 
-    As many as can be had so: none where the backend has no such call or has not computed one update by itself before,
-    and none from the first on in which something is wrong or not finite.
+    numbers: `Adam.numbers` of each. states (n + 1, 3, P): theta and Adam's moments; the first are given, those after
+    each update are written. batch: the tasks of all updates, behind each other. As many as can be had so: None where
+    the backend has no such call or has not computed one update by itself before, or where something of the batch is
+    wrong, which its own update will say; and none from the first on in which something is not finite.
     """
     run = getattr(devices.backend(device), "updates", None)
-    if run is None or any(type(m) is not np.ndarray or m.shape != theta.shape for m in moments):
-        return []
-    theta, sets = inputs.parameters(net, theta, device=device), []
-    for batch in batches:
-        try:
-            sets.append(batch_sets(net, batch, theta.dtype, device, loss))
-        except (TypeError, ValueError):  # which its own update will raise
-            break
-    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, theta.dtype)
-    found = run(net.table, theta, moments, sets, inner, order, numbers[: len(sets)]) if sets else None
-    if found is None:
-        return []
-    losses, states = found
-    means = [float(np.add.reduce(row, dtype=np.float64)) / len(row) for row in losses]
-    return [(mean, now[0].copy(), (now[1].copy(), now[2].copy())) for mean, now in zip(means, states, strict=True)]
+    if run is None:
+        return None
+    dtype = inputs.parameters(net, states[0, 0], device=device).dtype
+    try:
+        support, query = batch_sets(net, batch, dtype, device, loss)
+    except (TypeError, ValueError):
+        return None
+    inner = inputs.inner_loop(net, inner_lr, inner_steps, adapt, dtype)
+    losses = run(net.table, states, support, query, inner, order, numbers)
+    return None if losses is None else np.add.reduce(losses, axis=1, dtype=np.float64) / losses.shape[1]

@@ -141,9 +141,12 @@ def _iterate(
         learner._training = training.on_device(learner.training, learner.gpu_parameters, backend(learner.device))
         source = tasks.on_device(learner.device) if hasattr(tasks, "on_device") else tasks
     source = ahead(source, iterations) if ranks is None else source
-    learner._fitting, learner._foresight = True, Foresight()
+    learner._fitting, learner._foresight = True, (foresight := Foresight())
     watched.score_if_due(learner, ranks)  # which an interruption may have prevented
     while learner.training.step < iterations and not watched.is_over(learner):
+        if callback is None:
+            step = learner.training.step
+            foresight.unseen = min(iterations - step, watched.until_due(step), keeper.until_due(step))
         loss = learner._iterate(source, optimizer)
         watched.score_if_due(learner, ranks)
         if callback is not None and writes(ranks):

@@ -97,6 +97,10 @@ class Keeper:
         if due or time.monotonic() - self.time >= self.seconds:
             self.keep()
 
+    def until_due(self, step: int) -> int:
+        """How many iterations after `step` enough is learned, at the latest."""
+        return 1 if step == self.begin else self.every - step % self.every
+
     def keep(self) -> None:
         """Write."""
         if self.path is None or not self.writes():

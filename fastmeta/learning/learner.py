@@ -78,10 +78,11 @@ class Learner(Learned):
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The mean loss over the tasks of `batch`, and its gradient by each of `parameters`."""
 
-    def meta_updates(self, batches: list[Batch], optimizer: Optimizer) -> list[tuple[float, Training]]:
-        """What updates by `meta_gradients` of each batch in turn make of the training, to the same bits: each one's
-        loss and the training after it, as far as they can be computed at once; by default none."""
-        return []
+    def meta_updates(self, batch: Batch, optimizer: Optimizer, states: Array) -> Array | None:
+        """Losses (n,) of updates by `meta_gradients` of as many meta-batches, one behind the other in `batch`, to the
+        same bits; None, as by default, where none can be computed so. states (n + 1, 3, P): what theta and both its
+        moments are before the first and after each is written there. n is the smaller where not all can be."""
+        return None
 
     def update_settings(self) -> tuple[Any, ...]:
         """What `meta_updates` depends on beside the training and the optimizer."""
@@ -217,19 +218,21 @@ class Learner(Learned):
         checkpoints.write(path, self._checkpoint(training.on_host(self.training), self._settings, self.history))
 
     def _iterate(self, tasks: TaskSource, optimizer: Optimizer) -> float:
-        """One meta-update. `_training` moves on in one assignment, which no interruption can split."""
+        """One meta-update, or several that nobody looks between; the last one's loss. `_training` moves on in one
+        assignment, which no interruption can split."""
         start, step = time.perf_counter(), self.training.step
         count = self._settings["tasks_per_step"]
         with memory.counted("tasks_per_step", count):
             loss, after = self._update(tasks, optimizer)
-        self._history["loss"][step] = loss
+        losses, seconds = self._history["loss"], self._history["seconds"]
+        losses[step : after.step] = loss
         early = 0.0 if self._foresight is None else self._foresight.seconds
-        self._history["seconds"][step] = time.perf_counter() - start + early
+        seconds[step : after.step] = (time.perf_counter() - start + early) / (after.step - step)
         self._training = after
-        return loss
+        return float(losses[after.step - 1])
 
-    def _update(self, tasks: TaskSource, optimizer: Optimizer) -> tuple[float, Training]:
-        """The loss of the next meta-batch, and the training after its update."""
+    def _update(self, tasks: TaskSource, optimizer: Optimizer) -> tuple[float | Array, Training]:
+        """The loss of the next meta-batch, and the training after its update; or losses (n,), and that after n."""
         from fastmeta.learning.training import advance
 
         if self._ranked is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any, NamedTuple, Protocol
 
@@ -42,6 +43,10 @@ class Validation(NamedTuple):
     def settings(self) -> dict[str, int]:
         """What a fit that goes on has to agree with."""
         return {} if self.tasks is None else {"validate_every": self.every, "validation_episodes": self.episodes}
+
+    def until_due(self, step: int) -> int:
+        """How many iterations after `step` it is due."""
+        return self.every - step % self.every if self.tasks is not None else sys.maxsize
 
     def score_if_due(self, learner: Validated, ranks: str | None = None) -> None:
         """Score what was learned, where that is due and has not been done; keep it where nothing was better."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastmeta.tasks.episode import Batch, TaskSource
+from fastmeta.tasks.shares import piece
 
-MOST = 16  # meta-batches
+MOST = 64  # meta-batches
 BYTES = 1 << 18  # of all of them: what is drawn stays in the cache until it is used
 
 
@@ -19,22 +20,22 @@ class Ahead:
     def __init__(self, tasks: Any, end: int) -> None:
         self.tasks, self.end = tasks, end
         self.count = 1  # meta-batches that are drawn at once, as soon as the size of one is known
-        self.drawn: dict[tuple[int, int, int], Batch] = {}
+        self.drawn: tuple[int, int, range, Batch] | None = None  # tasks of each, seed, steps, and all of them
 
     def sample(self, tasks: int, seed: int, step: int = 0) -> Batch:
-        """The batch of `step`, and, unseen, those of the steps behind it."""
-        key = tasks, seed, step
-        if key not in self.drawn:
-            batches = self.tasks.several(tasks, seed, step, max(1, min(self.count, self.end - step)))
-            self.drawn = {(tasks, seed, step + i): batch for i, batch in enumerate(batches)}
-            self.count = min(MOST, BYTES // max(batches[0].nbytes, 1))
-        return self.drawn[key]
+        """The batch of `step`; unseen, those of the steps behind it are drawn too."""
+        return self.ready(tasks, seed, step, 1)
 
-    def ready(self, tasks: int, seed: int, step: int, most: int) -> list[Batch]:
-        """Batches of `step` and of the steps behind it that are drawn together, `most` at most."""
-        self.sample(tasks, seed, step)
-        found = (self.drawn.get((tasks, seed, step + i)) for i in range(min(most, len(self.drawn))))
-        return [batch for batch in found if batch is not None]
+    def ready(self, tasks: int, seed: int, step: int, most: int) -> Batch:
+        """The tasks of `step` and of the steps behind it that are drawn together, of `most` steps at most, as one."""
+        if self.drawn is None or self.drawn[:2] != (tasks, seed) or step not in self.drawn[2]:
+            count = max(1, min(self.count, self.end - step))
+            batch = self.tasks.several(tasks, seed, step, count)
+            self.drawn = tasks, seed, range(step, step + count), batch
+            self.count = min(MOST, BYTES // max(batch.nbytes // count, 1))
+        _, _, steps, batch = self.drawn
+        begin = step - steps.start
+        return piece(batch, begin * tasks, min(begin + most, len(steps)) * tasks)
 
 
 def ahead(tasks: TaskSource, end: int) -> TaskSource:

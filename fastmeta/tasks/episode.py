@@ -14,7 +14,7 @@ from fastmeta.networks import losses
 from fastmeta_kernels.contract import Array
 from fastmeta_kernels.host import is_elsewhere
 
-_EPISODES = 0x7A5C  # keeps these streams apart from default_rng(seed), which draws a network's first parameters
+EPISODES = 0x7A5C  # keeps these streams apart from default_rng(seed), which draws a network's first parameters
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class TaskSource(Protocol):
 
 def stream(seed: int, step: int) -> np.random.Generator:
     """The random stream of one call of `sample`; seed and step are whole numbers of at least 0."""
-    words = checks.integer("seed", seed, 0), checks.integer("step", step, 0), _EPISODES
+    words = checks.integer("seed", seed, 0), checks.integer("step", step, 0), EPISODES
     if max(words) < 1 << 32:  # the same, and read in half the time
         return np.random.default_rng(np.array(words, np.uint32))
     return np.random.default_rng(words)

@@ -1,4 +1,4 @@
-"""Shares of a meta-batch, some of its tasks with the bits that they have among all, and batches of several."""
+"""Shares of a meta-batch, some of its tasks with the bits that they have among all, and several as one."""
 
 from __future__ import annotations
 
@@ -30,13 +30,10 @@ def cut(batch: Batch, begin: int, end: int) -> Batch:
     return Batch(**parts)
 
 
-def pieces(batch: Batch, tasks: int) -> list[Batch]:
-    """A batch as several of `tasks` tasks each, without a copy, and without another look at what was checked as one."""
-    parts, made = vars(batch).items(), []
-    for begin in range(0, len(batch), tasks):
-        piece = object.__new__(Batch)
-        vars(piece).update({n: None if part is None else part[begin : begin + tasks] for n, part in parts})
-        made.append(piece)
+def piece(batch: Batch, begin: int, end: int) -> Batch:
+    """Tasks begin .. end - 1 of a batch, without a copy, and without another look at what was checked as one."""
+    made = object.__new__(Batch)
+    vars(made).update({n: None if part is None else part[begin:end] for n, part in vars(batch).items()})
     return made
 
 

@@ -6,7 +6,7 @@ does between two calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -37,19 +37,18 @@ class Seen:
             self.requests = {}
         self.requests[form] = request
 
-    def of_all(
-        self, table: Table, theta: Array, sets: Sequence[tuple[TaskSet, TaskSet]], inner: InnerLoop, order: int
-    ) -> tuple[Request, list[dict[str, Any]]] | None:
-        """The one request of meta-gradients of these support and query sets, and the arrays of each.
+    def of_parts(
+        self, table: Table, theta: Array, support: TaskSet, query: TaskSet, parts: int, inner: InnerLoop, order: int
+    ) -> tuple[Request, dict[str, Any]] | None:
+        """The request of a meta-gradient of one of equal parts of a support and a query set, and the arrays of all.
 
-        None where they have several, or one that was not seen.
+        None where it was not seen.
         """
-        forms = {form_of(table, theta, support, query, inner, order, "auto") for support, query in sets}
-        request = self.get(forms.pop())
-        if forms or request is None:
+        first, last = (data._replace(x=data.x[: len(data.x) // parts]) for data in (support, query))
+        request = self.get(form_of(table, theta, first, last, inner, order, "auto"))
+        if request is None:
             return None
-        rates = {"rates": inner.rates}
-        return request, [rates | set_arrays(set_arrays({}, "query", q), "support", s) for s, q in sets]
+        return request, set_arrays(set_arrays({"rates": inner.rates}, "query", query), "support", support)
 
 
 def form_of(

@@ -11,6 +11,8 @@ import pytest
 import fastmeta as fm
 from fastmeta.tasks.ahead import BYTES, MOST, Ahead, ahead
 from fastmeta.tasks.episode import stream
+from fastmeta.tasks.shares import piece
+from fastmeta.tasks.streams import streams
 
 
 def equal(found: fm.Batch, expected: fm.Batch) -> None:
@@ -29,13 +31,26 @@ def test_streams_are_those_of_numpys_own_reading(seed):
         np.testing.assert_array_equal(stream(seed, step).random(5), expected)
 
 
+@pytest.mark.parametrize("seed", [0, 77, 2**32 - 1, 2**32])
+@pytest.mark.parametrize("step", [0, 500, 2**32 - 17, 2**32 - 16, 2**32 - 3, 2**40])
+def test_streams_of_several_steps_are_those_of_each(seed, step):
+    for i, rng in enumerate(streams(seed, step, 16)):
+        np.testing.assert_array_equal(rng.random(5), stream(seed, step + i).random(5))
+
+
+@pytest.mark.parametrize(("seed", "step"), [(-1, 0), (0, -1), (0.5, 0), (0, True)])
+def test_streams_ask_for_whole_numbers(seed, step):
+    with pytest.raises((TypeError, ValueError), match="must be"):
+        list(streams(seed, step, 2))
+
+
 @pytest.mark.parametrize("tasks", [1, 25, 130])
 def test_several_curves_are_those_of_each_step(tasks):
     source = fm.tasks.Sinusoid(shots=3, queries=5, amplitude=(1, 2), x_range=(0, 7))
-    batches = source.several(tasks, 3, 2**32 - 4, 9)
-    assert len(batches) == 9
-    for i, batch in enumerate(batches):
-        equal(batch, source.sample(tasks, 3, 2**32 - 4 + i))
+    several = source.several(tasks, 3, 2**32 - 4, 9)
+    assert len(several) == 9 * tasks
+    for i in range(9):
+        equal(piece(several, i * tasks, (i + 1) * tasks), source.sample(tasks, 3, 2**32 - 4 + i))
 
 
 @dataclass(frozen=True)
@@ -47,17 +62,18 @@ class Counted(fm.tasks.Sinusoid):
     def sample(self, tasks: int, seed: int, step: int = 0) -> fm.Batch:
         return super().sample(tasks, seed, step)
 
-    def several(self, tasks: int, seed: int, step: int, count: int) -> list[fm.Batch]:
+    def several(self, tasks: int, seed: int, step: int, count: int) -> fm.Batch:
         self.asked.append((step, count))
         return super().several(tasks, seed, step, count)
 
 
 def test_steps_are_drawn_once_and_none_behind_the_end():
     source = Counted(asked=[])
-    drawn = ahead(source, 40)
-    for step in range(40):
+    end = 2 * MOST + 8
+    drawn = ahead(source, end)
+    for step in range(end):
         equal(drawn.sample(25, 0, step), source.sample(25, 0, step))
-    assert source.asked == [(0, 1), (1, MOST), (1 + MOST, MOST), (1 + 2 * MOST, 40 - 1 - 2 * MOST)]
+    assert source.asked == [(0, 1), (1, MOST), (1 + MOST, MOST), (1 + 2 * MOST, 7)]
 
 
 def test_any_order_gives_the_same_batches():

@@ -46,17 +46,19 @@ prototype_loss, prototype_gradient = CALLS.prototype_loss, CALLS.prototype_gradi
 
 def updates(
     table: Table,
-    theta: Array,
-    moments: Sequence[Array],
-    sets: Sequence[tuple[TaskSet, TaskSet]],
+    states: Array,
+    support: TaskSet,
+    query: TaskSet,
     inner: InnerLoop,
     order: int,
     numbers: Sequence[Numbers],
-) -> tuple[Array, Array] | None:
-    """Updates of theta (P,) by the meta-gradient of each support and query set in turn, each a step of `adam`.
+) -> Array | None:
+    """Losses (n, T) of updates of theta (P,) by the meta-gradient of each T tasks of the sets in turn, each a step of
+    `adam`; there are fewer than numbers where one is not finite in the next.
 
-    Losses (n, T), and theta and both moments (n, 3, P) after each of n updates, before the first that has a number
-    which is not finite. None where such a meta-gradient was never computed by itself, or has no inner step.
+    states (n + 1, 3, P): theta and both moments, of which the first are given and the others written. None where such a
+    meta-gradient was never computed by itself, or has no inner step.
     """
-    known = CALLS.seen.of_all(table, theta, sets, inner, order) if inner.steps else None
-    return None if known is None else run_updates(known[0], theta, moments, known[1], numbers)
+    theta, count = states[0, 0], len(numbers)
+    known = CALLS.seen.of_parts(table, theta, support, query, count, inner, order) if inner.steps else None
+    return None if known is None else run_updates(known[0], states, known[1], numbers)

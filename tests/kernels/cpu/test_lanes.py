@@ -15,6 +15,7 @@ from fastmeta_kernels.cpu.execution import call, handlers, threads
 from fastmeta_kernels.cpu.layout import instruction, lanes
 from fastmeta_kernels.cpu.machine.lane_product import compile_lane_product, lane_product
 from fastmeta_kernels.cpu.machine.vector import VECTOR_BYTES
+from fastmeta_kernels.cpu.program import choices
 from fastmeta_kernels.layer_table import HUBER, LINEAR_LOSS, SQUARED_ERROR
 from fastmeta_kernels.request import Request, SetShape, stash_bytes
 from tests.cases import CASES, Case
@@ -129,13 +130,51 @@ def test_blocks_that_are_not_full(tasks, loss):
             np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-12)
 
 
+def of_one_step(activation: str, samples: tuple[int, int], loss: str = "squared_error", tasks: int = WIDTH + 3) -> Case:
+    """A network whose hidden layers no task has for itself, where there is one inner step."""
+    net = MLP((3, 40, 48, 40, 2), activation)
+    return Case("one_step", net, loss, tasks=tasks, support=samples[0], query=samples[1])
+
+
+@pytest.mark.usefixtures("in_lanes")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+@pytest.mark.parametrize("samples", [(10, 10), (3, 8), (8, 3), (1, 1)])
+def test_one_step_without_weights_of_each_task(samples, activation, loss, weighted):
+    """Products of samples in their place: losses, gradient and the rate's gradient."""
+    case = of_one_step(activation, samples, loss)
+    (_, ours), (_, expected) = meta_gradients(case, "float64", weighted=weighted, steps=1)
+    asked = next(reversed(call._local.calls.values())).request
+    assert choices.Choices(asked.of_one_task()).shared == ((2, 4) if activation != "relu" else (1, 2))
+    for name in ("query_losses", "support_losses", "gradient", "rates_gradient"):
+        one, other = getattr(ours, name), getattr(expected, name)
+        assert np.linalg.norm(one - other) <= 1e-12 * np.linalg.norm(other), name
+
+
+@pytest.mark.usefixtures("in_lanes")
+def test_one_step_in_float32_and_in_its_limits():
+    """Several steps, each step's loss, one order or more samples than pay: every task has its weights."""
+    case = of_one_step("tanh", (10, 10))
+    (_, ours), (_, expected) = meta_gradients(case, "float32", steps=1)
+    assert relative(ours, expected) <= 5e-6
+    net = MLP((3, 40, 40, 1))
+    whole = {"variant": lanes.LANES, "adapted": (0, net.parameter_count)}
+    small = choices.Choices(request(net.table, **whole))
+    assert small.shared == (1,)
+    for other in ({"steps": 2}, {"order": 1}, {"query_loss_steps": (True, True)}, {"variant": ""}, {"rates": (1, 6)}):
+        assert choices.Choices(small.request._replace(**other)).shared == ()
+    assert choices.Choices(request(net.table, samples=11, **whole)).shared == ()
+
+
 @pytest.mark.usefixtures("in_lanes")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_same_bits_for_threads_and_memory_modes(dtype, monkeypatch):
     monkeypatch.setattr(threads, "ALONE_WORK", 0)
-    case = Case("tasks", MLP((3, 9, 5, 2), "softplus"), "squared_error", tasks=3 * VECTOR_BYTES, support=9)
-    theta, support, query = sets(case, dtype)
-    for steps, order in ((1, 1), (1, 2), (3, 2)):
+    narrow = Case("tasks", MLP((3, 9, 5, 2), "softplus"), "squared_error", tasks=3 * VECTOR_BYTES, support=9)
+    wide = of_one_step("softplus", (9, 7), tasks=3 * VECTOR_BYTES)
+    for case, steps, order in ((narrow, 1, 1), (narrow, 1, 2), (narrow, 3, 2), (wide, 1, 2)):
+        theta, support, query = sets(case, dtype)
         found = []
         for count, memory in ((1, "stash"), (2, "stash"), (2, "recompute"), (1, "auto")):
             monkeypatch.setenv("FASTMETA_NUM_THREADS", str(count))
@@ -173,19 +212,33 @@ def request(table=None, tasks=1000, samples=10, **fields):
 
 
 def test_the_rule():
-    """Full blocks of small MLPs; what is unusual goes by columns."""
-    full = 2 * VECTOR_BYTES // 4
+    """Two full blocks of small MLPs, one and a half of one step; what is unusual goes by columns."""
+    full, some = 2 * VECTOR_BYTES // 4, 3 * VECTOR_BYTES // 8
     assert lanes.takes_lanes(request())
-    assert lanes.takes_lanes(request(tasks=full))
-    assert not lanes.takes_lanes(request(tasks=full - 1))
-    assert lanes.takes_lanes(request(tasks=full // 2, dtype=np.dtype(np.float64)))
+    assert lanes.takes_lanes(request(tasks=some))
+    assert not lanes.takes_lanes(request(tasks=some - 1))
+    assert [lanes.takes_lanes(request(tasks=count, steps=2)) for count in (full - 1, full)] == [False, True]
+    assert lanes.takes_lanes(request(tasks=some // 2, dtype=np.dtype(np.float64)))
+    wider = (64 / VECTOR_BYTES) ** 0.5  # as many bytes of parameters
+    larger = MLP((1, *[round(64 * wider)] * 2, 1)).table
+    assert [lanes.takes_lanes(request(larger, tasks=count)) for count in (some, full - 1, full)] == [False, False, True]
+    assert [lanes.takes_lanes(request(samples=45 * 64 // VECTOR_BYTES, tasks=count)) for count in (full - 1, full)] == [
+        False,
+        True,
+    ]
     assert lanes.takes_lanes(request(query_loss_steps=(True, True), step_parameters=(1,), order=1, rates=(1, 4)))
     for unusual in ({"each_task": True}, {"each_weight": True}, {"pulled": True}, {"thetas": 1000}, {"kind": "adapt"}):
         assert not lanes.takes_lanes(request(**unusual))
     assert not lanes.takes_lanes(request(query=SetShape(10, loss=Loss(LINEAR_LOSS))))
     assert lanes.takes_lanes(request(query=SetShape(10, weighted=True, loss=Loss(HUBER, (1.0,)))))
     assert not lanes.takes_lanes(request(samples=1000))
-    assert not lanes.takes_lanes(request(MLP((1, 200, 200, 1)).table))
+    assert not lanes.takes_lanes(request(MLP((1, 400, 400, 1)).table))
+    wide = MLP((1, *[round(100 * wider)] * 2, 1)).table
+    assert [lanes.takes_lanes(request(wide, steps=s, order=o)) for s, o in ((1, 2), (1, 1), (2, 2))] == [
+        True,
+        False,
+        False,
+    ]
     assert not lanes.takes_lanes(request(BY_NAME["conv4_stride"].network.table))
 
 

@@ -87,29 +87,26 @@ def compiled(dtype: Any) -> Any:
 
 def run_updates(
     request: Request,
-    theta: Array,
-    moments: Sequence[Array],
-    sets: Sequence[dict[str, Array]],
+    states: Array,
+    sets: dict[str, Array],
     numbers: Sequence[Numbers],
-) -> tuple[Array, Array]:
-    """Losses (n, T) of the query sets, and theta and both moments (n, 3, P) after each of n updates.
+) -> Array:
+    """Losses (n, T) of the query sets; theta and both moments after each update go to states (n + 1, 3, P).
 
-    sets: the arrays of the sets of each update, equal in shapes; numbers: those of `adam.adam`, for each. n is
-    smaller than their number where something is not finite in the next.
+    states: its first are given. sets: the arrays of the sets of all updates, one behind the other, and the rates;
+    numbers: those of `adam.adam`, for each. There are fewer updates than these where something is not finite in the
+    next.
     """
-    given = {"theta": theta} | sets[0]
-    call, count = call_of(request, given), len(sets)
-    dtype, size = call.dtype, theta.size
-    states = np.empty((count + 1, 3, size), dtype)
-    states[0] = theta, *moments
-    losses = np.zeros((count, call.ends[3]), dtype)
-    names = [name for name in sets[0] if name != "rates"]
+    count, size = len(numbers), states.shape[2]
+    names = [name for name in sets if name != "rates"]
+    one = {name: sets[name][: request.tasks] for name in names}
+    given = {"theta": states[0, 0], "rates": sets["rates"]} | one
+    call = call_of(request, given)
+    losses = np.zeros((count, call.ends[3]), call.dtype)
     places = np.array([job.THETA, *(STREAMS[name] for name in names), *OUTPUTS])
-    addresses = np.empty((count, len(places)), np.int64)
-    addresses[:, 0] = address(states) + np.arange(count) * states[0].nbytes
-    for i, arrays in enumerate(sets):
-        addresses[i, 1 : len(names) + 1] = [address(arrays[name]) for name in names]
-    addresses[:, -3:] = address(losses) + np.arange(count)[:, None] * losses[0].nbytes + call.places
+    begins = [address(states), *(address(sets[name]) for name in names), *(address(losses) + call.places).tolist()]
+    strides = [states[0].nbytes, *(one[name].nbytes for name in names), *[losses[0].nbytes] * len(OUTPUTS)]
+    addresses = begins + np.arange(count)[:, None] * strides
     letter = np.array(
         Letter(
             count, len(call.sums), call.sums.shape[1], size, sum(call.sizes[:2]), losses.shape[1],
@@ -121,9 +118,9 @@ def run_updates(
     pointers = [address(array) for array in (letter, call.sums, losses, states, each)]
     held, before = call._read(given), call.streams.copy()
     try:
-        go = compiled(dtype)
+        go = compiled(call.dtype)
         done = crew().run(*arranged(call.work), lambda board, slots, most: go(board, slots, most, *pointers))
     finally:
         call.streams[:] = before
     del held
-    return losses[:done, : call.ends[1]], states[1 : done + 1]
+    return losses[:done, : call.ends[1]]

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from fastmeta_kernels.cpu.layout.job import Workspace, address, integers_at
 from fastmeta_kernels.cpu.machine import semaphore
 from fastmeta_kernels.cpu.machine.atomic import fetch_add, pause, read, replace
+from fastmeta_kernels.cpu.machine.clock import nanoseconds
 from fastmeta_kernels.cpu.machine.compiler import types
 from fastmeta_kernels.cpu.machine.jit import call_address, kernel, symbol
 from fastmeta_kernels.cpu.machine.semaphore import post, take, wait
 
 LINE = 64  # bytes of a cache line: each word that threads write has one for itself
 MOST = 256  # threads of a call
-LOOKS = 1000  # 15 to 50 us of looking until a thread sleeps
+LOOKS, PATIENCE = 100, 50_000  # from one look at the clock to the next, and ns of looking until a thread sleeps
 
 # A board: what to run, a semaphore on which its workers leave, how many have joined, then the counters of the work.
 FUNCTION, WORKSPACES, JOBS, PARTS = range(4)
@@ -47,14 +48,14 @@ def _work(board, part):
 @kernel
 def _rest(slot):
     """Look for an offer, then sleep until one comes."""
-    looks = 0
+    looks, begun = 0, nanoseconds()
     while read(slot) == 0:
         looks += 1
-        if looks >= LOOKS:
+        if looks % LOOKS == 0 and nanoseconds() - begun >= PATIENCE:
             wait(slot + WOKEN)
             while take(slot + WOKEN) == 0:  # of offers that were seen without it
                 pass
-            looks = 0
+            begun = nanoseconds()
         pause()
 
 
@@ -71,10 +72,10 @@ def _serve(slot):
 @kernel
 def _wait_for_one(board):
     """Until one more worker has left a board."""
-    looks = 0
+    looks, begun = 0, nanoseconds()
     while take(board + LEFT) != 0:
         looks += 1
-        if looks >= LOOKS and wait(board + LEFT) == 0:
+        if looks % LOOKS == 0 and nanoseconds() - begun >= PATIENCE and wait(board + LEFT) == 0:
             return
         pause()
 

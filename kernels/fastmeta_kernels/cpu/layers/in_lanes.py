@@ -66,6 +66,11 @@ def backward_tangent(code: Code, layer: Layer, at: Places, into: Into) -> None:
     """dx_dot = dy W_dot^T + dy_dot W^T, and then dW_dot: the direction may be what it is added to."""
     if at.inner:
         input_tangent(code, layer, at, at.dx_dot)
+    gradient_tangent(code, layer, at, into)
+
+
+def gradient_tangent(code: Code, layer: Layer, at: Places, into: Into) -> None:
+    """dW_dot = x_dot^T dy + x^T dy_dot and db_dot = sum over samples of dy_dot."""
     a, b = (at.x, 1, layer.c, 0), (at.dy_dot, layer.oc, 0)
     if at.inner:
         a, b = (*a[:3], at.x_dot), (*b[:2], at.dy)

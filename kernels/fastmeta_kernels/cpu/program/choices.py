@@ -71,6 +71,16 @@ class Choices:
         return one_rate and linear and request.order == 2 and not needs_u
 
     @cached_property
+    def shared(self) -> tuple[int, ...]:
+        """Layers of which no task in lanes has weights of its own: small products of its samples cost half as much."""
+        request, query = self.request, self.query
+        if not (self.in_lanes and self.direct and request.steps == 1) or request.query_loss_steps:
+            return ()
+        samples = max(request.inner.samples, request.query.samples)
+        behind = [(l, layer) for l, layer in enumerate(query.layers) if l > query.first and layer.kind in MATRICES]
+        return tuple(l for l, layer in behind if 2 * samples * (layer.c + layer.oc) <= layer.c * layer.oc)
+
+    @cached_property
     def exact(self) -> bool:
         """Whether there is a sweep of Hessian-vector products."""
         return self.request.kind == "meta_gradient" and self.request.order == 2 and self.request.steps > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastmeta_kernels.cpu.layers.shared import Support
 from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout.instruction import NONE, Code, G, Operand, at
@@ -33,7 +34,7 @@ def descend(schedule: Schedule, choices: Choices, vectors: Vectors) -> Adaptatio
     vectors.g = schedule.room(query.packed * (max(request.steps, 1) if choices.keeps_gradients else 1))
     vectors.rates = at(op.ZERO, schedule.room(query.packed)) if choices.per_parameter else NONE
     schedule.segment("support", lambda: samples.read(schedule.code, support, job.SUPPORT_X))
-    found = _body(schedule, choices, vectors) if choices.head_only else _whole(schedule, choices)
+    found = _body(schedule, choices, vectors) if choices.head_only else _whole(schedule, choices, vectors)
     sets = request.steps if choices.keeps_sets else min(request.steps, 1)
     vectors.sets, vectors.set_size = schedule.room(found.plan.set_size * sets), found.plan.set_size
     _segments(schedule, choices, vectors, found)
@@ -103,8 +104,12 @@ def _segments(schedule: Schedule, choices: Choices, vectors: Vectors, found: Ada
     schedule.segment("descend", lambda: move(code, choices, vectors, at(op.P), at(G), at(op.NEXT)))
 
 
-def _whole(schedule: Schedule, choices: Choices) -> Adaptation:
-    return Adaptation(Passes(schedule.code, choices.support), choices.support, None)
+def _whole(schedule: Schedule, choices: Choices, vectors: Vectors) -> Adaptation:
+    support, query = choices.support, choices.query
+    size = support.samples * query.samples
+    vectors.products = {l: (at(op.ZERO, schedule.room(size)), at(op.ZERO, schedule.room(size))) for l in choices.shared}
+    kinds = {l: Support(query.layers[l], *products) for l, products in vectors.products.items()}
+    return Adaptation(Passes(schedule.code, support, kinds=kinds), support, None)
 
 
 def _body(schedule: Schedule, choices: Choices, vectors: Vectors) -> Adaptation:

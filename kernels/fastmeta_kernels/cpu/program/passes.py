@@ -7,8 +7,11 @@ a network in two: the body of ANIL and its head, which reads the body's features
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastmeta_kernels import layer_table as lt
-from fastmeta_kernels.cpu.layers import LAYERS, activations, convolution, in_lanes, linear, narrow
+from fastmeta_kernels.cpu.layers import LAYERS, LayerKind, activations, convolution, in_lanes, linear, narrow
+from fastmeta_kernels.cpu.layers.shared import Support
 from fastmeta_kernels.cpu.layers.winograd import convolution as winograd
 from fastmeta_kernels.cpu.layout.instruction import MOVE, SERIAL, Code, Operand, R, S, at
 from fastmeta_kernels.cpu.layout.layer import IN_LANES, NARROW, WINOGRAD, Layer
@@ -20,10 +23,22 @@ WEIGHTS = MATRICES | {lt.CONVOLUTION: convolution, WINOGRAD: winograd}
 
 
 class Passes:
-    """Emits the passes over layers begin .. end of a plan; features: the register behind which layer `begin` reads."""
+    """Emits the passes over layers begin .. end of a plan; features: the register behind which layer `begin` reads.
 
-    def __init__(self, code: Code, plan: Plan, begin: int = 0, end: int | None = None, features: int = S) -> None:
+    kinds: the functions of layers that have others than their kind.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        plan: Plan,
+        begin: int = 0,
+        end: int | None = None,
+        features: int = S,
+        kinds: Mapping[int, LayerKind] | None = None,
+    ) -> None:
         self.code, self.plan = code, plan
+        self.kinds = kinds or {}
         self.begin, self.features = begin, features
         self.end = len(plan.layers) if end is None else end
         self.first = max(begin, plan.first)  # neither dx nor x_dot there
@@ -32,7 +47,7 @@ class Passes:
         """Values of every position, outputs dense."""
         for l in range(self.begin, self.end):
             layer, at = self._layer(l)
-            LAYERS[layer.kind].forward(self.code, layer, at)
+            self._kind(l).forward(self.code, layer, at)
         self._outputs(S)
 
     def transpose(self) -> None:
@@ -52,13 +67,13 @@ class Passes:
             layer, at = self._layer(l)
             self._mask_delta(l, at, at.dy)
             into = None if weights is None else at.into(layer, weights)
-            LAYERS[layer.kind].backward(self.code, layer, at, into, transpose)
+            self._kind(l).backward(self.code, layer, at, into, transpose)
 
     def forward_tangent(self) -> None:
         """y_dot of every position in the direction U of the parameters."""
         for l in range(self.first, self.end):
             layer, at = self._layer(l)
-            LAYERS[layer.kind].forward_tangent(self.code, layer, at)
+            self._kind(l).forward_tangent(self.code, layer, at)
             if not LAYERS[layer.kind].MASKS_INPUTS:
                 self._mask(layer, at, at.y_dot)
         self._outputs(R)
@@ -72,7 +87,7 @@ class Passes:
         for l in range(self.end - 1, self.first - 1, -1):
             layer, at = self._layer(l)
             self._mask_delta(l, at, at.dy_dot)
-            LAYERS[layer.kind].backward_tangent(self.code, layer, at, at.into(layer, flags))
+            self._kind(l).backward_tangent(self.code, layer, at, at.into(layer, flags))
 
     def features_tangent(self, to: Operand, add: bool) -> None:
         """to = sign * dx_dot (or +=) of layer `begin`, a linear one: what a direction of its weight does to dx."""
@@ -85,8 +100,14 @@ class Passes:
         """Parameters behind `to` = P + sign * rate * d L / d parameters, after `backward`; of linear layers only."""
         for l in range(self.first, self.end):
             layer, at = self._layer(l)
-            if layer.kind in MATRICES:
-                MATRICES[layer.kind].weight_gradient(self.code, layer, at, at.into(layer, STEP, to))
+            kind, into = self.kinds.get(l), at.into(layer, STEP, to)
+            if isinstance(kind, Support):
+                kind.step(self.code, layer, at, into)
+            elif layer.kind in MATRICES:
+                MATRICES[layer.kind].weight_gradient(self.code, layer, at, into)
+
+    def _kind(self, l: int) -> LayerKind:
+        return self.kinds.get(l) or LAYERS[self.plan.layers[l].kind]
 
     def _layer(self, l: int) -> tuple[Layer, Places]:
         """A layer and its places; it masks what it passes back where a ReLU was taken over by the layer before it."""

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmeta_kernels.cpu.layers.shared import Query
 from fastmeta_kernels.cpu.layout import instruction as op
 from fastmeta_kernels.cpu.layout import job
 from fastmeta_kernels.cpu.layout import prototypes as prototype_layout
@@ -77,7 +78,8 @@ def _query(
     kind, phi = request.kind, vectors.phi(request.steps)
     s, v = schedule.room(query.set_size), schedule.room(query.packed)
     vectors.query = s
-    passes, head = Passes(code, query), _head(schedule, choices, s)
+    kinds = {l: Query(choices.support.layers[l], *products) for l, products in vectors.products.items()}
+    passes, head = Passes(code, query, kinds=kinds), _head(schedule, choices, s)
     schedule.segment("query", lambda: samples.read(code, query, job.QUERY_X))
     schedule.run("query", s=s)
     if kind == "predict":
@@ -88,10 +90,11 @@ def _query(
         _fisher(schedule, choices, passes, phi, s, v)
         return head
     schedule.segment("query loss", passes.forward, lambda: inner_loop.loss(code, choices, query, False))
-    schedule.run("query loss", p=phi, s=s, inner_step=request.steps if request.query_loss_steps else 0)
+    here = {"p": phi, "s": s, **vectors.other_set()}
+    schedule.run("query loss", **here, inner_step=request.steps if request.query_loss_steps else 0)
     if kind != "loss":
         schedule.segment("query gradient", lambda: passes.backward(None if kind == "hvp" else 0))
-        schedule.run("query gradient", p=phi, s=s, g=v)
+        schedule.run("query gradient", **here, g=v)
     if kind == "hvp":
         u, r = _direction(schedule, choices)
         schedule.segment("query tangents", lambda: inner_loop.tangents(code, choices, passes, query, False))

@@ -37,7 +37,7 @@ def sweep_back(
                 schedule.run("transposes", **here)
             schedule.run("gradient", **here)
         if choices.direct:
-            schedule.run("tangents", sign=-1, u=v, r=r, **(here | {"g": v}))
+            schedule.run("tangents", sign=-1, u=v, r=r, **(here | {"g": v, "x": query_set}))
         else:
             schedule.run("products", **here)
             schedule.run("rates gradient", sign=-1, **here)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastmeta_kernels.cpu.layout.instruction import NONE, Operand
 from fastmeta_kernels.cpu.program.choices import Choices
@@ -20,6 +20,7 @@ class Vectors:
     set_size: int = 0
     features: int = 0  # the body's set, where only the head moves
     rates: Operand = NONE  # a rate for each parameter, where there are so many
+    products: dict[int, tuple[Operand, Operand]] = field(default_factory=dict)  # of `layers.shared`, by layer
 
     def phi(self, k: int) -> int:
         """phi_k; where few are kept the last serves for all behind it."""
@@ -28,6 +29,10 @@ class Vectors:
     def set(self, k: int) -> int:
         """The set of inner step k."""
         return self.sets + (k * self.set_size if self.choices.keeps_sets else 0)
+
+    def other_set(self) -> dict[str, int]:
+        """The registers of the query set's passes, of layers that no task has for itself."""
+        return {"u": self.theta, "x": self.set(0), "sign": -1} if self.products else {}
 
     def at_step(self, k: int) -> dict[str, int]:
         """The registers of inner step k."""
