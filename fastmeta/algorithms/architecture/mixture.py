@@ -113,7 +113,7 @@ class Mixture:
             shape = self.net.shapes[one.layer + 1]
             pixels = math.prod(shape[:-1])
             costs = pixels * np.array([o.multiply_adds(one.kernel) for o in one.candidates], np.float64)
-            total += p @ costs - pixels * math.prod(one.kernel)
+            total += float(p @ costs) - pixels * math.prod(one.kernel)
             slopes[at] = _by_architecture(p, costs)
         return total, slopes
 
@@ -145,4 +145,4 @@ class Mixture:
 
 def _by_architecture(p: Array, slopes: Array) -> Array:
     """Slopes by a from those by p = softmax(a)."""
-    return p * (slopes - p @ slopes)
+    return np.asarray(p * (slopes - p @ slopes))
