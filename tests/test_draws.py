@@ -10,7 +10,7 @@ from benchmarks.draws import Draws, likeliest, searched
 from tests.algorithms.test_architecture_maml import Textures
 from tests.gradcheck import derivative
 
-KERNELS, WIDTHS = (1, 3), {1: 4, 3: 2}
+KERNELS, WIDTHS = (1, 3), {1: 8, 3: 4}
 
 
 def build(kernels):
@@ -54,10 +54,10 @@ def test_a_network_takes_the_middle_taps_and_the_first_channels():
     theta = np.arange(draws.first(0).size)
     assert all(len(set(at)) == draws.nets[choice].parameter_count for choice, at in draws.places.items())
     wide, narrow = (draws.nets[c].views(theta[draws.places[c]]) for c in ((3, 3), (1, 1)))
-    np.testing.assert_array_equal(wide["conv1.weight"][1, 1], narrow["conv1.weight"][0, 0, :, :2])
-    np.testing.assert_array_equal(wide["conv2.weight"][1, 1], narrow["conv2.weight"][0, 0, :2, :2])
-    np.testing.assert_array_equal(wide["norm2.scale"], narrow["norm2.scale"][:2])
-    np.testing.assert_array_equal(wide["linear1.weight"], narrow["linear1.weight"][:2])
+    np.testing.assert_array_equal(wide["conv1.weight"][1, 1], narrow["conv1.weight"][0, 0, :, :4])
+    np.testing.assert_array_equal(wide["conv2.weight"][1, 1], narrow["conv2.weight"][0, 0, :4, :4])
+    np.testing.assert_array_equal(wide["norm2.scale"], narrow["norm2.scale"][:4])
+    np.testing.assert_array_equal(wide["linear1.weight"], narrow["linear1.weight"][:4])
 
 
 def test_finds_the_kernels_that_tell_textures_apart():
