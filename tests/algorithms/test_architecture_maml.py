@@ -53,6 +53,25 @@ def test_gradients_are_exact(steps, prices):
     assert max(errors.values()) <= 1e-7, errors
 
 
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_each_number_of_the_architecture_and_each_gate_has_its_exact_slope(steps):
+    learner, batch = _learner(inner_steps=steps, width_penalty=0.05, cost_penalty=0.3), _batch()
+    parameters, slopes = learner.parameters, learner.meta_gradients(batch)[1]
+    sizes = [v.size for v in NET.views(parameters["theta"]).values()]
+    places = {"architecture": range(15), "theta": np.flatnonzero(np.repeat(learner._gated, sizes))}
+    assert [len(places["theta"]), parameters["architecture"].size] == [6, 15]
+    for name, numbers in places.items():
+        for i in numbers:
+
+            def loss(e, name=name, i=i):
+                moved = parameters[name] + e * np.eye(1, parameters[name].size, i)[0]
+                learner._training = learner.training._replace(parameters=parameters | {name: moved})
+                return learner.meta_gradients(batch)[0]
+
+            error = abs(derivative(loss, 4e-3) - slopes[name][i]) / np.abs(slopes[name][places[name]]).max()
+            assert error <= 1e-7, (name, i)
+
+
 def test_a_mixture_is_the_sum_of_its_operations():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 9, 9, 3))
