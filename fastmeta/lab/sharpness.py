@@ -121,10 +121,10 @@ def _ends(
     """Extreme Ritz values (2, K, T) of root H root at phis (K, T, P), as K T tasks at once; roots (K, P)."""
     count, tasks, size = phis.shape
     x, y, w = (None if part is None else np.tile(part, (count,) + (1,) * (np.ndim(part) - 1)) for part in data)
-    phi, root = phis.reshape(-1, size), np.repeat(roots, tasks, axis=0)
+    phi, start = phis.reshape(-1, size), first.reshape(-1, size)
     made = task_set(net, x, y, w, phi.dtype, device=device, loss=loss)
     along = devices.backend(device).products("hvp", net.table, phi, made)  # of kept passes: each is half of a call
-    scaled, start = lambda v: root * along(root * v), root * first.reshape(-1, size)
-    one = (root == root[:, :1]).all()  # rate of all parameters
-    values = ends(along if one else scaled, start, steps)
-    return np.reshape(values * np.square(root[:, 0], dtype=np.float64) if one else values, (2, count, tasks))
+    if (roots == roots[:, :1]).all():  # one rate of all parameters
+        return ends(along, start, steps).reshape(2, count, tasks) * np.square(roots[:, :1], dtype=np.float64)
+    root = np.repeat(roots, tasks, axis=0)
+    return ends(lambda v: root * along(root * v), root * start, steps).reshape(2, count, tasks)
