@@ -112,13 +112,15 @@ def ends(product: Callable[[Array], Array], first: Array, steps: int) -> Array:
     tridiagonal = np.zeros((len(first), steps, steps))
     beta, before, w = _norms(first)[:, None], np.zeros_like(first), first
     for j in range(steps):
-        over = beta == 0
-        q = w / np.where(over, 1, beta)
+        over = None if beta.all() else beta[:, 0] == 0
+        q = w / beta if over is None else w / np.where(beta == 0, 1, beta)
         w = np.asarray(product(q), first.dtype)
-        alpha = np.vecdot(q, w)[:, None]
-        tridiagonal[:, j, j] = np.where(over[:, 0], tridiagonal[:, 0, 0], alpha[:, 0])
+        alpha = np.vecdot(q, w)
+        tridiagonal[:, j, j] = alpha if over is None else np.where(over, tridiagonal[:, 0, 0], alpha)
         if j + 1 < steps:
-            w = w - alpha * q - (beta * before if j else 0)
+            w = w - alpha[:, None] * q
+            if j:
+                w -= beta * before
             before, beta = q, _norms(w)[:, None]
             tridiagonal[:, j, j + 1] = tridiagonal[:, j + 1, j] = beta[:, 0]
     if not checks.all_finite(tridiagonal):
