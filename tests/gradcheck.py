@@ -14,10 +14,10 @@ from fastmeta.networks.network import Network
 WIDTH, LEVELS, TINY = 0.04, 5, 1e-300
 
 
-def derivative(f: Callable[[float], Any], width: float = WIDTH) -> np.ndarray:
-    """d f(e) / de at e = 0: central differences at width / 2^i, Richardson-extrapolated to order 10."""
+def derivative(f: Callable[[float], Any], width: float = WIDTH, levels: int = LEVELS) -> np.ndarray:
+    """d f(e) / de at e = 0: central differences at width / 2^i, extrapolated (Richardson) to order 2 levels."""
     row: list[np.ndarray] = []
-    for level in range(LEVELS):
+    for level in range(levels):
         step = width / 2**level
         previous, row = row, [(np.asarray(f(step)) - np.asarray(f(-step))) / (2 * step)]
         for j, coarse in enumerate(previous):

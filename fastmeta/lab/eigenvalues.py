@@ -74,11 +74,11 @@ def spectrum(product: Callable[[Array], Array], size: int, steps: int = 20, seed
     return Spectrum(values[0][kept], weights[kept], residuals[kept])
 
 
-def lanczos(product: Callable[[Array], Array], first: Array, steps: int, beyond: bool = True) -> tuple[Array, Array]:
+def lanczos(product: Callable[[Array], Array], first: Array, steps: int) -> tuple[Array, Array]:
     """T matrices at once: their tridiagonals (T, k, k), whose eigenvalues are the Ritz values, and the next beta (T,).
 
     `product` maps (T, n) to (T, n) in the float dtype of `first`. Where the Krylov space is exhausted the tridiagonal
-    goes on, apart, with its first entry, which lies between its extreme values. beyond: whether the beta is wanted.
+    goes on, apart, with its first entry, which lies between its extreme values.
     """
     tasks, n = first.shape
     basis = np.empty((tasks, steps, n), first.dtype)
@@ -93,8 +93,6 @@ def lanczos(product: Callable[[Array], Array], first: Array, steps: int, beyond:
         scale = np.maximum(scale, _norms(w))
         overlaps = so_far @ w[:, :, None]  # (T, j + 1, 1)
         tridiagonal[:, j, j] = np.where(beta == 0, tridiagonal[:, 0, 0], overlaps[:, j, 0])
-        if j + 1 == steps and not beyond:
-            break
         w = w - (overlaps.swapaxes(1, 2) @ so_far)[:, 0]
         w -= ((so_far @ w[:, :, None]).swapaxes(1, 2) @ so_far)[:, 0]  # twice is enough
         beta = _norms(w)
@@ -103,6 +101,31 @@ def lanczos(product: Callable[[Array], Array], first: Array, steps: int, beyond:
         if j + 1 < steps:
             tridiagonal[:, j, j + 1] = tridiagonal[:, j + 1, j] = beta
     return tridiagonal, beta
+
+
+def ends(product: Callable[[Array], Array], first: Array, steps: int) -> Array:
+    """(2, T): the least and the largest Ritz value of T matrices at once, by three terms; no vectors are kept.
+
+    Rounding finds again what has converged and moves none of it (Paige 1980, doi 10.1016/0024-3795(80)90167-6). Where a
+    vector is 0 the tridiagonal goes on as in `lanczos`.
+    """
+    tridiagonal = np.zeros((len(first), steps, steps))
+    beta, before, w = _norms(first)[:, None], np.zeros_like(first), first
+    for j in range(steps):
+        over = None if beta.all() else beta[:, 0] == 0
+        q = w / beta if over is None else w / np.where(beta == 0, 1, beta)
+        w = np.asarray(product(q), first.dtype)
+        alpha = np.vecdot(q, w)
+        tridiagonal[:, j, j] = alpha if over is None else np.where(over, tridiagonal[:, 0, 0], alpha)
+        if j + 1 < steps:
+            w = w - alpha[:, None] * q
+            if j:
+                w -= beta * before
+            before, beta = q, _norms(w)[:, None]
+            tridiagonal[:, j, j + 1] = tridiagonal[:, j + 1, j] = beta[:, 0]
+    if not checks.all_finite(tridiagonal):
+        raise checks.DivergenceError("a Hessian product is not finite. Halve inner_lr, or scale the data to about 1.")
+    return np.linalg.eigvalsh(tridiagonal)[:, [0, -1]].T
 
 
 def _norms(rows: Array) -> Array:

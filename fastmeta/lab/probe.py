@@ -60,7 +60,7 @@ class Probe:
         self.products = checks.integer("products", products, 1)
         self.batch = tasks.sample(checks.integer("tasks_per_probe", tasks_per_probe, 1), seed=seed)
         self.records: list[dict[str, float]] = []
-        self._first: Array | None = None  # where Lanczos starts
+        self._first = self._first_vectors(np.dtype("float32"))
 
     def __call__(self, iteration: int, loss: float) -> None:
         """Measure, where this iteration, counted from 1, is the first or a multiple of `every`."""
@@ -90,15 +90,20 @@ class Probe:
             phis = np.stack(descend(net, theta, [support] * steps, rates, len(batch), device, loss).phis)
             losses = gradients.loss(net, phis[-1], *query, loss=loss, device=device)
         if "sharpness" in self.what:
-            if self._first is None or (self._first.shape, self._first.dtype) != (phis.shape, phis.dtype):
-                self._first = first_vectors(phis, 0)
+            if (self._first.shape, self._first.dtype) != (phis.shape, phis.dtype):
+                self._first = self._first_vectors(phis.dtype)
             sharp = sharpness(net, phis, np.abs(rates), support, self.products, self._first, device, loss).largest
-            found |= {"sharpness": float(np.median(sharp[0])), "largest sharpness": float(sharp.max())}
-            found["sharpness after"] = float(np.median(sharp[-1]))
+            found |= {"sharpness": _median(sharp[0]), "largest sharpness": float(sharp.max())}
+            found["sharpness after"] = _median(sharp[-1])
         if "adaptation" in self.what:
             found["loss before"] = float(gradients.loss(net, theta, *query, loss=loss, device=device).mean())
             found["loss after"] = float(losses.mean())
         return found
+
+    def _first_vectors(self, dtype: Any) -> Array:
+        """Where Lanczos starts at each phi of each task."""
+        net, steps = self.learner.net, self.learner.inner_steps
+        return first_vectors((steps + 1, len(self.batch), net.parameter_count), dtype, 0)
 
     def table(self) -> str:
         """One line a probe."""
@@ -125,3 +130,9 @@ class Probe:
             level = 2.0 if "sharpness" in group else None
             pictures.draw_curves(axes, at, curves, "iteration", level=level)
         plots.save(figure, os.fspath(path))
+
+
+def _median(values: Array) -> float:
+    """np.median of a few values (n,), in less time."""
+    ordered = sorted(values.tolist())
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

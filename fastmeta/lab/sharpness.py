@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmeta import checks, inputs
+from fastmeta import device as devices
 from fastmeta.floating import quiet
-from fastmeta.gradients.products import hessian
 from fastmeta.gradients.steps import descend, rates_by_parameter
-from fastmeta.gradients.task_sets import batch_sets
-from fastmeta.lab.eigenvalues import lanczos
+from fastmeta.gradients.task_sets import batch_sets, task_set
+from fastmeta.lab.eigenvalues import ends
 from fastmeta.networks.losses import Loss
 from fastmeta.networks.network import Network
 from fastmeta.tasks.episode import Batch
 
 Array = NDArray[Any]
-MOST_VALUES = 2**23  # of the Lanczos vectors of several phis together, 64 MiB
+MOST_VALUES = 2**20  # of phis that are looked at together; some vectors of each are held
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def inner_spectrum(
 ) -> InnerSpectrum:
     """Extreme eigenvalues of m alpha_k H_k, the support loss's Hessian scaled by its step, at each phi of each task.
 
-    `products` Hessian-vector products a step, of all tasks and of as many steps as 64 MiB hold at once. Rates of
+    `products` Hessian-vector products a step, of all tasks and of many steps at once. Rates of
     different parameters scale the Hessian from both sides, alpha^1/2 H alpha^1/2, which has the eigenvalues of alpha H.
     Other arguments as in `meta_gradient`.
     Raises ValueError where a rate is negative, DivergenceError where a product is not finite.
@@ -79,14 +79,14 @@ def inner_spectrum(
         raise ValueError("inner_lr must not be negative: a step uphill has no sharpness. Look at its absolute value.")
     data: tuple[Any, ...] = (batch.x_support, batch.y_support, batch.support_weights)
     phis = np.stack(descend(net, theta, [data] * len(rates), rates, len(batch), device, loss).phis)
-    first = first_vectors(phis, seed)
+    first = first_vectors(phis.shape, phis.dtype, seed)
     return sharpness(net, phis, rates, data, checks.integer("products", products, 1), first, device, loss)
 
 
-def first_vectors(phis: Array, seed: int) -> Array:
-    """Where Lanczos starts at each phi: random, of their shape and dtype."""
+def first_vectors(shape: tuple[int, ...], dtype: Any, seed: int) -> Array:
+    """Where Lanczos starts at phis of this shape: random."""
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
-    return rng.standard_normal(phis.shape).astype(phis.dtype)
+    return rng.standard_normal(shape).astype(dtype)
 
 
 def sharpness(
@@ -101,14 +101,14 @@ def sharpness(
 ) -> InnerSpectrum:
     """`inner_spectrum` at phis (S + 1, T, P), of rates (S, P) at least 0, with the support sets x, y, weights."""
     roots = np.sqrt(rates)[np.minimum(np.arange(len(phis)), len(rates) - 1)]
-    steps = min(products, net.parameter_count)
-    together = max(1, MOST_VALUES // (steps * phis[0].size))  # phis whose Lanczos vectors are kept at once
+    steps, together = min(products, net.parameter_count), max(1, MOST_VALUES // phis[0].size)
     parts = [slice(k, k + together) for k in range(0, len(phis), together)]
-    values = np.concatenate([_ritz(net, phis[k], roots[k], first[k], data, steps, device, loss) for k in parts])
-    return InnerSpectrum(values[..., -1], values[..., 0])
+    found = [_ends(net, phis[k], roots[k], first[k], data, steps, device, loss) for k in parts]
+    smallest, largest = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+    return InnerSpectrum(largest, smallest)
 
 
-def _ritz(
+def _ends(
     net: Network,
     phis: Array,
     roots: Array,
@@ -118,14 +118,13 @@ def _ritz(
     device: str,
     loss: Loss | None,
 ) -> Array:
-    """Ritz values (K, T, steps) of root H root at phis (K, T, P), as K T tasks at once; roots (K, P)."""
+    """Extreme Ritz values (2, K, T) of root H root at phis (K, T, P), as K T tasks at once; roots (K, P)."""
     count, tasks, size = phis.shape
-    sets: list[Any] = [None if part is None else np.tile(part, (count,) + (1,) * (np.ndim(part) - 1)) for part in data]
-    phi, root = phis.reshape(-1, size), np.repeat(roots, tasks, axis=0)
-
-    along = hessian(net, phi, *sets, loss=loss, device=device)  # its passes are kept: each product is half of a call
-    scaled, start = lambda v: root * along(root * v), root * first.reshape(-1, size)
-    one = (root == root[:, :1]).all()  # rate of all parameters
-    tridiagonal, _ = lanczos(along if one else scaled, start, steps, beyond=False)
-    values = np.linalg.eigvalsh(tridiagonal) * (np.square(root[:, :1], dtype=np.float64) if one else 1)
-    return np.asarray(values.reshape(count, tasks, steps))
+    x, y, w = (None if part is None else np.tile(part, (count,) + (1,) * (np.ndim(part) - 1)) for part in data)
+    phi, start = phis.reshape(-1, size), first.reshape(-1, size)
+    made = task_set(net, x, y, w, phi.dtype, device=device, loss=loss)
+    along = devices.backend(device).products("hvp", net.table, phi, made)  # of kept passes: each is half of a call
+    if (roots == roots[:, :1]).all():  # one rate of all parameters
+        return ends(along, start, steps).reshape(2, count, tasks) * np.square(roots[:, :1], dtype=np.float64)
+    root = np.repeat(roots, tasks, axis=0)
+    return ends(lambda v: root * along(root * v), root * start, steps).reshape(2, count, tasks)

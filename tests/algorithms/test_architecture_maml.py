@@ -8,7 +8,7 @@ from fastmeta.algorithms.architecture.discrete import multiply_adds
 from fastmeta.algorithms.architecture.mixture import Mixture
 from fastmeta.algorithms.architecture.operations import OPERATIONS
 from tests.algorithms.learners import Fixed, meta_gradient_errors
-from tests.gradcheck import relative
+from tests.gradcheck import derivative, relative
 
 NET = fm.Network(
     [
@@ -46,11 +46,30 @@ def _learner(**options):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
-@pytest.mark.parametrize("penalty", [0.0, 0.05])
-def test_gradients_are_exact(steps, penalty):
-    errors = meta_gradient_errors(_learner(inner_steps=steps, width_penalty=penalty), _batch())
+@pytest.mark.parametrize("prices", [{}, {"width_penalty": 0.05}, {"cost_penalty": 0.3}], ids=str)
+def test_gradients_are_exact(steps, prices):
+    errors = meta_gradient_errors(_learner(inner_steps=steps, **prices), _batch())
     assert errors.keys() == {"theta", "kernels", "architecture"}
     assert max(errors.values()) <= 1e-7, errors
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_each_number_of_the_architecture_and_each_gate_has_its_exact_slope(steps):
+    learner, batch = _learner(inner_steps=steps, width_penalty=0.05, cost_penalty=0.3), _batch()
+    parameters, slopes = learner.parameters, learner.meta_gradients(batch)[1]
+    sizes = [v.size for v in NET.views(parameters["theta"]).values()]
+    places = {"architecture": range(15), "theta": np.flatnonzero(np.repeat(learner._gated, sizes))}
+    assert [len(places["theta"]), parameters["architecture"].size] == [6, 15]
+    for name, numbers in places.items():
+        for i in numbers:
+
+            def loss(e, name=name, i=i):
+                moved = parameters[name] + e * np.eye(1, parameters[name].size, i)[0]
+                learner._training = learner.training._replace(parameters=parameters | {name: moved})
+                return learner.meta_gradients(batch)[0]
+
+            error = abs(derivative(loss, 4e-3) - slopes[name][i]) / np.abs(slopes[name][places[name]]).max()
+            assert error <= 1e-7, (name, i)
 
 
 def test_a_mixture_is_the_sum_of_its_operations():
@@ -143,6 +162,26 @@ def test_multiply_adds_are_those_of_a_hand_count():
     assert multiply_adds(fm.MLP((3, 5, 2))) == 25
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_expected_multiply_adds_are_those_of_the_network_that_won(seed):
+    search = _learner(operations="conv1,conv3,conv5,identity")
+    a, u = np.random.default_rng(seed).standard_normal((2, 7))  # three operations fit the first layer, four the second
+    search._training = search.training._replace(parameters=search.parameters | {"architecture": 1e3 * a})
+    assert search.mixture.multiply_adds(1e3 * a)[0] == multiply_adds(search.discretised())
+    expected, slopes = search.mixture.multiply_adds(a)
+    assert expected < multiply_adds(NET)
+    along = derivative(lambda e: search.mixture.multiply_adds(a + e * u)[0])
+    assert slopes @ u == pytest.approx(along, rel=1e-9)
+
+
+def test_what_takes_multiply_adds_pays_their_price():
+    shares = []
+    for price in (0.0, 10.0):
+        search = fm.ArchitectureMAML(NET, 0.2, operations="conv3,conv5", cost_penalty=price, device="numpy")
+        shares.append([p["conv5"] for p in search.fit(Fixed(_batch()), 60).architecture.values()])
+    assert all(dear < 0.4 and dear < free for free, dear in zip(*shares, strict=True)), shares
+
+
 def test_gates_do_not_move_in_inner_steps():
     learner, batch = _learner(width_penalty=0.1), _batch()
     phi = learner.adapt(batch.x_support[0], batch.y_support[0]).theta
@@ -159,6 +198,7 @@ def test_bad_settings_say_what_to_do():
         ({"operations": "conv7,identity"}, "operations=.* must fit"),
         ({"architecture_lr": 0}, "architecture_lr"),
         ({"width_penalty": -1}, "width_penalty"),
+        ({"cost_penalty": -1}, "cost_penalty"),
     ):
         with pytest.raises(ValueError, match=message):
             fm.ArchitectureMAML(NET, **options)

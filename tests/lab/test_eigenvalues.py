@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmeta as fm
+from fastmeta.lab.eigenvalues import ends, lanczos
 
 
 def symmetric(size: int, seed: int = 0) -> np.ndarray:
@@ -43,6 +44,23 @@ def test_few_different_eigenvalues_exhaust_the_space(values):
     found = fm.lab.spectrum(lambda v: matrix @ v, len(values), len(values))
     np.testing.assert_allclose(found.values, sorted(set(values)), atol=1e-12)
     assert found.residuals.max() < 1e-10
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 40])
+def test_ends_are_those_of_kept_vectors(steps):
+    rng = np.random.default_rng(0)
+    some = [symmetric(40), np.diag(np.repeat([-2.0, 1.0, 5.0], [10, 20, 10])), np.zeros((40, 40)), 3 * np.eye(40)]
+    matrices, first = np.stack(some), rng.standard_normal((4, 40))
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return (matrices @ v[:, :, None])[:, :, 0]
+
+    values = np.linalg.eigvalsh(lanczos(product, first, steps)[0])
+    np.testing.assert_allclose(ends(product, first, steps), values[:, [0, -1]].T, rtol=1e-10, atol=1e-12)
+    narrow = ends(lambda v: product(v.astype("float64")).astype("float32"), first.astype("float32"), steps)
+    np.testing.assert_allclose(narrow, values[:, [0, -1]].T, rtol=1e-5, atol=1e-5)
+    with np.errstate(all="ignore"), pytest.raises(fm.DivergenceError, match="product is not finite"):
+        ends(lambda v: v * np.inf, first, steps)
 
 
 def quadratic(scales: tuple[float, ...] = (1.0, 2.0)) -> tuple[fm.Network, np.ndarray, fm.Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Annotated, ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastmeta import checks
-from fastmeta.algorithms.architecture.discrete import GATES, with_operations, with_widths
+from fastmeta.algorithms.architecture.discrete import GATES, multiply_adds, with_operations, with_widths
 from fastmeta.algorithms.architecture.mixture import Mixture
 from fastmeta.algorithms.architecture.operations import OPERATIONS
 from fastmeta.floating import quiet
@@ -24,6 +25,7 @@ from fastmeta_kernels.contract import Array
 
 Operations = Annotated[str, Setting(str, "Candidates of each layer, between commas.")]
 ArchitectureRate = Annotated[float, Setting(float, "Adam's rate of the architecture.")]
+CostPenalty = Annotated[float, Setting(float, "Price of the log of expected multiply-adds.", 0)]
 WidthPenalty = Annotated[float, Setting(float, "Price of the sum of |scale|, the width gates.", 0)]
 FirstOrder = Annotated[bool, Setting(bool, "Take inner gradients as constants.")]
 
@@ -36,9 +38,11 @@ class ArchitectureMAML(GradientLearner):
 
     net: the widest network, of Conv2d layers with padding kernel // 2 (hidden Linear layers are kernels of 1 x 1).
     operations: of fastmeta.algorithms.architecture.operations.OPERATIONS, those that fit where two or more do.
-    architecture_lr: of Adam on a; all else has fit's optimizer, and both learn from the same batch. width_penalty:
-    where positive, scales of norms are width gates: no inner step moves them, and so much times the sum of their
-    |scale| joins the loss. first_order: inner gradients count as constants. Other arguments and errors are MAML's.
+    architecture_lr: of Adam on a; all else has fit's optimizer, and both learn from the same batch. cost_penalty: so
+    much times log(C / the multiply-adds of net) joins the loss, C those expected where each operation is drawn with its
+    probability: the loss that e times the multiply-adds would be worth elsewhere. width_penalty: where positive, scales
+    of norms are width gates: no inner step moves them, and so much times the sum of their |scale| joins the loss.
+    first_order: inner gradients count as constants. Other arguments and errors are MAML's.
 
     `architecture` shows the probabilities, `discretised` gives the network to train again, by MAML for instance.
 
@@ -60,6 +64,7 @@ class ArchitectureMAML(GradientLearner):
         inner_steps: InnerSteps = 1,
         operations: Operations = "conv1,conv3,conv5,identity",
         architecture_lr: ArchitectureRate = 0.01,
+        cost_penalty: CostPenalty = 0.0,
         width_penalty: WidthPenalty = 0.0,
         first_order: FirstOrder = False,
         device: str = "cpu",
@@ -72,6 +77,7 @@ class ArchitectureMAML(GradientLearner):
         for name in names or [operations]:
             checks.choice("operations", name, OPERATIONS)
         self.architecture_lr = checks.positive("architecture_lr", architecture_lr)
+        self.cost_penalty = checks.not_negative("cost_penalty", cost_penalty)
         self.width_penalty = checks.not_negative("width_penalty", width_penalty)
         self.first_order = checks.switch("first_order", first_order)
         if len(set(names)) < len(names):
@@ -141,7 +147,7 @@ class ArchitectureMAML(GradientLearner):
 
     @quiet
     def meta_gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        """The mean query loss after the inner steps and the price of width, and its gradient by all that is learned."""
+        """The mean query loss after the inner steps with the prices, and its gradient by all that is learned."""
         theta = self.theta
         order = 1 if self.first_order else 2
         result = meta_gradient(
@@ -155,8 +161,13 @@ class ArchitectureMAML(GradientLearner):
         if not self.mixture.kernels:
             return result.loss + price, {"theta": gradient}
         own = self.parameters
-        slopes = self.mixture.slopes(gradient, own["kernels"], own["architecture"])
-        return result.loss + price, dict(zip(("theta", "kernels", "architecture"), slopes, strict=True))
+        parts = self.mixture.slopes(gradient, own["kernels"], own["architecture"])
+        slopes = dict(zip(("theta", "kernels", "architecture"), parts, strict=True))
+        if self.cost_penalty:
+            cost, by_architecture = self.mixture.multiply_adds(own["architecture"])
+            price += self.cost_penalty * math.log(cost / multiply_adds(self.net))
+            slopes["architecture"] += (self.cost_penalty * by_architecture / cost).astype(theta.dtype)
+        return result.loss + price, slopes
 
     @property
     def _gated(self) -> Array:

@@ -2,6 +2,7 @@
 
 Of a kernel K = sum_o p_o E_o w_o with p = softmax(a) and g = d Q / d K,
 d Q / d w_o = p_o E_o^T g and d Q / d a_o = p_o (s_o - sum_j p_j s_j) with s_o = <g, E_o w_o>.
+The expected multiply-adds are sum_o p_o c_o at each mixed layer, so their slopes by a are those with s = c.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmeta.algorithms.architecture.discrete import multiply_adds
 from fastmeta.algorithms.architecture.operations import OPERATIONS, Operation
 from fastmeta.networks.layers import Conv2d, Linear, Shape
 from fastmeta.networks.network import Network
@@ -100,19 +102,31 @@ class Mixture:
             for operation, share, d_w in zip(one.candidates, p, d_own, strict=True):
                 d_w[...] = share * operation.take(g)
             s = np.array([np.vdot(g, o.place(w, one.kernel)) for o, w in zip(one.candidates, own, strict=True)])
-            d_architecture[at] = p * (s - p @ s)
+            d_architecture[at] = _by_architecture(p, s)
         return rest, d_weights, d_architecture
+
+    def multiply_adds(self, architecture: Array) -> tuple[float, Array]:
+        """Those of a sample's forward pass, expected over one operation drawn a layer, and their slopes by a."""
+        slopes = np.zeros(architecture.shape)
+        total = float(multiply_adds(self.net))
+        for one, _, p, at in self._parts(self._no_weights, architecture):
+            shape = self.net.shapes[one.layer + 1]
+            pixels = math.prod(shape[:-1])
+            costs = pixels * np.array([o.multiply_adds(one.kernel) for o in one.candidates], np.float64)
+            total += float(p @ costs) - pixels * math.prod(one.kernel)
+            slopes[at] = _by_architecture(p, costs)
+        return total, slopes
 
     def probabilities(self, architecture: Array) -> dict[str, dict[str, float]]:
         """p = softmax(a) of each mixed layer: {"conv1.weight": {"conv3": 0.6, ...}, ...}."""
-        none = np.zeros(sum(o.size for o in self._shapes()))
         return {
             one.name: dict(zip(one.operations, map(float, p), strict=True))
-            for one, _, p, _ in self._parts(none, architecture)
+            for one, _, p, _ in self._parts(self._no_weights, architecture)
         }
 
-    def _shapes(self) -> list[Array]:
-        return [np.zeros(o.shape(one.kernel)) for one in self.kernels for o in one.candidates]
+    @property
+    def _no_weights(self) -> Array:
+        return np.zeros(sum(math.prod(o.shape(one.kernel)) for one in self.kernels for o in one.candidates))
 
     def _parts(self, weights: Array, architecture: Array) -> Iterator[tuple[MixedKernel, list[Array], Array, slice]]:
         """Each mixed layer with its weights, as views, its p and the place of its a."""
@@ -127,3 +141,8 @@ class Mixture:
             first = at.stop
             e = np.exp(architecture[at] - architecture[at].max())
             yield one, own, e / e.sum(), at
+
+
+def _by_architecture(p: Array, slopes: Array) -> Array:
+    """Slopes by a from those by p = softmax(a)."""
+    return np.asarray(p * (slopes - p @ slopes))

@@ -35,6 +35,12 @@ class Operation:
         """Whether it can stand in a kernel (k, k, I, O)."""
         return self.extent <= kernel[0] and (not self.channelwise or kernel[2] == kernel[3])
 
+    def multiply_adds(self, kernel: Shape) -> int:
+        """Of a pixel of its output in a kernel (k, k, I, O)."""
+        if self.constant in (0, 1):
+            return 0
+        return self.taps**2 * (1 if self.channelwise else kernel[2]) * kernel[3]
+
     def shape(self, kernel: Shape) -> Shape:
         """Of its weight in a kernel (k, k, I, O); (0,) where it learns none."""
         if self.constant is not None:
