@@ -114,6 +114,7 @@ def test_a_lock_that_is_let_go_while_it_is_asked_for_is_taken_anew(tmp_path):
 def test_a_run_that_is_told_to_end_keeps_its_last_iteration(tmp_path, number):
     def listen():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup, under which tests may run, has ignored
 
     first = running(tmp_path, preexec_fn=listen)
     first.send_signal(number)

@@ -215,4 +215,6 @@ def test_a_folder_that_another_put_in_its_place_is_left_alone(tmp_path):
 
 def python(what: str, path: os.PathLike[str], first: str = "pass") -> subprocess.CompletedProcess[str]:
     program = PROGRAM.format(what=what).replace("learner = ", f"{first}\nlearner = ", 1)
-    return subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60)
+    listen = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731  which nohup has ignored
+    command = [sys.executable, "-c", program, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=listen)
