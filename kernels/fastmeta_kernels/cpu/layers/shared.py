@@ -19,14 +19,18 @@ MOVED = ADD | SIGNED | RATED  # += sign * rate * (...)
 
 
 @dataclass(frozen=True)
-class Query:
-    """The layer of the query set: theta's weight lies behind register U, the moved bias behind P."""
+class _Shared:
+    """The same layer of the other set, and where E and F lie."""
 
-    other: Layer  # of the support set
+    other: Layer
     e: Operand
     f: Operand
     RECTIFIES: bool = field(default=False, init=False)
     MASKS_INPUTS: bool = field(default=True, init=False)
+
+
+class Query(_Shared):
+    """The layer of the query set: theta's weight lies behind register U, the moved bias behind P."""
 
     def forward(self, code: Code, layer: Layer, at_: Places) -> None:
         """y = x W + b - alpha E dy_s."""
@@ -53,15 +57,8 @@ class Query:
         """None is asked for."""
 
 
-@dataclass(frozen=True)
-class Support:
+class Support(_Shared):
     """The layer of the support set; its direction is v, the query loss's gradient."""
-
-    other: Layer  # of the query set
-    e: Operand
-    f: Operand
-    RECTIFIES: bool = field(default=False, init=False)
-    MASKS_INPUTS: bool = field(default=True, init=False)
 
     def forward(self, code: Code, layer: Layer, at_: Places) -> None:
         """y = x W + b."""
