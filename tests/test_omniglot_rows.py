@@ -10,7 +10,7 @@ import pytest
 
 import fastmeta as fm
 from benchmarks.omniglot import __main__ as command
-from benchmarks.omniglot import results, rows, runs, table
+from benchmarks.omniglot import results, rows, runs, table, trials
 from benchmarks.omniglot.rows import PUBLISHED, ROWS, USUAL
 from fastmeta.cli import recipes
 from fastmeta.cli.algorithms import ALGORITHMS
@@ -142,11 +142,31 @@ def test_what_was_stopped_goes_on_and_what_is_there_is_left(place, tmp_path, mon
     (again,) = train(straight, *asked)
     assert {**entry, "seconds": 0} == {**again, "seconds": 0}
 
-    monkeypatch.setattr(runs, "_command", lambda *words: pytest.fail(f"{words} is run again"))
+    monkeypatch.setattr(runs, "command", lambda *words: pytest.fail(f"{words} is run again"))
     assert train(tmp_path, *asked) == [entry]
     assert train(tmp_path, "--table") == [entry]
     with pytest.raises(SystemExit):
         train(tmp_path, "--rows", "mamml-5w1s")
+
+
+def test_trials_are_scored_on_validation_characters(place, tmp_path, monkeypatch, capsys):
+    where = ["--data", "nowhere", "--device", "numpy", "--episodes", "3", "--runs", str(tmp_path / "trials")]
+    asked = ["fomaml-stride-5w1s", "--iterations 2", "--learning-rate 1 --iterations 2", *where]
+    trials.main(asked)
+    printed = capsys.readouterr().out
+    learners = [fm.load(path, "numpy") for path in sorted(tmp_path.glob("trials/*/checkpoint.safetensors"))]
+    assert [learner.training.step for learner in learners] == [2, 2]
+    assert not np.array_equal(*(learner.theta for learner in learners))
+    scores = [json.loads(path.read_text())["scores"][-1] for path in sorted(tmp_path.glob("trials/*/validation.json"))]
+    (entry,) = train(tmp_path, "--rows", "fomaml-stride-5w1s", "--seeds", "0")
+    assert {score["stream"] for score in scores} == {entry["validation"]["stream"]}
+
+    capsys.readouterr()
+    monkeypatch.setattr(trials, "command", lambda *words: pytest.fail(f"{words} is run again"))
+    trials.main(asked)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in printed.splitlines() if line in lines] == lines
+    assert f"{100 * scores[0]['mean']:6.2f} ± {100 * scores[0]['ci95']:.2f} %" in lines[1]
 
 
 def test_a_row_that_diverges_keeps_none_from_its_turn(place, tmp_path, monkeypatch, capsys):

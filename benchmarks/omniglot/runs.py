@@ -48,10 +48,10 @@ def run(row: Row, seed: int, place: Place) -> None:
     if not (folder / "score.json").exists():
         anew = [*row.options(), "--seed", str(seed), "--episodes", str(place.episodes)]
         asked = ["--resume"] if (folder / "config.json").exists() else anew
-        _command("train", "omniglot", "--out", str(folder), *asked, *place.computed())
+        command("train", "omniglot", "--out", str(folder), *asked, *place.computed())
     for _, name, options in _scorings(row, place):
         if not (folder / f"{name}.json").exists():
-            _command("evaluate", str(folder), "--save", name, *row.sizes, *options, *place.computed())
+            command("evaluate", str(folder), "--save", name, *row.sizes, *options, *place.computed())
 
 
 def found(row: Row, seed: int, place: Place) -> Entry | None:
@@ -67,7 +67,7 @@ def found(row: Row, seed: int, place: Place) -> Entry | None:
     without = f" without {row.without.replace('-', ' ')}" if row.without else ""
     entry["learner"] = contents[DEFAULT]["scores"][-1]["algorithm"] + without
     entry["config"] = {name: value for name, value in config.items() if name != "data"}
-    entry |= {"seconds": _seconds(folder), "validation": scores.pop("validation")}
+    entry |= {"seconds": seconds(folder), "validation": scores.pop("validation")}
     entry["scores"] = {score["batch_norm"]: score for score in scores.values()}
     for score in (entry["validation"], *entry["scores"].values()):
         if score is not scores[DEFAULT]:
@@ -99,13 +99,13 @@ def _score(row: dict[str, Any]) -> Entry:
     return kept | {"episodes": len(values), "values": values}
 
 
-def _seconds(folder: Path) -> float:
+def seconds(folder: Path) -> float:
     """Iterations times the median of their wall times, which does not count what a stopped process slept."""
     seconds = checkpoint.read(folder / "checkpoint.safetensors").history["seconds"]
     return round(float(np.median(seconds)) * len(seconds), 1)
 
 
-def _command(*words: str) -> None:
+def command(*words: str) -> None:
     """A command of fastmeta in this process, so that there is one to stop and to go on with."""
     print("fastmeta", *words, flush=True)
     if code := fastmeta(list(words), standalone_mode=False):
