@@ -95,7 +95,7 @@ def training(curves: Curves, validation: Curves, out: Path) -> Path:
         for name, (at, values) in lines.items():
             axes.plot(at, values, label=name, color=colours[name], linestyle="--" if "20w" in name else "-")
         axes.set(xlabel="iteration", ylabel=what, xscale="log", yscale="log")
-    grid[0, 0].legend(fontsize=8)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return _saved(figure, out)
 
 
@@ -145,6 +145,7 @@ def _matplotlib() -> Any:
 
 def _saved(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=110)
+    _matplotlib().close(figure)  # a run of many rows draws after each
     return path
 
 
