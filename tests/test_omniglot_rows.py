@@ -142,7 +142,7 @@ def test_what_was_stopped_goes_on_and_what_is_there_is_left(place, tmp_path, mon
     (again,) = train(straight, *asked)
     assert {**entry, "seconds": 0} == {**again, "seconds": 0}
 
-    monkeypatch.setattr(runs, "command", lambda *words: pytest.fail(f"{words} is run again"))
+    monkeypatch.setattr(runs, "_command", lambda *words: pytest.fail(f"{words} is run again"))
     assert train(tmp_path, *asked) == [entry]
     assert train(tmp_path, "--table") == [entry]
     with pytest.raises(SystemExit):
@@ -157,12 +157,13 @@ def test_trials_are_scored_on_validation_characters(place, tmp_path, monkeypatch
     learners = [fm.load(path, "numpy") for path in sorted(tmp_path.glob("trials/*/checkpoint.safetensors"))]
     assert [learner.training.step for learner in learners] == [2, 2]
     assert not np.array_equal(*(learner.theta for learner in learners))
-    scores = [json.loads(path.read_text())["scores"][-1] for path in sorted(tmp_path.glob("trials/*/validation.json"))]
+    files = sorted(tmp_path.glob("trials/*/validation_5w1s.json"))
+    scores = [json.loads(path.read_text())["scores"][-1] for path in files]
     (entry,) = train(tmp_path, "--rows", "fomaml-stride-5w1s", "--seeds", "0")
     assert {score["stream"] for score in scores} == {entry["validation"]["stream"]}
 
     capsys.readouterr()
-    monkeypatch.setattr(trials, "command", lambda *words: pytest.fail(f"{words} is run again"))
+    monkeypatch.setattr(runs, "_command", lambda *words: pytest.fail(f"{words} is run again"))
     trials.main(asked)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in printed.splitlines() if line in lines] == lines

@@ -18,6 +18,7 @@ from fastmeta.learning import checkpoint
 
 Entry = dict[str, Any]
 DEFAULT = ""  # the batch-norm mode that a learner predicts with unless told
+VALIDATION = "validation"  # in the place of a mode: that one, on validation characters
 
 
 class Place(NamedTuple):
@@ -45,13 +46,20 @@ def run(row: Row, seed: int, place: Place) -> None:
     Raises click.ClickException where the training diverges or is refused, SystemExit where it was stopped.
     """
     folder = place.folder(row, seed)
-    if not (folder / "score.json").exists():
-        anew = [*row.options(), "--seed", str(seed), "--episodes", str(place.episodes)]
-        asked = ["--resume"] if (folder / "config.json").exists() else anew
-        command("train", "omniglot", "--out", str(folder), *asked, *place.computed())
+    _train(folder, [*row.options(), "--seed", str(seed), "--episodes", str(place.episodes)], place)
     for _, name, options in _scorings(row, place):
-        if not (folder / f"{name}.json").exists():
-            command("evaluate", str(folder), "--save", name, *row.sizes, *options, *place.computed())
+        _evaluate(folder, name, [*row.sizes, *options], place)
+
+
+def trial(row: Row, change: str, seed: int, folder: Path, place: Place) -> Entry:
+    """Train a row in a folder with its recipe changed, or go on with that; its score on validation characters."""
+    once = ["--seed", str(seed), "--episodes", "1"]  # the least of the test characters: nobody reads it
+    _train(folder, [*row.options(change), *once], place)
+    (scoring,) = (scoring for scoring in _scorings(row, place) if scoring[0] == VALIDATION)
+    _, name, options = scoring
+    _evaluate(folder, name, [*row.sizes, *options], place)
+    score: Entry = json.loads((folder / f"{name}.json").read_text("utf-8"))["scores"][-1]
+    return score
 
 
 def found(row: Row, seed: int, place: Place) -> Entry | None:
@@ -67,7 +75,7 @@ def found(row: Row, seed: int, place: Place) -> Entry | None:
     without = f" without {row.without.replace('-', ' ')}" if row.without else ""
     entry["learner"] = contents[DEFAULT]["scores"][-1]["algorithm"] + without
     entry["config"] = {name: value for name, value in config.items() if name != "data"}
-    entry |= {"seconds": seconds(folder), "validation": scores.pop("validation")}
+    entry |= {"seconds": seconds(folder), "validation": scores.pop(VALIDATION)}
     entry["scores"] = {score["batch_norm"]: score for score in scores.values()}
     for score in (entry["validation"], *entry["scores"].values()):
         if score is not scores[DEFAULT]:
@@ -85,7 +93,7 @@ def _scorings(row: Row, place: Place) -> Iterator[tuple[str, str, list[str]]]:
     many = ["--episodes", str(place.episodes)]
     label = "_".join(filter(None, (row.size, row.head)))
     yield DEFAULT, "score" if row.trains else f"test_{label}", head + many
-    yield "validation", f"validation_{label}", [*head, *many, "--part", "validation"]
+    yield VALIDATION, f"validation_{label}", [*head, *many, "--part", "validation"]
     for mode in ALGORITHMS[row.algorithm].batch_norm_modes:
         if mode not in ("transductive", "running"):  # the default; statistics that no row keeps
             few = ["--episodes", str(min(place.episodes, SUPPORT_EPISODES))]
@@ -105,7 +113,20 @@ def seconds(folder: Path) -> float:
     return round(float(np.median(seconds)) * len(seconds), 1)
 
 
-def command(*words: str) -> None:
+def _train(folder: Path, anew: list[str], place: Place) -> None:
+    """Train with these options, or go on with what was stopped; nothing where that is done."""
+    if not (folder / "score.json").exists():
+        asked = ["--resume"] if (folder / "config.json").exists() else anew
+        _command("train", "omniglot", "--out", str(folder), *asked, *place.computed())
+
+
+def _evaluate(folder: Path, name: str, options: list[str], place: Place) -> None:
+    """Score what was trained in a file of that name; nothing where it is there."""
+    if not (folder / f"{name}.json").exists():
+        _command("evaluate", str(folder), "--save", name, *options, *place.computed())
+
+
+def _command(*words: str) -> None:
     """A command of fastmeta in this process, so that there is one to stop and to go on with."""
     print("fastmeta", *words, flush=True)
     if code := fastmeta(list(words), standalone_mode=False):

@@ -8,27 +8,17 @@ say; the unseen characters that a row is scored on are not looked at. What was s
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 
 from benchmarks.omniglot.rows import ROWS, Row
-from benchmarks.omniglot.runs import Place, command, seconds
-
-NAME = "validation"
+from benchmarks.omniglot.runs import Place, seconds, trial
 
 
-def trial(row: Row, change: str, seed: int, place: Place) -> str:
-    """Train with the change, and a line of the table: accuracy and its interval, seconds of training, change."""
+def line(row: Row, change: str, seed: int, place: Place) -> str:
+    """Of the table, for one trial: accuracy and its interval, seconds of training, change."""
     folder = place.runs / "-".join([row.name, re.sub(r"[^\w.]+", "-", change).strip("-") or "as-it-is", f"seed{seed}"])
-    if not (folder / "score.json").exists():
-        anew = [*row.options(change), "--seed", str(seed), "--episodes", "1"]  # of the test characters: nobody reads it
-        asked = ["--resume"] if (folder / "config.json").exists() else anew
-        command("train", "omniglot", "--out", str(folder), *asked, *place.computed())
-    if not (folder / f"{NAME}.json").exists():
-        episodes = ["--part", "validation", "--episodes", str(place.episodes)]
-        command("evaluate", str(folder), "--save", NAME, *row.sizes, *episodes, *place.computed())
-    score = json.loads((folder / f"{NAME}.json").read_text("utf-8"))["scores"][-1]
+    score = trial(row, change, seed, folder, place)
     return f"{100 * score['mean']:6.2f} ± {100 * score['ci95']:.2f} %  {seconds(folder):6,.0f} s  seed {seed}  {change}"
 
 
@@ -48,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{options.row}: accuracy on {options.episodes} episodes of validation characters", flush=True)
     for change in options.changes:
         for seed in options.seeds:
-            print(trial(ROWS[options.row], change, seed, place), flush=True)
+            print(line(ROWS[options.row], change, seed, place), flush=True)
 
 
 if __name__ == "__main__":
