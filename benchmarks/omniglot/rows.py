@@ -57,12 +57,12 @@ RECIPES = {
         "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 20000 {_FAST}",
     },
     "anil": {
-        "5w1s": f"--tasks-per-step 8 --queries 5 --iterations 40000 --inner-lr 0.5 {_FAST}",
+        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 --inner-lr 0.5 {_HALF}",
         "5w5s": f"--tasks-per-step 8 --queries 5 --iterations 20000 --inner-lr 0.5 {_FAST}",
         "20w1s": f"--tasks-per-step 4 --queries 3 --iterations 100000 --inner-lr 0.5 --learning-rate 5e-3 {COSINE}",
         "20w5s": f"--tasks-per-step 4 --queries 3 --iterations 30000 --inner-lr 0.5 --learning-rate 5e-3 {COSINE}",
     },
-    "meta-sgd": {"5w1s": f"--tasks-per-step 8 --queries 5 --iterations 40000 {_FAST}"},
+    "meta-sgd": {"5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF}"},
     "maml++": {
         "5w1s": "--tasks-per-step 4 --queries 3 --iterations 9000 --inner-lr 0.4 --learning-rate 5e-3",
         "5w5s": "--tasks-per-step 4 --queries 5 --iterations 15000 --inner-lr 0.4 --learning-rate 5e-3",
