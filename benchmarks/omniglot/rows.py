@@ -43,6 +43,7 @@ PUBLISHED = {
 
 _FAST = f"--learning-rate 3e-3 {COSINE}"
 _HALF = f"--learning-rate 1.5e-3 {COSINE}"
+_HEAD = "--inner-lr 0.5 --evaluation-steps 20"  # 5 steps in training: those of a head are nearly free
 RECIPES = {
     "maml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF}",
@@ -57,10 +58,10 @@ RECIPES = {
         "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 20000 {_FAST}",
     },
     "anil": {
-        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 --inner-lr 0.5 {_HALF}",
-        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 12000 --inner-lr 0.5 {_HALF}",
-        "20w1s": f"--tasks-per-step 4 --queries 3 --iterations 100000 --inner-lr 0.5 --learning-rate 5e-3 {COSINE}",
-        "20w5s": f"--tasks-per-step 4 --queries 3 --iterations 30000 --inner-lr 0.5 --learning-rate 5e-3 {COSINE}",
+        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF} {_HEAD}",
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
+        "20w1s": f"--tasks-per-step 4 --queries 3 --iterations 8000 --learning-rate 5e-3 {COSINE} {_HEAD}",
+        "20w5s": f"--tasks-per-step 4 --queries 3 --iterations 6000 --learning-rate 5e-3 {COSINE} {_HEAD}",
     },
     "meta-sgd": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF}",
@@ -77,7 +78,11 @@ RECIPES = {
     "protonet": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
     "transfer": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
 }
-HEADS = ("linear", "cosine", "centroid")  # of transfer
+# What a task is begun with or given when training is over: options of `fastmeta evaluate`, the first in training too.
+HEADS = {
+    "transfer": {head: f"--head {head}" for head in ("linear", "cosine", "centroid")},
+    "anil": {"": "", "shared": "--share-head"},
+}
 WITHOUT = {  # the switches of MAML++, each off in turn, in 20 ways with one shot
     "multi-step": "--multi-step-iterations 0",
     "learned-rates": "--no-learn-inner-lr",
@@ -90,7 +95,7 @@ ONCE["reptile"] = {"5w5s": "5w1s", "20w5s": "20w1s"}  # arXiv 1803.02999, table 
 
 
 class Row(NamedTuple):
-    """An algorithm on a network at a size, such as 5w1s; transfer with a head, MAML++ perhaps without a switch."""
+    """An algorithm on a network at a size, such as 5w1s; transfer and ANIL with a head, MAML++ without a switch."""
 
     algorithm: str
     network: str
@@ -113,13 +118,18 @@ class Row(NamedTuple):
     @property
     def trains(self) -> bool:
         """Whether it is the first of the rows of its training."""
-        return self.training == self._replace(head="").name and self.head in ("", HEADS[0])
+        return self.training == self._replace(head="").name and self.head == next(iter(_heads(self.algorithm)))
 
     @property
     def sizes(self) -> list[str]:
         """Its ways and shots, as options."""
         ways, shots = self.size.removesuffix("s").split("w")
         return ["--ways", ways, "--shots", shots]
+
+    @property
+    def evaluation(self) -> list[str]:
+        """Its head, as options."""
+        return _heads(self.algorithm)[self.head].split()
 
     def options(self, change: str = "") -> list[str]:
         """Of `fastmeta train omniglot`, for its training; the change overrides its recipe."""
@@ -133,12 +143,16 @@ class Row(NamedTuple):
         return [*named, *recipe, "--validate-every", str(every)]
 
 
+def _heads(algorithm: str) -> dict[str, str]:
+    return HEADS.get(algorithm, {"": ""})
+
+
 ROWS = {
     row.name: row
     for algorithm, recipes in RECIPES.items()
     for network in NETWORKS
     for size in recipes
-    for head in (HEADS if algorithm == "transfer" else [""])
+    for head in _heads(algorithm)
     for without in (["", *WITHOUT] if (algorithm, size) == ("maml++", "20w1s") else [""])
     for row in [Row(algorithm, network, size, head, without)]
 }

@@ -89,8 +89,7 @@ def found(row: Row, seed: int, place: Place) -> Entry | None:
 
 def _scorings(row: Row, place: Place) -> Iterator[tuple[str, str, list[str]]]:
     """(batch-norm mode or "validation", name of the file, options) of each evaluation that a row has."""
-    head = ["--head", row.head] if row.head else []
-    many = ["--episodes", str(place.episodes)]
+    head, many = row.evaluation, ["--episodes", str(place.episodes)]
     label = "_".join(filter(None, (row.size, row.head)))
     yield DEFAULT, "score" if row.trains else f"test_{label}", head + many
     yield VALIDATION, f"validation_{label}", [*head, *many, "--part", "validation"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import fastmeta as fm
 from fastmeta.learning.learner import Learner
@@ -20,3 +21,10 @@ def _public() -> Iterator[type[Learner]]:
 ALGORITHMS: dict[str, type[Learner]] = {kind.word: kind for kind in sorted(_public(), key=lambda kind: kind.word)}
 BATCH_NORMS = tuple(dict.fromkeys(mode for kind in ALGORITHMS.values() for mode in kind.batch_norm_modes))
 AT_EVALUATION = {name: kind for kind in ALGORITHMS.values() for name in kind.evaluation_settings}
+
+
+def share_head_of(learner: Any) -> None:
+    """Let all classes of an ANIL begin from one weight and bias; ValueError for other learners."""
+    if not isinstance(learner, fm.ANIL):
+        raise ValueError(f"share_head must be left out: {type(learner).__name__} is not ANIL.")
+    learner.share_head()

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import fastmeta as fm
-from fastmeta.cli.algorithms import AT_EVALUATION, BATCH_NORMS
+from fastmeta.cli.algorithms import AT_EVALUATION, BATCH_NORMS, share_head_of
 from fastmeta.cli.options import Whole, Wholes, Word, option, use_threads
 from fastmeta.cli.problems import PROBLEMS
 from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem
@@ -44,6 +44,7 @@ Row = dict[str, Any]
 @click.option("--seed", type=Whole(0), default=EVALUATION_SEED, show_default=True, help="Decides the tasks.")
 @click.option("--data", type=click.Path(), help="Folder with the images.  [default: as in the run]")
 @click.option("--save", metavar="NAME", help="Keep the scores as NAME.json in RUN, for fastmeta compare.")
+@click.option("--share-head", is_flag=True, help="Let all classes begin from the head's mean (anil).")
 @click.option("--by-class", is_flag=True, help="Print accuracies and confusions by class name, too.")
 @click.option("--device", type=Word(DEVICES), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--threads", type=Whole(), help="Threads of the cpu device.  [default: all cores]")
@@ -54,6 +55,7 @@ def evaluate(
     part: str,
     seed: int,
     save: str | None,
+    share_head: bool,
     by_class: bool,
     ranks: str | None,
     **options: Any,
@@ -63,7 +65,7 @@ def evaluate(
     Ways and shots may differ from those of training; the gradient learners need at most the ways of training.
     """
     with together(ranks, device):
-        _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, by_class, ranks, options)
+        _evaluate(RunFolder(Path(run)), device, threads, part, seed, save, share_head, by_class, ranks, options)
 
 
 evaluate.params.append(ranks_option())
@@ -82,6 +84,7 @@ def _evaluate(
     part: str,
     seed: int,
     save: str | None,
+    share_head: bool,
     by_class: bool,
     ranks: str | None,
     options: dict[str, Any],
@@ -96,6 +99,8 @@ def _evaluate(
         if name not in learner.evaluation_settings:
             raise ValueError(f'{name}="{given[name]}" must be left out: {type(learner).__name__} has no {name}.')
         setattr(learner, name, given[name])
+    if share_head:
+        share_head_of(learner)
     if "evaluation_steps" in given and not isinstance(learner, STEPPING):
         steps = given["evaluation_steps"]
         raise ValueError(f"evaluation_steps={steps} must be left out: {type(learner).__name__} takes no inner steps.")
@@ -107,6 +112,8 @@ def _evaluate(
     learner.batch_norm_mode(settings.get("batch_norm"))
     found: list[fm.Score] = []
     rows = scores(learner, problem, seed, part, ranks, found.append)
+    for row in rows if share_head else []:
+        row["algorithm"] += " shared head"
     tables = [_tables(score) for score in found] if by_class else []
     if save is not None and writes(ranks):
         save_scores(folder, save, learner, rows)

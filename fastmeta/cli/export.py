@@ -9,7 +9,7 @@ import click
 
 import fastmeta as fm
 from fastmeta.algorithms.transfer.heads import HEADS
-from fastmeta.cli.algorithms import BATCH_NORMS
+from fastmeta.cli.algorithms import BATCH_NORMS, share_head_of
 from fastmeta.cli.options import Whole, Word
 from fastmeta.cli.problems import PROBLEMS
 from fastmeta.cli.problems.problem import EVALUATION_SEED, Problem, Settings
@@ -32,13 +32,16 @@ from fastmeta.tasks import TaskSource
 @click.option("--ways", type=Whole(2), help="The most classes of prototypes and centroids.  [default: as in the run]")
 @click.option("--store", type=Word(STORES), default="float32", show_default=True, help="How parameters lie in flash.")
 @click.option("--head", type=Word(HEADS), help="Head that transfer learning fits.  [default: as in the run]")
+@click.option("--share-head", is_flag=True, help="Let all classes begin from the head's mean (anil).")
 @click.option("--batch-norm", type=Word(BATCH_NORMS), help="Whose statistics.  [default: frozen]")
 @click.option("--ram", type=Whole(), help="Bytes that state and work must fit into.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option("--dry-run", is_flag=True, help="Print the sizes and write nothing.")
 @click.option("--episodes", type=Whole(), help="Then run the compiled files on so many of the run's episodes.")
 @click.option("--data", type=click.Path(), help="Folder with the images.  [default: as in the run]")
-def export(run: str, out: str, episodes: int | None, head: str | None, data: str | None, **options: Any) -> None:
+def export(
+    run: str, out: str, episodes: int | None, head: str | None, share_head: bool, data: str | None, **options: Any
+) -> None:
     """Export the learner in the folder RUN, as its last checkpoint has it.
 
     NAME.h and NAME.c are C99 with an adapt() and a predict(); they need no heap and no library but sqrtf.
@@ -51,6 +54,8 @@ def export(run: str, out: str, episodes: int | None, head: str | None, data: str
         learner.head = head or settings["head"]
     elif head is not None:
         raise ValueError(f'head="{head}" must be left out: {type(learner).__name__} fits no head.')
+    if share_head:
+        share_head_of(learner)
     curves = not PROBLEMS[settings["problem"]].has_classes
     if isinstance(learner, GradientLearner):
         options["loss"] = learner.loss or (fm.SquaredError() if curves else fm.CrossEntropy())

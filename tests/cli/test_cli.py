@@ -354,6 +354,24 @@ def test_transfer_pretrains_on_all_classes_and_is_evaluated_with_any_head(tmp_pa
     assert row["values"] == learner.evaluate(tasks, 3, seed=1_000_003).values.tolist()
 
 
+def test_anil_is_evaluated_and_exported_with_a_shared_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(fm.tasks, "Omniglot", Drawings)
+    small = ["--channels", 2, "--iterations", 2, "--episodes", 3, "--device", "numpy", "--data", tmp_path]
+    succeed("train", "omniglot", *small, "--algorithm", "anil", "--out", tmp_path / "run")
+    succeed("evaluate", tmp_path / "run", "--share-head", "--save", "shared", "--device", "numpy")
+    (row,) = json.loads((tmp_path / "run" / "shared.json").read_text())["scores"]
+    assert row["algorithm"] == "ANIL shared head"
+    learner = fm.load(tmp_path / "run" / "checkpoint.safetensors", "numpy")
+    own = learner.theta
+    tasks = Drawings(None, 5, 1, 15, "maml").test
+    assert row["values"] == learner.share_head().evaluate(tasks, 3, inner_steps=5, seed=1_000_003).values.tolist()
+    np.testing.assert_array_equal(fm.load(tmp_path / "run" / "checkpoint.safetensors", "numpy").theta, own)
+    succeed("export", tmp_path / "run", "--share-head", "--out", tmp_path / "shared")
+    fm.export(learner, tmp_path / "again", samples=5, loss=fm.CrossEntropy())
+    written = [json.loads((tmp_path / name / "model.json").read_text())["sha256"] for name in ("shared", "again")]
+    assert written[0] == written[1]
+
+
 def test_images_are_trained_on_and_split_as_the_files_say(tmp_path, monkeypatch):
     from PIL import Image
 
@@ -390,6 +408,7 @@ def test_images_are_trained_on_and_split_as_the_files_say(tmp_path, monkeypatch)
 def test_options_that_do_not_fit_the_learner(run, tmp_path):
     for option, message in (
         (["--head", "cosine"], 'head="cosine" must be left out: MAML has no head'),
+        (["--share-head"], "share_head must be left out: MAML is not ANIL."),
         (["--ways", "3"], "ways=3 must be left out: sinusoid has no classes"),
     ):
         result = invoke("evaluate", run, *option, "--device", "numpy")

@@ -100,6 +100,7 @@ def test_the_command(sinusoid, tmp_path):
         (["--name", "1st"], 'name="1st" must be a word'),
         (["--to", "tflite"], 'to="tflite" must be one of'),
         (["--head", "cosine"], 'head="cosine" must be left out: MAML fits no head'),
+        (["--share-head"], "share_head must be left out: MAML is not ANIL."),
         (["--ways", "5"], "ways=5 must be left out: MAML"),
         (["--batch-norm", "frozen"], "has no batch norm"),
         (["--ram", "1000"], "ram=1000 must be at least"),
