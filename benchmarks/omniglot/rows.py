@@ -58,7 +58,7 @@ RECIPES = {
         "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 20000 {_FAST}",
     },
     "anil": {
-        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF} {_HEAD}",
+        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
         "20w1s": f"--tasks-per-step 4 --queries 3 --iterations 8000 --learning-rate 5e-3 {COSINE} {_HEAD}",
         "20w5s": f"--tasks-per-step 4 --queries 3 --iterations 6000 --learning-rate 5e-3 {COSINE} {_HEAD}",
