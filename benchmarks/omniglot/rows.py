@@ -1,8 +1,9 @@
 """The rows: which algorithm, on which network, by which recipe, at which size; and what papers say of it.
 
 Recipes are options of `fastmeta train omniglot`. They take fewer tasks an update and larger rates than the papers, and
-more query drawings of each class: more updates in the same time. That of MAML in 5 ways with one shot was
-chosen among trials by scores on validation characters (trials.py) and FOMAML's follows it; the others are guesses.
+more query drawings of each class: more updates in the same time. That of MAML in 5 ways with one shot was chosen
+among trials by scores on validation characters (trials.py), those of FOMAML, Meta-SGD and ANIL there follow it, and so
+were ANIL's steps of evaluation; the others are guesses.
 """
 
 from __future__ import annotations
