@@ -187,6 +187,15 @@ def test_a_launcher_of_several_processes_is_noticed(monkeypatch):
     assert launch.joint() == "mpi"
 
 
+@pytest.fixture
+def sigint():
+    """As in the foreground: shells let programs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint")
 def test_a_signal_is_noted_and_obeyed_later():
     with Endings() as endings:
         signal.raise_signal(signal.SIGINT)
@@ -200,6 +209,7 @@ def test_a_signal_is_noted_and_obeyed_later():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("sigint")
 def test_a_signal_that_nobody_obeyed_is_delivered_behind_the_last_context():
     endings = Endings()
     with endings:
