@@ -79,7 +79,7 @@ RECIPES = {
     "protonet": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
     "transfer": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
 }
-# What a task is begun with or given when training is over: options of `fastmeta evaluate`, the first in training too.
+# What a row of a training is scored with: options of `fastmeta evaluate`; those of the first are the training's own.
 HEADS = {
     "transfer": {head: f"--head {head}" for head in ("linear", "cosine", "centroid")},
     "anil": {"": "", "shared": "--share-head"},
@@ -91,8 +91,11 @@ WITHOUT = {  # the switches of MAML++, each off in turn, in 20 ways with one sho
     "annealing": "--final-learning-rate 5e-3",
 }
 # Whose training does not depend on the ways that are scored, on the shots or on either is trained once for them.
-ONCE = {"protonet": {"20w1s": "5w1s", "20w5s": "5w5s"}, "transfer": dict.fromkeys(("5w5s", "20w1s", "20w5s"), "5w1s")}
-ONCE["reptile"] = {"5w5s": "5w1s", "20w5s": "20w1s"}  # arXiv 1803.02999, table 3: with 10 shots
+ONCE = {
+    "protonet": {"20w1s": "5w1s", "20w5s": "5w5s"},
+    "transfer": dict.fromkeys(("5w5s", "20w1s", "20w5s"), "5w1s"),
+    "reptile": {"5w5s": "5w1s", "20w5s": "20w1s"},  # arXiv 1803.02999, table 3: with 10 shots
+}
 
 
 class Row(NamedTuple):

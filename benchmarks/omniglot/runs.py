@@ -55,8 +55,7 @@ def trial(row: Row, change: str, seed: int, folder: Path, place: Place) -> Entry
     """Train a row in a folder with its recipe changed, or go on with that; its score on validation characters."""
     once = ["--seed", str(seed), "--episodes", "1"]  # the least of the test characters: nobody reads it
     _train(folder, [*row.options(change), *once], place)
-    (scoring,) = (scoring for scoring in _scorings(row, place) if scoring[0] == VALIDATION)
-    _, name, options = scoring
+    _, name, options = next(scoring for scoring in _scorings(row, place) if scoring[0] == VALIDATION)
     _evaluate(folder, name, [*row.sizes, *options], place)
     score: Entry = json.loads((folder / f"{name}.json").read_text("utf-8"))["scores"][-1]
     return score
