@@ -85,6 +85,7 @@ def installed(
 
         def check_async_error(self) -> None:
             if len(gathers) == told.get("fails"):
+                Event.last.Wait()  # all ranks are in it: before, one may still be in the meeting ahead of it
                 raise NcclError("NCCL_ERROR_SYSTEM_ERROR: unhandled system error")
 
         def abort(self) -> None:

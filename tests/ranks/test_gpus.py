@@ -95,9 +95,7 @@ def test_under_ulfm_an_error_of_nccl_is_survived_with_the_same_bits(alone, kerne
     said = output(run)
     assert kept(tmp_path) == [alone[:1]] * 3, said
     assert "rank 1 of 3: NCCL failed, slopes now go through the host: NCCL_ERROR_SYSTEM_ERROR" in said
-    others = gathers(tmp_path)
-    assert others.pop(1) == 2
-    assert set(others) <= {1, 2}  # an error may come before they have left the meeting ahead of the collective
+    assert gathers(tmp_path) == [2, 2, 2]
 
 
 def test_under_ulfm_a_rank_that_dies_in_a_collective_of_nccl_is_survived(alone, kernels, tmp_path):
