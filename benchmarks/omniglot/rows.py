@@ -1,9 +1,9 @@
 """The rows: which algorithm, on which network, by which recipe, at which size; and what papers say of it.
 
 Recipes are options of `fastmeta train omniglot`. They take fewer tasks an update and larger rates than the papers, and
-more query drawings of each class: more updates in the same time. That of MAML in 5 ways with one shot was chosen
-among trials by scores on validation characters (trials.py), those of FOMAML, Meta-SGD and ANIL there follow it, and so
-were ANIL's steps of evaluation; the others are guesses.
+more query drawings of each class: more updates in the same time. Those of MAML, of MAML++ and of FOMAML on max-pools in
+5 ways with one shot were chosen among trials by scores on validation characters (trials.py), and so were ANIL's steps
+of evaluation; FOMAML, Meta-SGD and ANIL there follow MAML's, other sizes of MAML++ its own. The others are guesses.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ PUBLISHED = {
 _FAST = f"--learning-rate 3e-3 {COSINE}"
 _HALF = f"--learning-rate 1.5e-3 {COSINE}"
 _HEAD = "--inner-lr 0.5 --evaluation-steps 20"  # 5 steps in training: those of a head are nearly free
+_ONE_STEP = "--inner-steps 1 --evaluation-steps 1 --inner-lr 0.1 --learning-rate 5e-3"  # falls to a hundredth
 RECIPES = {
     "maml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF}",
@@ -54,13 +55,13 @@ RECIPES = {
     },
     "fomaml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 36000 {_HALF}",
-        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 18000 {_HALF}",
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF}",
         "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 60000 {_FAST}",
         "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 20000 {_FAST}",
     },
     "anil": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
-        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 8000 {_HALF} {_HEAD}",
         "20w1s": f"--tasks-per-step 4 --queries 3 --iterations 8000 --learning-rate 5e-3 {COSINE} {_HEAD}",
         "20w5s": f"--tasks-per-step 4 --queries 3 --iterations 6000 --learning-rate 5e-3 {COSINE} {_HEAD}",
     },
@@ -69,23 +70,28 @@ RECIPES = {
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF}",
     },
     "maml++": {
-        "5w1s": "--tasks-per-step 4 --queries 3 --iterations 9000 --inner-lr 0.4 --learning-rate 5e-3",
-        "5w5s": "--tasks-per-step 4 --queries 5 --iterations 15000 --inner-lr 0.4 --learning-rate 5e-3",
-        "20w1s": "--tasks-per-step 2 --queries 3 --iterations 40000 --inner-lr 0.4 --learning-rate 5e-3",
-        "20w5s": "--tasks-per-step 2 --queries 3 --iterations 15000 --inner-lr 0.4 --learning-rate 5e-3",
+        "5w1s": f"--tasks-per-step 4 --queries 3 --iterations 15000 {_ONE_STEP}",
+        "5w5s": f"--tasks-per-step 4 --queries 3 --iterations 6000 {_ONE_STEP}",
+        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 8000 {_ONE_STEP}",
+        "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 4000 {_ONE_STEP}",
     },
     "reptile": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), "--inner-lr 3e-3 --iterations 80000"),
     "imaml": {"5w1s": f"--tasks-per-step 4 --queries 5 --iterations 60000 {_FAST}"},
     "protonet": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
     "transfer": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
 }
+# On max-pools an update takes two to three times the time and brings more: fewer of them; FOMAML's rate is 0.4 else.
+ON_POOLS = {
+    "fomaml-5w1s": "--iterations 15000 --inner-lr 0.1",
+    "meta-sgd-5w1s": "--iterations 10000",
+    "meta-sgd-5w5s": "--iterations 4000",
+}
 # What a row of a training is scored with: options of `fastmeta evaluate`; those of the first are the training's own.
 HEADS = {
     "transfer": {head: f"--head {head}" for head in ("linear", "cosine", "centroid")},
     "anil": {"": "", "shared": "--share-head"},
 }
-WITHOUT = {  # the switches of MAML++, each off in turn, in 20 ways with one shot
-    "multi-step": "--multi-step-iterations 0",
+WITHOUT = {  # the switches of MAML++ that one inner step has, each off in turn, in 20 ways with one shot
     "learned-rates": "--no-learn-inner-lr",
     "step-norms": "--no-step-norms",
     "annealing": "--final-learning-rate 5e-3",
@@ -139,7 +145,9 @@ class Row(NamedTuple):
         """Of `fastmeta train omniglot`, for its training; the change overrides its recipe."""
         size = self.training.rpartition("-")[2]
         named = ["--algorithm", self.algorithm, "--downsample", self.network, *self._replace(size=size).sizes]
-        recipe = [*RECIPES[self.algorithm][size].split(), *WITHOUT.get(self.without, "").split(), *change.split()]
+        pooled = ON_POOLS.get(f"{self.algorithm}-{size}", "") if self.network == "pool" else ""
+        changes = (pooled, WITHOUT.get(self.without, ""), change)
+        recipe = " ".join([RECIPES[self.algorithm][size], *changes]).split()
         if self.algorithm in ONCE:  # one training for several sizes: its last iteration counts
             return named + recipe
         iterations = dict(itertools.pairwise(recipe))["--iterations"]  # of several the last, as on the command line
