@@ -80,9 +80,10 @@ RECIPES = {
     "protonet": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
     "transfer": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
 }
-# On max-pools an update takes two to three times the time and brings more: fewer of them; FOMAML's rate is 0.4 else.
+# On max-pools an update takes two to three times the time and brings more: fewer of them; inner rates are 0.4 else.
 ON_POOLS = {
     "fomaml-5w1s": "--iterations 15000 --inner-lr 0.1",
+    "maml-5w5s": "--iterations 5000 --inner-lr 0.1",
     "meta-sgd-5w1s": "--iterations 10000",
     "meta-sgd-5w5s": "--iterations 4000",
 }
