@@ -58,7 +58,7 @@ def settings(row):
     given = train_group.commands["omniglot"].make_context("omniglot", row.options()).params
     known = recipes.applying(PROBLEMS["omniglot"], ALGORITHMS[row.algorithm])
     chosen = {name: value for name, value in given.items() if value is not None and name in known}
-    assert len(chosen) == len({word for word in row.options() if word.startswith("--")})
+    assert len(chosen) == len([word for word in row.options() if word.startswith("--")])
     return recipes.recipe(PROBLEMS["omniglot"], chosen)
 
 
@@ -84,8 +84,7 @@ def test_the_switches_of_mamlpp_go_off_in_turn():
 
 
 def test_pools_take_fewer_updates():
-    for name in rows.ON_POOLS:
-        algorithm, _, size = name.rpartition("-")
+    for algorithm, size in ((algorithm, size) for algorithm, sizes in rows.ON_POOLS.items() for size in sizes):
         stride, pool = (settings(ROWS[f"{algorithm}-{network}-{size}"]) for network in rows.NETWORKS)
         assert pool["iterations"] < stride["iterations"]
 

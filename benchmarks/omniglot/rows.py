@@ -80,12 +80,14 @@ RECIPES = {
     "protonet": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
     "transfer": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
 }
-# On max-pools an update takes two to three times the time and brings more: fewer of them; inner rates are 0.4 else.
+# On max-pools an update takes two to three times the time and brings more: fewer of them.
 ON_POOLS = {
-    "fomaml-5w1s": "--iterations 15000 --inner-lr 0.1",
-    "maml-5w5s": "--iterations 5000 --inner-lr 0.1",
-    "meta-sgd-5w1s": "--iterations 10000",
-    "meta-sgd-5w5s": "--iterations 4000",
+    "maml": {"5w5s": f"--tasks-per-step 4 --queries 5 --iterations 5000 --inner-lr 0.1 {_HALF}"},
+    "fomaml": {"5w1s": f"--tasks-per-step 4 --queries 5 --iterations 15000 --inner-lr 0.1 {_HALF}"},
+    "meta-sgd": {
+        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 10000 {_HALF}",
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 4000 {_HALF}",
+    },
 }
 # What a row of a training is scored with: options of `fastmeta evaluate`; those of the first are the training's own.
 HEADS = {
@@ -146,9 +148,8 @@ class Row(NamedTuple):
         """Of `fastmeta train omniglot`, for its training; the change overrides its recipe."""
         size = self.training.rpartition("-")[2]
         named = ["--algorithm", self.algorithm, "--downsample", self.network, *self._replace(size=size).sizes]
-        pooled = ON_POOLS.get(f"{self.algorithm}-{size}", "") if self.network == "pool" else ""
-        changes = (pooled, WITHOUT.get(self.without, ""), change)
-        recipe = " ".join([RECIPES[self.algorithm][size], *changes]).split()
+        recipes = RECIPES[self.algorithm] | (ON_POOLS.get(self.algorithm, {}) if self.network == "pool" else {})
+        recipe = [*recipes[size].split(), *WITHOUT.get(self.without, "").split(), *change.split()]
         if self.algorithm in ONCE:  # one training for several sizes: its last iteration counts
             return named + recipe
         iterations = dict(itertools.pairwise(recipe))["--iterations"]  # of several the last, as on the command line
