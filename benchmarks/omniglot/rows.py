@@ -46,6 +46,8 @@ _FAST = f"--learning-rate 3e-3 {COSINE}"
 _HALF = f"--learning-rate 1.5e-3 {COSINE}"
 _HEAD = "--inner-lr 0.5 --evaluation-steps 20"  # 5 steps in training: those of a head are nearly free
 _ONE_STEP = "--inner-steps 1 --evaluation-steps 1 --inner-lr 0.1 --learning-rate 5e-3"  # falls to a hundredth
+_IMPLICIT = f"--learning-rate 2e-3 {COSINE} --inner-steps 3 --evaluation-steps 16"  # training takes 3 of the paper's 16
+_IMPLICIT += " --regularization 0.5 --cg-steps 2 --cg-damping 1.5"
 RECIPES = {
     "maml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF}",
@@ -55,7 +57,7 @@ RECIPES = {
     },
     "fomaml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 36000 {_HALF}",
-        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF}",
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 9000 {_HALF}",
         "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 60000 {_FAST}",
         "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 20000 {_FAST}",
     },
@@ -63,7 +65,7 @@ RECIPES = {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 8000 {_HALF} {_HEAD}",
         "20w1s": f"--tasks-per-step 4 --queries 3 --iterations 8000 --learning-rate 5e-3 {COSINE} {_HEAD}",
-        "20w5s": f"--tasks-per-step 4 --queries 3 --iterations 6000 --learning-rate 5e-3 {COSINE} {_HEAD}",
+        "20w5s": f"--tasks-per-step 4 --queries 3 --iterations 4000 --learning-rate 5e-3 {COSINE} {_HEAD}",
     },
     "meta-sgd": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF}",
@@ -71,22 +73,33 @@ RECIPES = {
     },
     "maml++": {
         "5w1s": f"--tasks-per-step 4 --queries 3 --iterations 15000 {_ONE_STEP}",
-        "5w5s": f"--tasks-per-step 4 --queries 3 --iterations 6000 {_ONE_STEP}",
+        "5w5s": f"--tasks-per-step 4 --queries 3 --iterations 3500 {_ONE_STEP}",
         "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 8000 {_ONE_STEP}",
         "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 4000 {_ONE_STEP}",
     },
     "reptile": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), "--inner-lr 3e-3 --iterations 80000"),
-    "imaml": {"5w1s": f"--tasks-per-step 4 --queries 5 --iterations 60000 {_FAST}"},
+    "imaml": {
+        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 20000 {_IMPLICIT}",
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 4000 {_IMPLICIT}",
+    },
     "protonet": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
     "transfer": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), f"--iterations 5000 {COSINE}"),
 }
 # On max-pools an update takes two to three times the time and brings more: fewer of them.
 ON_POOLS = {
-    "maml": {"5w5s": f"--tasks-per-step 4 --queries 5 --iterations 5000 --inner-lr 0.1 {_HALF}"},
+    "maml": {
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 5000 --inner-lr 0.1 {_HALF}",
+        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 11000 --inner-steps 1 --inner-lr 0.2 {_FAST}"
+        " --evaluation-steps 10",
+    },
     "fomaml": {"5w1s": f"--tasks-per-step 4 --queries 5 --iterations 15000 --inner-lr 0.1 {_HALF}"},
     "meta-sgd": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 10000 {_HALF}",
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 4000 {_HALF}",
+    },
+    "imaml": {
+        "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 16000 {_IMPLICIT}",
+        "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 3000 {_IMPLICIT}",
     },
 }
 # What a row of a training is scored with: options of `fastmeta evaluate`; those of the first are the training's own.
