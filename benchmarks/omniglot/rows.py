@@ -1,9 +1,10 @@
 """The rows: which algorithm, on which network, by which recipe, at which size; and what papers say of it.
 
-Recipes are options of `fastmeta train omniglot`. They take fewer tasks an update and larger rates than the papers, and
-more query drawings of each class: more updates in the same time. Those of MAML, of MAML++ and, on max-pools, of FOMAML and
-iMAML in 5 ways with one shot were chosen among trials by scores on validation characters (trials.py), and so were
-ANIL's steps of evaluation; FOMAML, Meta-SGD and ANIL there follow MAML's, other sizes of MAML++ its own. The others are guesses.
+Recipes are options of `fastmeta train omniglot`. They take fewer tasks an update and larger rates than the papers,
+and more query drawings of each class: more updates in the same time. Those of MAML, of MAML++ and, on max-pools, of
+FOMAML and iMAML in 5 ways with one shot were chosen among trials by scores on validation characters (trials.py), and
+so were ANIL's steps of evaluation; FOMAML, Meta-SGD and ANIL there follow MAML's, other sizes of MAML++ its own. The
+others are guesses.
 """
 
 from __future__ import annotations
