@@ -90,7 +90,7 @@ RECIPES = {
 ON_POOLS = {
     "maml": {
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 5000 --inner-lr 0.1 {_HALF}",
-        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 11000 --inner-steps 1 --inner-lr 0.2 {_FAST}"
+        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 30000 --inner-steps 1 --inner-lr 0.2 {_FAST}"
         " --evaluation-steps 10",
     },
     "fomaml": {"5w1s": f"--tasks-per-step 4 --queries 5 --iterations 15000 --inner-lr 0.1 {_HALF}"},
