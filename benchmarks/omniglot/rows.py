@@ -59,8 +59,8 @@ RECIPES = {
     "fomaml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 36000 {_HALF}",
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 9000 {_HALF}",
-        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 60000 {_FAST}",
-        "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 20000 {_FAST}",
+        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 20000 --inner-lr 0.4 {_FAST}",
+        "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 8000 --inner-lr 0.4 {_FAST}",
     },
     "anil": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
