@@ -47,8 +47,10 @@ _FAST = f"--learning-rate 3e-3 {COSINE}"
 _HALF = f"--learning-rate 1.5e-3 {COSINE}"
 _HEAD = "--inner-lr 0.5 --evaluation-steps 20"  # 5 steps in training: those of a head are nearly free
 _ONE_STEP = "--inner-steps 1 --evaluation-steps 1 --inner-lr 0.1 --learning-rate 5e-3"  # falls to a hundredth
-_IMPLICIT = f"--learning-rate 2e-3 {COSINE} --inner-steps 3 --evaluation-steps 16"  # training takes 3 of the paper's 16
-_IMPLICIT += " --regularization 0.5 --cg-steps 2 --cg-damping 1.5"
+_IMPLICIT = (  # three steps in training for the paper's 16
+    f"--learning-rate 2e-3 {COSINE} --inner-steps 3 --evaluation-steps 16"
+    " --regularization 0.5 --cg-steps 2 --cg-damping 1.5"
+)
 RECIPES = {
     "maml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 24000 {_HALF}",
