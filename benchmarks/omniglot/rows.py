@@ -61,8 +61,8 @@ RECIPES = {
     "fomaml": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 36000 {_HALF}",
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 9000 {_HALF}",
-        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 20000 --inner-lr 0.4 {_FAST}",
-        "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 8000 --inner-lr 0.4 {_FAST}",
+        "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 12000 --inner-lr 0.4 {_FAST}",
+        "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 4000 --inner-lr 0.4 {_FAST}",
     },
     "anil": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 12000 {_HALF} {_HEAD}",
@@ -78,7 +78,7 @@ RECIPES = {
         "5w1s": f"--tasks-per-step 4 --queries 3 --iterations 15000 {_ONE_STEP}",
         "5w5s": f"--tasks-per-step 4 --queries 3 --iterations 3500 {_ONE_STEP}",
         "20w1s": f"--tasks-per-step 2 --queries 3 --iterations 8000 {_ONE_STEP}",
-        "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 4000 {_ONE_STEP}",
+        "20w5s": f"--tasks-per-step 2 --queries 3 --iterations 2000 {_ONE_STEP}",
     },
     "reptile": dict.fromkeys(("5w1s", "5w5s", "20w1s", "20w5s"), "--inner-lr 3e-3 --iterations 80000"),
     "imaml": {
@@ -96,6 +96,7 @@ ON_POOLS = {
         " --evaluation-steps 10",
     },
     "fomaml": {"5w1s": f"--tasks-per-step 4 --queries 5 --iterations 15000 --inner-lr 0.1 {_HALF}"},
+    "reptile": dict.fromkeys(("5w1s", "5w5s"), "--inner-lr 3e-3 --iterations 8000"),
     "meta-sgd": {
         "5w1s": f"--tasks-per-step 4 --queries 5 --iterations 10000 {_HALF}",
         "5w5s": f"--tasks-per-step 4 --queries 5 --iterations 4000 {_HALF}",
